@@ -1,0 +1,67 @@
+# metadataproxy: `make help` lists what there is to make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
+ESBUILD := node_modules/.bin/esbuild --log-level=warning --platform=node --target=node20
+
+# Everything a test could touch on the real EC2 link-local addresses stays closed:
+# the SDK of a process that runs outside the lab never looks for an instance's credentials.
+export AWS_EC2_METADATA_DISABLED := true
+
+.PHONY: help build check demo test readme unit integration e2e bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+node_modules: package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch node_modules
+
+build: bin/metadataproxy ## Type-check and bundle lib/ into bin/metadataproxy
+
+# CommonJS, because a file without an extension is CommonJS wherever it is copied to.
+bin/metadataproxy: node_modules tsconfig.json $(shell find lib -name '*.ts')
+	node_modules/.bin/tsc
+	$(ESBUILD) lib/main.ts --bundle --minify --format=cjs --legal-comments=none \
+	  --banner:js='#!/usr/bin/env node' --define:METADATAPROXY_VERSION='"$(VERSION)"' --outfile=$@
+	chmod 755 $@
+
+check: node_modules ## Type-check only, tests included
+	node_modules/.bin/tsc -p test
+
+demo: build ## Show the main job on embedded defaults (ONCE=1 ends after printing)
+	@node test/demo.mjs $(if $(ONCE),--once)
+
+# Each test file is bundled by itself with the part of lib/ that it tests.
+build/test: bin/metadataproxy test/tsconfig.json $(shell find test -name '*.ts')
+	node_modules/.bin/tsc -p test
+	rm -rf build/test
+	$(ESBUILD) $$(find test/unit test/integration test/e2e -name '*.test.ts') --bundle --splitting \
+	  --format=esm --packages=external --out-extension:.js=.mjs --sourcemap=inline \
+	  --define:METADATAPROXY_VERSION='"$(VERSION)"' --outbase=test --outdir=build/test
+	@touch build/test
+
+TEST := node --enable-source-maps --test --test-reporter=spec
+
+test: build/test ## Install, build, run the unit and integration tests
+	$(TEST) $$(find build/test/unit build/test/integration -name '*.test.mjs')
+
+unit: build/test ## Run the unit tests alone
+	$(TEST) $$(find build/test/unit -name '*.test.mjs')
+
+integration: build/test ## Run the integration tests alone
+	$(TEST) $$(find build/test/integration -name '*.test.mjs')
+
+readme: build/test ## Write README's table of settings anew
+	UPDATE_README=1 $(TEST) build/test/unit/readme.test.mjs
+
+e2e: build/test ## Run against a real Docker Engine (root, Debian; installs what it needs)
+	test/e2e/install
+	$(TEST) --test-concurrency=1 $$(find build/test/e2e -name '*.test.mjs')
+
+bench: build ## Measure
+	node test/bench/bench.mjs
+
+clean: ## Remove what was built and installed
+	rm -rf node_modules build dist bin/metadataproxy
