@@ -1,0 +1,20 @@
+import { isIPv4, isIPv6, SocketAddress } from 'node:net';
+
+/**
+ * The one spelling under which an address is known: IPv4 dotted (`::ffff:10.0.0.1` is `10.0.0.1`), IPv6 compressed,
+ * lower-case and without its zone.
+ *
+ * @returns undefined for what is no IP address
+ */
+export function normalAddress(address: string): string | undefined {
+  if (isIPv4(address)) return address;
+  const zone = address.indexOf('%');
+  const bare = zone === -1 ? address : address.slice(0, zone);
+  if (!isIPv6(bare)) return undefined;
+  const compressed = new SocketAddress({ address: bare, family: 'ipv6' }).address;
+  return compressed.startsWith('::ffff:') && isIPv4(compressed.slice(7)) ? compressed.slice(7) : compressed;
+}
+
+export function isLoopback(address: string): boolean {
+  return address.startsWith('127.') || address === '::1';
+}
