@@ -1,0 +1,491 @@
+/**
+ * Which container has which address, kept true by the engine's events:
+ *
+ *   create                what the container asks for is known some 250 ms before it runs
+ *   network connect       so is its address, some 200 ms before it runs
+ *   start                 whatever is not known yet is read now
+ *   network disconnect,   the address is taken away at once; the engine gives it to the next container only after
+ *   die, destroy          having said so
+ *
+ * An answer of the engine may be older than an event that arrived before it, so every look-up notes what was taken
+ * away while it was under way (`Removals`), and does not bring that back.
+ */
+
+import { backoff } from '../backoff.ts';
+import { pause, within, type Clock } from '../clock.ts';
+import { DirectoryUnavailable, type Container } from './container.ts';
+import { EngineUnreachable, type DockerEngine, type EngineContainer, type EngineEvent } from './docker.ts';
+
+export type DirectoryState =
+  /** Docker has not answered since the start. */
+  | 'starting'
+  /** The events are followed, and everything from before them is read. */
+  | 'synced'
+  /** The stream of events is broken; the engine is asked before anything is believed. */
+  | 'disconnected';
+
+export interface DirectoryOptions {
+  engine: Pick<DockerEngine, 'runningContainers' | 'inspect' | 'networkAddresses' | 'events'>;
+  /** Keeps of an inspected container what the program needs. */
+  describe: (container: EngineContainer) => Container;
+  clock: Clock;
+  random: () => number;
+  /** A container was created, or found running. */
+  onKnown?: (container: Container) => void;
+  /** A container is about to run, or found running. */
+  onStarted?: (container: Container) => void;
+  /** A container that was started has ended. */
+  onEnded?: (container: Container) => void;
+  onState?: (state: DirectoryState, detail: { count: number; error?: Error }) => void;
+}
+
+/** Swarm's overlay containers reach the host through this bridge, which no container's inspect shows. */
+const GATEWAY_BRIDGE = 'docker_gwbridge';
+/** On these a container has no address of its own. */
+const WITHOUT_ADDRESS = new Set(['host', 'null']);
+/** A first reconnect is quick, for a daemon that restarts; the longest still notices a new one within seconds. */
+const RECONNECT_FIRST_MS = 100;
+const RECONNECT_LONGEST_MS = 5_000;
+/** A failed attempt to reach the engine speaks for this long: a container takes longer than that to start. */
+const FAILURE_STANDS_MS = 100;
+/** How often unknown addresses make the engine list its containers, at the most. */
+const RESCAN_EVERY_MS = 500;
+/** Inspects under way at once while reading all containers; the engine's client has as many sockets. */
+const INSPECTS_AT_ONCE = 8;
+/** Ended containers that are remembered, so that a restart finds its role known. */
+const MAX_ENDED = 1_000;
+/** SDKs give a request up after a second or two; whoever waits longer for an engine that hangs is told so. */
+const PATIENCE_MS = 5_000;
+
+/** What went away while a look-up was under way. */
+class Removals {
+  /** Containers (`id`) and endpoints (`id network`). */
+  readonly gone = new Set<string>();
+  /** Everything was read anew meanwhile; the look-up is of the past. */
+  superseded = false;
+
+  have(container: string, network: string): boolean {
+    return this.superseded || this.gone.has(container) || this.gone.has(endpointKey(container, network));
+  }
+}
+
+interface Entry {
+  readonly id: string;
+  container: Container | undefined;
+  /** Set while the container is being inspected. */
+  inspection: Promise<void> | undefined;
+  started: boolean;
+  /** Whether it has, or had, an overlay network, and so perhaps an address on the gateway bridge. */
+  overlay: boolean;
+  /** By network. */
+  readonly addresses: Map<string, readonly string[]>;
+}
+
+export class ContainerDirectory {
+  readonly #options: DirectoryOptions;
+  readonly #entries = new Map<string, Entry>();
+  readonly #byAddress = new Map<string, Entry>();
+  readonly #underWay = new Set<Removals>();
+  /** Networks that are being looked up, each with the containers whose address there is wanted. */
+  readonly #wanted = new Map<string, { containers: Set<string>; done: Promise<void> }>();
+  /** Ids, the one that ended last at the end. */
+  readonly #ended = new Set<string>();
+  #stream = new AbortController();
+  #streamEnd: Promise<void> = Promise.resolve();
+  #closed = false;
+  #state: DirectoryState = 'starting';
+  #connecting: Promise<Error | undefined> | undefined;
+  #lastFailure: { at: number; error: Error } | undefined;
+  /** The next reading of everything, as long as it has not begun. */
+  #nextRescan: Promise<void> | undefined;
+  #rescan: Promise<void> = Promise.resolve();
+  #lastRescan = -Infinity;
+
+  constructor(options: DirectoryOptions) {
+    this.#options = options;
+  }
+
+  get state(): DirectoryState {
+    return this.#state;
+  }
+
+  /** Containers that run, or are about to. */
+  *started(): Generator<Container> {
+    for (const { container, started } of this.#entries.values()) if (container && started) yield container;
+  }
+
+  /** Follows the engine until `close`; returns at once, whether the engine is there or not. */
+  start(): void {
+    void this.#follow();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#stream.abort();
+  }
+
+  /**
+   * The container that has an address. In the usual case the answer is there at once; a promise is given only while
+   * something about the address is being found out.
+   *
+   * @param address in its normal form
+   * @returns undefined when no container has the address
+   * @throws DirectoryUnavailable when it cannot be told now
+   */
+  find(address: string): Container | undefined | Promise<Container | undefined> {
+    if (this.#state !== 'synced') return this.#withPatience(this.#findWithoutEvents(address));
+    return this.#byAddress.get(address)?.container ?? this.#withPatience(this.#findOut(address));
+  }
+
+  /** What is known without asking anybody; for what need not be right at any price. */
+  glance(address: string): Container | undefined {
+    return this.#byAddress.get(address)?.container;
+  }
+
+  async #findOut(address: string): Promise<Container | undefined> {
+    try {
+      await this.#lookUpsDone();
+      if (!this.#byAddress.has(address)) await this.#rescanSoon();
+      const entry = this.#byAddress.get(address);
+      if (entry && !entry.container) await this.#inspect(entry.id);
+    } catch (error) {
+      throw new DirectoryUnavailable((error as Error).message, { cause: error });
+    }
+    // The stream of events may have broken, and the address gone elsewhere, in the meantime.
+    if (this.#state !== 'synced') return this.#findWithoutEvents(address);
+    return this.#byAddress.get(address)?.container;
+  }
+
+  async #findWithoutEvents(address: string): Promise<Container | undefined> {
+    const error = await this.#connect();
+    if (!error) return this.find(address);
+    const known = this.#byAddress.get(address)?.container;
+    // Nobody can start a container with an engine that is not there, so nobody else can have got the address.
+    if (known && error instanceof EngineUnreachable) return known;
+    throw new DirectoryUnavailable(error.message, { cause: error });
+  }
+
+  #withPatience<T>(answer: Promise<T>): Promise<T> {
+    return within(this.#options.clock, PATIENCE_MS, answer, () => {
+      return new DirectoryUnavailable('the Docker Engine takes too long to say which container is asking');
+    });
+  }
+
+  async #follow(): Promise<void> {
+    let failures = 0;
+    while (!this.#closed) {
+      const error = await this.#connect();
+      failures = error ? failures + 1 : 0;
+      if (error) {
+        const wait = backoff(failures, RECONNECT_FIRST_MS, RECONNECT_LONGEST_MS, this.#options.random);
+        await pause(this.#options.clock, wait);
+      } else {
+        await this.#streamEnd;
+      }
+    }
+  }
+
+  /**
+   * One attempt to reach the engine and to read everything; whoever asks while it is under way shares it.
+   *
+   * @returns what went wrong, or undefined when the directory is synced
+   */
+  #connect(): Promise<Error | undefined> {
+    if (this.#state === 'synced') return Promise.resolve(undefined);
+    const { clock } = this.#options;
+    if (this.#lastFailure && clock.now() - this.#lastFailure.at < FAILURE_STANDS_MS) {
+      return Promise.resolve(this.#lastFailure.error);
+    }
+    this.#connecting ??= this.#openAndSync()
+      .then(
+        () => undefined,
+        (error: Error) => {
+          if (error.message !== this.#lastFailure?.error.message) this.#report(error);
+          this.#lastFailure = { at: clock.now(), error };
+          return error;
+        },
+      )
+      .finally(() => (this.#connecting = undefined));
+    return this.#connecting;
+  }
+
+  async #openAndSync(): Promise<void> {
+    const { engine } = this.#options;
+    const stream = new AbortController();
+    this.#stream = stream;
+    // What happens during the first reading is heard, and applied after it.
+    const missed: EngineEvent[] = [];
+    let reading = true;
+    const { ended } = await engine.events((event) => {
+      if (reading) missed.push(event);
+      else this.#apply(event);
+    }, stream.signal);
+    let over: Error | undefined;
+    const streamEnd = ended.then((error) => {
+      over = error;
+      if (!reading && !this.#closed) this.#setState('disconnected', error);
+    });
+
+    try {
+      await this.#readAll('replace');
+      if (over) throw over;
+    } catch (error) {
+      stream.abort();
+      throw error;
+    }
+    reading = false;
+    for (const event of missed) this.#apply(event);
+    this.#streamEnd = streamEnd;
+    this.#lastFailure = undefined;
+    this.#setState('synced');
+  }
+
+  #setState(state: DirectoryState, error?: Error): void {
+    this.#state = state;
+    this.#report(error);
+  }
+
+  #report(error?: Error): void {
+    const count = [...this.started()].length;
+    this.#options.onState?.(this.#state, error ? { count, error } : { count });
+  }
+
+  /** A reading of all running containers that begins after the call; all who ask meanwhile share it. */
+  #rescanSoon(): Promise<void> {
+    const { clock } = this.#options;
+    this.#nextRescan ??= this.#rescan
+      .catch(() => {})
+      .then(() => pause(clock, this.#lastRescan + RESCAN_EVERY_MS - clock.now()))
+      .then(() => {
+        this.#nextRescan = undefined;
+        this.#lastRescan = clock.now();
+        return (this.#rescan = this.#readAll('add'));
+      });
+    return this.#nextRescan;
+  }
+
+  /** Waits until every address that an event has announced is known. */
+  async #lookUpsDone(): Promise<void> {
+    await Promise.all([...this.#wanted.values()].map(({ done }) => done));
+  }
+
+  /**
+   * @param mode `replace` forgets every address that the engine does not show; `add` leaves taking away to the events
+   */
+  async #readAll(mode: 'replace' | 'add'): Promise<void> {
+    const { engine } = this.#options;
+    await this.#lookingUp(async (removals) => {
+      const [running, gateway] = await Promise.all([engine.runningContainers(), engine.networkAddresses(GATEWAY_BRIDGE)]);
+      const unknown = running.filter(({ id }) => !this.#entries.get(id)?.container).values();
+      await Promise.all(
+        Array.from({ length: INSPECTS_AT_ONCE }, async () => {
+          for (const { id } of unknown) await this.#inspect(id);
+        }),
+      );
+
+      if (mode === 'replace') {
+        for (const other of this.#underWay) other.superseded = other !== removals;
+        this.#forgetAllBut(new Set(running.map(({ id }) => id)));
+      }
+      for (const { id, addresses } of running) {
+        const entry = this.#entries.get(id);
+        if (!entry || removals.gone.has(id)) continue;
+        const gatewayAddresses = gateway?.get(id) ?? [];
+        for (const [network, found] of [...addresses, [GATEWAY_BRIDGE, gatewayAddresses] as const]) {
+          if (!removals.have(id, network)) this.#setAddresses(entry, network, found);
+        }
+        this.#setStarted(entry);
+      }
+    });
+  }
+
+  #forgetAllBut(running: ReadonlySet<string>): void {
+    for (const entry of this.#entries.values()) {
+      for (const network of [...entry.addresses.keys()]) this.#setAddresses(entry, network, []);
+      if (!running.has(entry.id)) this.#setEnded(entry);
+    }
+  }
+
+  #apply(event: EngineEvent): void {
+    const { container: id } = event;
+    switch (event.kind) {
+      case 'create':
+        void this.#inspect(id).catch(() => {});
+        break;
+      case 'connect':
+        if (WITHOUT_ADDRESS.has(event.driver)) break;
+        this.#want(event.network, id);
+        if (event.driver === 'overlay') this.#entry(id).overlay = true;
+        break;
+      case 'start':
+        void this.#readStarted(id);
+        break;
+      case 'rename':
+        this.#rename(id, event.name);
+        break;
+      case 'disconnect':
+        this.#removeEndpoint(id, event.network);
+        if (event.driver === 'overlay') {
+          this.#removeEndpoint(id, GATEWAY_BRIDGE);
+          this.#want(GATEWAY_BRIDGE, id);
+        }
+        break;
+      case 'die':
+      case 'destroy':
+        this.#remove(id, event.kind === 'destroy');
+        break;
+    }
+  }
+
+  /** By now the engine tells everything about a container; whatever no earlier event has told is read. */
+  async #readStarted(id: string): Promise<void> {
+    const entry = this.#entry(id);
+    if (entry.container) this.#setStarted(entry);
+    if (entry.overlay) this.#want(GATEWAY_BRIDGE, id);
+    await this.#lookingUp(async (removals) => {
+      await this.#lookUpsDone();
+      if (!entry.container || entry.addresses.size === 0) {
+        const found = await this.#options.engine.inspect(id);
+        if (!found?.running || removals.superseded || removals.gone.has(id)) return;
+        this.#describe(entry, found);
+        for (const [network, addresses] of found.addresses) {
+          if (!removals.have(id, network)) this.#setAddresses(entry, network, addresses);
+        }
+      }
+      if (!removals.superseded && !removals.gone.has(id)) this.#setStarted(entry);
+    }).catch(() => {
+      // The stream ends with the engine; then everything is read anew. Otherwise the first request reads it.
+    });
+  }
+
+  /** Looks up a container's addresses on a network; wishes for the same network share a call to the engine. */
+  #want(network: string, container: string): void {
+    const { container: known } = this.#entry(container);
+    if (!known) void this.#inspect(container).catch(() => {});
+    const wanted = this.#wanted.get(network);
+    if (wanted) {
+      wanted.containers.add(container);
+      return;
+    }
+    const containers = new Set([container]);
+    const done = this.#lookUpNetwork(network, containers)
+      .catch(() => {})
+      .finally(() => this.#wanted.delete(network));
+    this.#wanted.set(network, { containers, done });
+  }
+
+  async #lookUpNetwork(network: string, wanted: Set<string>): Promise<void> {
+    while (wanted.size > 0) {
+      // What is wished for during the call might be too new for its answer: it is left for the next round.
+      const containers = [...wanted];
+      wanted.clear();
+      await this.#lookingUp(async (removals) => {
+        const found = await this.#options.engine.networkAddresses(network);
+        for (const id of containers) {
+          const addresses = found?.get(id) ?? [];
+          const entry = this.#entries.get(id);
+          if (!entry || addresses.length === 0 || removals.have(id, network)) continue;
+          this.#setAddresses(entry, network, addresses);
+          if (entry.container) this.#setStarted(entry);
+        }
+      });
+    }
+  }
+
+  /** Runs a look-up with the set into which everything is put that goes away meanwhile. */
+  async #lookingUp(lookUp: (removals: Removals) => Promise<void>): Promise<void> {
+    const removals = new Removals();
+    this.#underWay.add(removals);
+    try {
+      await lookUp(removals);
+    } finally {
+      this.#underWay.delete(removals);
+    }
+  }
+
+  /** Learns who a container is; at most one call for each is under way. */
+  #inspect(id: string): Promise<void> {
+    const entry = this.#entry(id);
+    if (entry.container) return Promise.resolve();
+    entry.inspection ??= this.#options.engine
+      .inspect(id)
+      .then((found) => {
+        if (found && this.#entries.get(id) === entry) this.#describe(entry, found);
+        else if (!found) this.#remove(id, true);
+      })
+      .finally(() => (entry.inspection = undefined));
+    return entry.inspection;
+  }
+
+  #describe(entry: Entry, found: EngineContainer): void {
+    if (entry.container) return;
+    entry.container = this.#options.describe(found);
+    this.#options.onKnown?.(entry.container);
+    if (entry.addresses.size > 0) this.#setStarted(entry);
+  }
+
+  #entry(id: string): Entry {
+    let entry = this.#entries.get(id);
+    if (!entry) {
+      entry = { id, container: undefined, inspection: undefined, started: false, overlay: false, addresses: new Map() };
+      this.#entries.set(id, entry);
+    }
+    return entry;
+  }
+
+  #rename(id: string, name: string): void {
+    const container = this.#entries.get(id)?.container;
+    if (container && name !== '') container.name = name;
+  }
+
+  #remove(id: string, destroyed: boolean): void {
+    for (const removals of this.#underWay) removals.gone.add(id);
+    for (const { containers } of this.#wanted.values()) containers.delete(id);
+    const entry = this.#entries.get(id);
+    if (!entry) return;
+    for (const network of [...entry.addresses.keys()]) this.#setAddresses(entry, network, []);
+    this.#setEnded(entry);
+    if (destroyed) this.#forget(id);
+  }
+
+  #forget(id: string): void {
+    this.#ended.delete(id);
+    this.#entries.delete(id);
+  }
+
+  #removeEndpoint(id: string, network: string): void {
+    for (const removals of this.#underWay) removals.gone.add(endpointKey(id, network));
+    this.#wanted.get(network)?.containers.delete(id);
+    const entry = this.#entries.get(id);
+    if (entry) this.#setAddresses(entry, network, []);
+  }
+
+  #setAddresses(entry: Entry, network: string, addresses: readonly string[]): void {
+    for (const address of entry.addresses.get(network) ?? []) {
+      if (this.#byAddress.get(address) === entry) this.#byAddress.delete(address);
+    }
+    if (addresses.length > 0) entry.addresses.set(network, addresses);
+    else entry.addresses.delete(network);
+    for (const address of addresses) this.#byAddress.set(address, entry);
+  }
+
+  #setStarted(entry: Entry): void {
+    if (entry.started || !entry.container) return;
+    entry.started = true;
+    this.#ended.delete(entry.id);
+    this.#options.onStarted?.(entry.container);
+  }
+
+  #setEnded(entry: Entry): void {
+    if (entry.started && entry.container) this.#options.onEnded?.(entry.container);
+    entry.started = false;
+    this.#ended.delete(entry.id);
+    this.#ended.add(entry.id);
+    const [longestEnded] = this.#ended;
+    if (this.#ended.size > MAX_ENDED && longestEnded !== undefined) this.#forget(longestEnded);
+  }
+}
+
+function endpointKey(container: string, network: string): string {
+  return `${container} ${network}`;
+}

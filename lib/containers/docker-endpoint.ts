@@ -1,0 +1,44 @@
+import { readFileSync } from 'node:fs';
+import type { RequestOptions } from 'node:https';
+import { join } from 'node:path';
+
+/** Where the Docker Engine API is: options for node:http's (or, with `tls`, node:https's) request. */
+export type DockerEndpoint =
+  | { readonly kind: 'unix'; readonly socketPath: string; readonly url: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number; readonly tls?: TlsFiles; readonly url: string };
+
+export type TlsFiles = Readonly<Pick<RequestOptions, 'ca' | 'cert' | 'key'>>;
+
+const DEFAULT_TCP_PORT = 2375;
+const DEFAULT_TLS_PORT = 2376;
+
+/**
+ * Reads `unix:///run/docker.sock`, the older proxies' `unix://var/run/docker.sock` (which means the absolute path), a
+ * bare absolute path, `tcp://host:port`, `http://…` and `https://…`.
+ *
+ * @returns undefined when the text is none of these
+ */
+export function parseDockerEndpoint(text: string): DockerEndpoint | undefined {
+  const unix = /^(?:unix:\/\/|(?=\/))\/*(.+)$/.exec(text)?.[1];
+  if (unix !== undefined) return { kind: 'unix', socketPath: `/${unix}`, url: `unix:///${unix}` };
+
+  const scheme = /^(tcp|http|https):\/\//.exec(text)?.[1];
+  if (scheme === undefined || !URL.canParse(text)) return undefined;
+  // A scheme that URL knows, so that it splits host and port as for http.
+  const url = new URL(text.replace(/^[a-z]+:/, 'http:'));
+  if (url.hostname === '' || url.username !== '' || url.search !== '' || url.pathname !== '/') return undefined;
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const explicit = /:(\d+)\/?$/.exec(text)?.[1];
+  const port = Number(explicit ?? (scheme === 'https' ? DEFAULT_TLS_PORT : DEFAULT_TCP_PORT));
+  return { kind: 'tcp', host, port, url: text, ...(scheme === 'https' ? { tls: {} } : {}) };
+}
+
+/**
+ * Reads `ca.pem`, `cert.pem` and `key.pem`, as Docker's own client does with DOCKER_CERT_PATH.
+ *
+ * @throws the error of the file system, naming the file
+ */
+export function readTlsFiles(directory: string): TlsFiles {
+  const read = (name: string): Buffer => readFileSync(join(directory, name));
+  return { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') };
+}

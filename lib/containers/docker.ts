@@ -1,0 +1,287 @@
+import * as http from 'node:http';
+import * as https from 'node:https';
+import { normalAddress } from '../ip-address.ts';
+import { array, object, string, type JsonObject } from '../json.ts';
+import type { DockerEndpoint } from './docker-endpoint.ts';
+
+/** A container as `GET /containers/{id}/json` or `GET /containers/json` shows it. */
+export interface EngineContainer {
+  readonly id: string;
+  readonly name: string;
+  readonly image: string;
+  readonly running: boolean;
+  /** `bridge`, `host`, `none`, a network's name or `container:{id}`. */
+  readonly networkMode: string;
+  /** By the network's id; a network on which it has no address yet is left out. */
+  readonly addresses: ReadonlyMap<string, readonly string[]>;
+  /** Whether one of its networks is an overlay, through which it cannot reach the host. */
+  readonly env: readonly string[];
+  readonly labels: JsonObject;
+}
+
+/** An event of the engine, of those that `events` asks for. */
+export type EngineEvent =
+  | { readonly kind: 'create' | 'start' | 'die' | 'destroy'; readonly container: string }
+  | { readonly kind: 'rename'; readonly container: string; readonly name: string }
+  | { readonly kind: 'connect' | 'disconnect'; readonly container: string; readonly network: string; readonly driver: string };
+
+/** The engine cannot be reached at all: nobody can start a container with it. */
+export class EngineUnreachable extends Error {}
+/** The engine is there, but did not answer as it should. */
+export class EngineFailure extends Error {}
+
+/** An inspect waits up to 330 ms for a container that is starting (measured), and longer on a busy host. */
+const ANSWER_TIMEOUT_MS = 10_000;
+/** A list of 1,000 containers is about 2 MB. */
+const LONGEST_ANSWER = 256 * 1024 * 1024;
+/** An event's attributes hold all labels of its container. */
+const LONGEST_EVENT = 4 * 1024 * 1024;
+/** How many API calls are under way at once, at the most: a first sync should not crowd out `docker run`. */
+const MAX_SOCKETS = 8;
+/** No socket, or nobody listening on it. */
+const NOBODY_THERE = new Set(['ENOENT', 'ECONNREFUSED']);
+
+const EVENT_FILTERS = {
+  type: ['container', 'network'],
+  event: ['create', 'start', 'die', 'destroy', 'rename', 'connect', 'disconnect'],
+};
+
+/**
+ * A client of the Docker Engine API. Paths carry no version, so that every engine and Podman's compatible socket
+ * answers. Source: docs.docker.com/reference/api/engine.
+ */
+export class DockerEngine {
+  readonly #target: https.RequestOptions;
+  readonly #agent: http.Agent;
+  readonly #request: typeof http.request;
+  readonly #url: string;
+
+  constructor(endpoint: DockerEndpoint) {
+    this.#url = endpoint.url;
+    const isTls = endpoint.kind === 'tcp' && endpoint.tls !== undefined;
+    const agentOptions = { keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: 2 };
+    this.#request = isTls ? https.request : http.request;
+    this.#agent = isTls ? new https.Agent(agentOptions) : new http.Agent(agentOptions);
+    this.#target =
+      endpoint.kind === 'unix'
+        ? { socketPath: endpoint.socketPath }
+        : { host: endpoint.host, port: endpoint.port, ...endpoint.tls };
+  }
+
+  /**
+   * All running containers, with their addresses but without their environment, which only `inspect` has.
+   *
+   * @throws EngineUnreachable, EngineFailure
+   */
+  async runningContainers(): Promise<EngineContainer[]> {
+    const list = await this.#get('/containers/json');
+    if (!Array.isArray(list)) throw new EngineFailure(`the Docker Engine at ${this.#url} listed no containers`);
+    return list.map(parseListed);
+  }
+
+  /**
+   * @returns undefined when there is no such container (any more)
+   * @throws EngineUnreachable, EngineFailure
+   */
+  async inspect(container: string): Promise<EngineContainer | undefined> {
+    const found = await this.#get(`/containers/${encodeURIComponent(container)}/json`);
+    return found === undefined ? undefined : parseInspected(found);
+  }
+
+  /**
+   * The addresses on a network, by container. Answers at once even while a container is starting, when `inspect` waits.
+   *
+   * @param network an id or a name
+   * @returns undefined when there is no such network
+   * @throws EngineUnreachable, EngineFailure
+   */
+  async networkAddresses(network: string): Promise<ReadonlyMap<string, readonly string[]> | undefined> {
+    const found = await this.#get(`/networks/${encodeURIComponent(network)}`);
+    return found === undefined ? undefined : parseNetworkContainers(found);
+  }
+
+  /**
+   * Follows the events of containers and networks until the stream ends or `signal` says so.
+   *
+   * @param onEvent called for each event, in the engine's order
+   * @returns once the engine has begun to stream: `ended` resolves, with the reason, when the stream is over
+   * @throws EngineUnreachable, EngineFailure
+   */
+  async events(onEvent: (event: EngineEvent) => void, signal: AbortSignal): Promise<{ ended: Promise<Error> }> {
+    const query = new URLSearchParams({ filters: JSON.stringify(EVENT_FILTERS) });
+    const response = await this.#open(`/events?${query}`, { signal, agent: false });
+    if (response.statusCode !== 200) throw await this.#unexpected(response, '/events');
+    return { ended: this.#readEvents(response, onEvent) };
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  #readEvents(response: http.IncomingMessage, onEvent: (event: EngineEvent) => void): Promise<Error> {
+    return new Promise((resolve) => {
+      let rest = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        const lines = (rest + chunk).split('\n');
+        rest = lines.pop() ?? '';
+        if (rest.length > LONGEST_EVENT) response.destroy(new EngineFailure('the Docker Engine sent an endless event'));
+        for (const line of lines) {
+          if (line.trim() === '') continue;
+          const event = parseEvent(line);
+          if (event instanceof Error) response.destroy(event);
+          else if (event) onEvent(event);
+        }
+      });
+      const end = (error?: Error | null): void => {
+        resolve(error ?? new EngineFailure(`the Docker Engine at ${this.#url} ended its stream of events`));
+      };
+      response.on('error', end);
+      response.on('close', end);
+    });
+  }
+
+  /** @returns the parsed answer, or undefined for 404 */
+  async #get(path: string): Promise<unknown> {
+    const response = await this.#open(path, { agent: this.#agent });
+    if (response.statusCode === 404) {
+      response.resume();
+      return undefined;
+    }
+    if (response.statusCode !== 200) throw await this.#unexpected(response, path);
+    const body = await this.#text(response, path);
+    try {
+      return JSON.parse(body);
+    } catch {
+      throw new EngineFailure(`the Docker Engine at ${this.#url} answered ${path} with malformed JSON`);
+    }
+  }
+
+  #open(path: string, options: http.RequestOptions): Promise<http.IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      // Docker's API wants a Host header; the value means nothing on a socket.
+      const request = this.#request({ ...this.#target, ...options, path, headers: { Host: 'docker' } });
+      request.setTimeout(ANSWER_TIMEOUT_MS, () => {
+        request.destroy(new EngineFailure(`the Docker Engine at ${this.#url} did not answer ${path} in time`));
+      });
+      request.on('error', (error: NodeJS.ErrnoException) => reject(this.#failure(error)));
+      request.on('response', (response) => {
+        // From here on silence is what an event stream is made of.
+        if (options.agent === false) request.setTimeout(0);
+        resolve(response);
+      });
+      request.end();
+    });
+  }
+
+  async #text(response: http.IncomingMessage, path: string): Promise<string> {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    try {
+      for await (const chunk of response as AsyncIterable<Buffer>) {
+        length += chunk.length;
+        if (length > LONGEST_ANSWER) throw new EngineFailure(`the Docker Engine's answer to ${path} has no end`);
+        chunks.push(chunk);
+      }
+    } catch (error) {
+      throw this.#failure(error as NodeJS.ErrnoException);
+    }
+    return Buffer.concat(chunks).toString('utf8');
+  }
+
+  async #unexpected(response: http.IncomingMessage, path: string): Promise<EngineFailure> {
+    const body = await this.#text(response, path);
+    return new EngineFailure(
+      `the Docker Engine at ${this.#url} answered ${path} with ${response.statusCode}: ${body.slice(0, 200).trim()}`,
+    );
+  }
+
+  #failure(error: NodeJS.ErrnoException): Error {
+    if (error instanceof EngineFailure) return error;
+    const Kind = NOBODY_THERE.has(error.code ?? '') ? EngineUnreachable : EngineFailure;
+    return new Kind(`the Docker Engine at ${this.#url} cannot be used: ${error.message}`, { cause: error });
+  }
+}
+
+function parseListed(value: unknown): EngineContainer {
+  const container = object(value);
+  return {
+    id: string(container['Id']),
+    name: string(array(container['Names'])[0]).replace(/^\//, ''),
+    image: string(container['Image']),
+    running: true,
+    networkMode: string(object(container['HostConfig'])['NetworkMode']),
+    addresses: parseEndpoints(object(container['NetworkSettings'])['Networks']),
+    env: [],
+    labels: object(container['Labels']),
+  };
+}
+
+function parseInspected(value: unknown): EngineContainer {
+  const container = object(value);
+  const config = object(container['Config']);
+  return {
+    id: string(container['Id']),
+    name: string(container['Name']).replace(/^\//, ''),
+    image: string(config['Image']),
+    running: object(container['State'])['Running'] === true,
+    networkMode: string(object(container['HostConfig'])['NetworkMode']),
+    addresses: parseEndpoints(object(container['NetworkSettings'])['Networks']),
+    env: array(config['Env']).map(string),
+    labels: object(config['Labels']),
+  };
+}
+
+/** `NetworkSettings.Networks`, which is keyed by the network's name. */
+function parseEndpoints(value: unknown): ReadonlyMap<string, readonly string[]> {
+  const byNetwork = new Map<string, readonly string[]>();
+  for (const endpoint of Object.values(object(value)).map(object)) {
+    const addresses = parseAddresses(endpoint['IPAddress'], endpoint['GlobalIPv6Address']);
+    if (addresses.length > 0) byNetwork.set(string(endpoint['NetworkID']), addresses);
+  }
+  return byNetwork;
+}
+
+function parseNetworkContainers(value: unknown): ReadonlyMap<string, readonly string[]> {
+  const byContainer = new Map<string, readonly string[]>();
+  for (const [container, endpoint] of Object.entries(object(object(value)['Containers']))) {
+    const { IPv4Address, IPv6Address } = object(endpoint);
+    byContainer.set(container, parseAddresses(IPv4Address, IPv6Address));
+  }
+  return byContainer;
+}
+
+/** Addresses with or without a prefix length; empty where there is none. */
+function parseAddresses(...values: unknown[]): string[] {
+  return values
+    .map((value) => normalAddress(string(value).replace(/\/.*$/, '')))
+    .filter((address) => address !== undefined);
+}
+
+/** @returns undefined for an event that means nothing here */
+function parseEvent(line: string): EngineEvent | EngineFailure | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return new EngineFailure('the Docker Engine sent an event that is no JSON');
+  }
+  const { Type, Action, Actor } = object(value);
+  const id = string(object(Actor)['ID']);
+  const attributes = object(object(Actor)['Attributes']);
+  if (Type === 'container') {
+    switch (Action) {
+      case 'create':
+      case 'start':
+      case 'die':
+      case 'destroy':
+        return { kind: Action, container: id };
+      case 'rename':
+        return { kind: Action, container: id, name: string(attributes['name']).replace(/^\//, '') };
+    }
+  }
+  if (Type === 'network' && (Action === 'connect' || Action === 'disconnect')) {
+    return { kind: Action, container: string(attributes['container']), network: id, driver: string(attributes['type']) };
+  }
+  return undefined;
+}
