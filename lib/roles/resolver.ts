@@ -1,0 +1,75 @@
+import type { AwsClients } from '../credentials/aws.ts';
+import { AssumeRoleDenied } from '../credentials/credentials.ts';
+import type { Clock } from '../clock.ts';
+import { makeRoleArn, parseRoleArn, partitionOf, type RoleArn } from './role-arn.ts';
+import type { RoleReference } from './role-reference.ts';
+
+/** A role's account never changes; an hour notices one that was deleted and made anew with another path. */
+const FOUND_KEPT_MS = 60 * 60 * 1000;
+/** Long enough that ten containers with the same wrong name ask once, short enough for whoever mends it. */
+const FAILURE_KEPT_MS = 10 * 1000;
+
+/**
+ * From a reference to the ARN that AssumeRole needs. Only a name without an account has to be asked for: iam:GetRole
+ * finds the roles of the proxy's own account.
+ */
+export class RoleResolver {
+  readonly #clients: AwsClients;
+  readonly #clock: Clock;
+  readonly #answers = new Map<string, { role: Promise<RoleArn>; until: number }>();
+
+  constructor(clients: AwsClients, clock: Clock) {
+    this.#clients = clients;
+    this.#clock = clock;
+  }
+
+  /** @throws AssumeRoleDenied when IAM knows no such role, CredentialsUnavailable when it cannot be asked now */
+  async resolve(reference: RoleReference): Promise<RoleArn> {
+    switch (reference.kind) {
+      case 'arn':
+        return reference.role;
+      case 'account':
+        return makeRoleArn(
+          partitionOf(await this.#clients.region()),
+          reference.accountId,
+          reference.path,
+          reference.name,
+        );
+      case 'name':
+        return this.#lookUp(reference.path, reference.name);
+    }
+  }
+
+  #lookUp(path: string, name: string): Promise<RoleArn> {
+    const key = path + name;
+    const known = this.#answers.get(key);
+    if (known && this.#clock.now() < known.until) return known.role;
+    const answer = { role: this.#ask(path, name), until: Infinity };
+    this.#answers.set(key, answer);
+    answer.role.then(
+      () => (answer.until = this.#clock.now() + FOUND_KEPT_MS),
+      () => (answer.until = this.#clock.now() + FAILURE_KEPT_MS),
+    );
+    return answer.role;
+  }
+
+  async #ask(path: string, name: string): Promise<RoleArn> {
+    const role = parseRoleArn(await this.#getRoleArn(name));
+    if (!role) throw new AssumeRoleDenied('NoSuchEntity', `IAM answered GetRole for "${name}" without an ARN`);
+    if (path !== '/' && path !== role.path) {
+      throw new AssumeRoleDenied('NoSuchEntity', `the role "${name}" has the path "${role.path}", not "${path}"`);
+    }
+    return role;
+  }
+
+  async #getRoleArn(name: string): Promise<string> {
+    try {
+      const client = await this.#clients.iam();
+      const { GetRoleCommand } = await import('@aws-sdk/client-iam');
+      const { Role } = await client.send(new GetRoleCommand({ RoleName: name }));
+      return Role?.Arn ?? '';
+    } catch (error) {
+      throw this.#clients.failure(error);
+    }
+  }
+}
