@@ -1,0 +1,107 @@
+/**
+ * What STS and IAM have in common here: which region, how long to wait, and what their errors mean.
+ */
+
+import type { IAMClient } from '@aws-sdk/client-iam';
+import type { STSClient } from '@aws-sdk/client-sts';
+import { AssumeRoleDenied, CredentialsUnavailable } from './credentials.ts';
+
+/** STS answers in 50 to 300 ms; an attempt that takes longer than this is lost. */
+const CONNECTION_TIMEOUT_MS = 2_000;
+const REQUEST_TIMEOUT_MS = 5_000;
+/** The store has a backoff of its own; here only a single hiccup is smoothed over. */
+const ATTEMPTS = 2;
+/** Where no region is set, and the host has none to tell. STS answers there for every region of its partition. */
+const FALLBACK_REGION = 'us-east-1';
+
+/** The proxy's own credentials are not (any longer) good: that is nothing the container could mend. */
+const BASE_CREDENTIAL_ERRORS = new Set([
+  'CredentialsProviderError',
+  'ExpiredToken',
+  'ExpiredTokenException',
+  'IncompleteSignature',
+  'InvalidClientTokenId',
+  'MissingAuthenticationToken',
+  'RequestExpired',
+  'SignatureDoesNotMatch',
+  'TokenProviderError',
+  'TokenRefreshRequired',
+  'UnrecognizedClientException',
+]);
+
+export interface AwsOptions {
+  /** From the settings; without one the shared config, the real IMDS and us-east-1 follow. */
+  region: string | undefined;
+  /** The region that the host itself is in, from the real IMDS. */
+  hostRegion: () => Promise<string | undefined>;
+}
+
+/** Makes the SDK's clients when they are first needed, so that the SDK costs nothing before. */
+export class AwsClients {
+  readonly #options: AwsOptions;
+  #region: Promise<string> | undefined;
+  #sts: Promise<STSClient> | undefined;
+  #iam: Promise<IAMClient> | undefined;
+
+  constructor(options: AwsOptions) {
+    this.#options = options;
+  }
+
+  region(): Promise<string> {
+    return (this.#region ??= this.#findRegion());
+  }
+
+  sts(): Promise<STSClient> {
+    return (this.#sts ??= (async () => {
+      const [{ STSClient }, region] = [await import('@aws-sdk/client-sts'), await this.region()];
+      return new STSClient({ region, ...CLIENT_OPTIONS });
+    })());
+  }
+
+  iam(): Promise<IAMClient> {
+    return (this.#iam ??= (async () => {
+      const [{ IAMClient }, region] = [await import('@aws-sdk/client-iam'), await this.region()];
+      return new IAMClient({ region, ...CLIENT_OPTIONS });
+    })());
+  }
+
+  /**
+   * Turns what the SDK threw into an error with a meaning. After trouble with the proxy's own credentials the clients
+   * are made anew, so that the credential chain is read again.
+   */
+  failure(error: unknown): AssumeRoleDenied | CredentialsUnavailable {
+    if (error instanceof AssumeRoleDenied || error instanceof CredentialsUnavailable) return error;
+    const { name, message } = error instanceof Error ? error : new Error(String(error));
+    if (BASE_CREDENTIAL_ERRORS.has(name)) {
+      this.#sts = this.#iam = undefined;
+      return new CredentialsUnavailable(`the proxy's own credentials do not work (${name}: ${message})`, { cause: error });
+    }
+    if (isDenial(error)) return new AssumeRoleDenied(name, message, { cause: error });
+    return new CredentialsUnavailable(`${name}: ${message}`, { cause: error });
+  }
+
+  async #findRegion(): Promise<string> {
+    const { region, hostRegion } = this.#options;
+    if (region !== undefined) return region;
+    const { STSClient } = await import('@aws-sdk/client-sts');
+    const configured = new STSClient({}).config.region();
+    return configured.catch(() => hostRegion()).then((found) => found || FALLBACK_REGION);
+  }
+}
+
+const CLIENT_OPTIONS = {
+  maxAttempts: ATTEMPTS,
+  requestHandler: {
+    connectionTimeout: CONNECTION_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    throwOnRequestTimeout: true,
+  },
+} as const;
+
+/** A definite refusal of the service itself: a client's fault that is neither throttling nor the clock's. */
+function isDenial(error: unknown): boolean {
+  if (!(error instanceof Error) || !('$fault' in error) || !('$metadata' in error)) return false;
+  const { httpStatusCode } = error.$metadata as { httpStatusCode?: number };
+  const isThrottling = '$retryable' in error || /throttl|RequestLimitExceeded|TooManyRequests/i.test(error.name);
+  return error.$fault === 'client' && httpStatusCode !== undefined && httpStatusCode < 500 && !isThrottling;
+}
