@@ -1,0 +1,53 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Container } from '../containers/container.ts';
+import type { RoleRequest } from '../roles/role-request.ts';
+
+/** One request on its way to its answer, with what is found out about it on the way. */
+export interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** The caller's address in its normal form. */
+  readonly address: string;
+  /** performance.now() when the request's head had been read. */
+  readonly began: number;
+  /** Canonical; empty when the target has no canonical form. */
+  path: string;
+  /** Seconds that the caller's session token has left; undefined without one. */
+  tokenSeconds: number | undefined;
+  container: Container | undefined;
+  roleRequest: RoleRequest | undefined;
+  roleArn: string | undefined;
+}
+
+export type Handler = (exchange: Exchange) => void | Promise<void>;
+
+/** The header in which a session token travels, as Node names it. */
+export const TOKEN_HEADER = 'x-aws-ec2-metadata-token';
+/** The one in which its time in seconds does, as IMDS spells it. */
+export const TOKEN_TTL_HEADER = 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds';
+
+/** What IMDS calls itself. */
+export const SERVER = 'EC2ws';
+
+export interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: Buffer;
+  /** More headers: name, value, name, value … */
+  readonly headers?: readonly string[];
+}
+
+/** Answers as IMDS would: HEAD gets the head alone, a token-bearing request the token's remaining time. */
+export function send({ request, response, tokenSeconds }: Exchange, { status, type, body, headers }: Answer): void {
+  if (response.headersSent || response.destroyed) return;
+  const head = ['Content-Type', type, 'Content-Length', String(body.length), 'Server', SERVER];
+  if (headers) head.push(...headers);
+  if (tokenSeconds !== undefined) head.push(TOKEN_TTL_HEADER, String(tokenSeconds));
+  response.writeHead(status, head);
+  if (request.method === 'HEAD') response.end();
+  else response.end(body);
+}
+
+export function sendText(exchange: Exchange, text: string): void {
+  send(exchange, { status: 200, type: 'text/plain', body: Buffer.from(text) });
+}

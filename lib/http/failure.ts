@@ -1,0 +1,99 @@
+/** What a request is told when there is no answer: one table from errors to status, code and words. */
+
+import { STATUS_CODES } from 'node:http';
+import { DirectoryUnavailable, UnknownCaller } from '../containers/container.ts';
+import { AssumeRoleDenied, CredentialsUnavailable } from '../credentials/credentials.ts';
+import { NoRole } from '../roles/assignments.ts';
+import { BadRoleString } from '../roles/role-reference.ts';
+import { UpstreamTimeout, UpstreamUnreachable } from '../upstream/imds.ts';
+import { BadTarget } from './canonical-path.ts';
+import { send, type Answer, type Exchange } from './exchange.ts';
+
+/** A request that is refused for what it is. */
+export class Refusal extends Error {
+  readonly status: number;
+  readonly headers: readonly string[];
+
+  constructor(status: number, message: string, headers: readonly string[] = []) {
+    super(message);
+    this.status = status;
+    this.headers = headers;
+  }
+}
+
+export interface Failure {
+  readonly status: number;
+  /** What SDKs print, in a JSON body; without one the body is a page as IMDS's own. */
+  readonly code?: string;
+  /** For the container; says nothing of the host. */
+  readonly message?: string;
+  readonly headers?: readonly string[];
+  /** Whether it is the proxy's fault rather than the caller's. */
+  readonly unexpected?: true;
+}
+
+export function failureOf(error: unknown): Failure {
+  if (error instanceof Refusal) return { status: error.status, headers: error.headers };
+  if (error instanceof BadTarget) return { status: 400 };
+  if (error instanceof UnknownCaller || error instanceof NoRole || error instanceof BadRoleString) return { status: 404 };
+  if (error instanceof AssumeRoleDenied) {
+    return {
+      status: 403,
+      code: 'AssumeRoleUnauthorizedAccess',
+      message: `The role of this container could not be assumed: ${error.code}. The log of metadataproxy says more.`,
+    };
+  }
+  if (error instanceof CredentialsUnavailable) {
+    return {
+      status: 503,
+      code: 'ServiceUnavailable',
+      message: 'The credentials of this container cannot be had at present. The log of metadataproxy says more.',
+      headers: ['Retry-After', String(Math.max(Math.ceil(error.retryAfter / 1000), 1))],
+    };
+  }
+  if (error instanceof DirectoryUnavailable) {
+    return {
+      status: 503,
+      code: 'ServiceUnavailable',
+      message: 'It cannot be told at present which container is asking. The log of metadataproxy says more.',
+      headers: ['Retry-After', '1'],
+    };
+  }
+  if (error instanceof UpstreamUnreachable) return { status: 502 };
+  if (error instanceof UpstreamTimeout) return { status: 504 };
+  return { status: 500, unexpected: true };
+}
+
+export function sendFailure(exchange: Exchange, failure: Failure): void {
+  send(exchange, failureAnswer(failure));
+}
+
+function failureAnswer({ status, code, message, headers = [] }: Failure): Answer {
+  if (code === undefined) return { status, type: 'text/html', body: errorPage(status), headers };
+  const body = Buffer.from(JSON.stringify({ Code: code, Message: message }, null, 2));
+  return { status, type: 'application/json', body, headers };
+}
+
+const PAGES = new Map<number, Buffer>();
+
+/** IMDS answers an error with a small XHTML page. */
+export function errorPage(status: number): Buffer {
+  let page = PAGES.get(status);
+  if (!page) {
+    const title = `${status} - ${STATUS_CODES[status] ?? 'Error'}`;
+    page = Buffer.from(`<?xml version="1.0" encoding="iso-8859-1"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"
+\t"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">
+ <head>
+  <title>${title}</title>
+ </head>
+ <body>
+  <h1>${title}</h1>
+ </body>
+</html>
+`);
+    PAGES.set(status, page);
+  }
+  return page;
+}

@@ -1,0 +1,10 @@
+import type { Callers } from '../callers.ts';
+import { sendText, type Handler } from '../exchange.ts';
+
+/** `meta-data/iam/`: what there is for a caller that has a role. */
+export function iamListing(callers: Callers): Handler {
+  return async (exchange) => {
+    await callers.roleOf(exchange);
+    sendText(exchange, 'info\nsecurity-credentials/');
+  };
+}

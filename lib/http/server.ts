@@ -1,0 +1,273 @@
+/**
+ * The listener for containers. A request goes through these steps, and the first that objects answers it:
+ *
+ *   1. its target gets its one canonical reading                         400
+ *   2. the router says what kind of answer that path has                 404
+ *   3. the method is one that the answer has                             405
+ *   4. there is no body                                                  400, 413
+ *   5. a session token is a good one, and is there where it must be      401
+ *   6. the handler answers                                               or one row of the table in failure.ts
+ */
+
+import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { shortId, type Container } from '../containers/container.ts';
+import { normalAddress } from '../ip-address.ts';
+import type { Log } from '../telemetry/log.ts';
+import { canonicalPath } from './canonical-path.ts';
+import { SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
+import { errorPage, failureOf, Refusal, sendFailure } from './failure.ts';
+import { route, type Route } from './router.ts';
+import type { SessionTokens } from './session-tokens.ts';
+
+export interface Handlers {
+  sessionToken: Handler;
+  iamListing: Handler;
+  iamInfo: Handler;
+  roleName: Handler;
+  roleCredentials: (exchange: Exchange, role: string, extended: boolean) => void | Promise<void>;
+  containerCredentials: Handler;
+  passThrough: Handler;
+}
+
+export interface MetadataServerOptions {
+  handlers: Handlers;
+  tokens: SessionTokens;
+  /** Whether reads without a session token are refused. */
+  tokenRequired: boolean;
+  /** The container behind an address, as far as it is known at once. */
+  glance: (address: string) => Container | undefined;
+  maxConnections: number;
+  maxConnectionsPerAddress: number;
+  log: Log;
+}
+
+/** SDKs send some 500 bytes; anything near this is no SDK. */
+const MAX_HEADER_BYTES = 8 * 1024;
+/** A head is sent in one piece; who takes longer holds a connection for nothing. */
+const HEAD_TIMEOUT_MS = 5_000;
+const REQUEST_TIMEOUT_MS = 10_000;
+/** How often the two above are looked at; Node's own half a minute would make them meaningless. */
+const TIMEOUT_CHECK_MS = 1_000;
+/** An SDK makes its three requests within a second and comes back in an hour. */
+const KEEP_ALIVE_MS = 15_000;
+/** The longest silence on a connection while an answer is being read. */
+const SILENCE_MS = 60_000;
+/** On SIGTERM, what is in flight gets so long. */
+const DRAIN_MS = 4_000;
+
+export class MetadataServer {
+  readonly #options: MetadataServerOptions;
+  readonly #server: Server;
+  readonly #connections = new Map<string, number>();
+  readonly #addresses = new WeakMap<Duplex, string>();
+  #draining = false;
+
+  constructor(options: MetadataServerOptions) {
+    this.#options = options;
+    this.#server = createServer({
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: HEAD_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    });
+    this.#server.maxConnections = options.maxConnections;
+    this.#server.setTimeout(SILENCE_MS);
+    const serve = (request: IncomingMessage, response: ServerResponse): void => void this.#serve(request, response);
+    this.#server.on('request', serve);
+    // Nobody is told to continue: a request with a body is refused before the body is read.
+    this.#server.on('checkContinue', serve);
+    this.#server.on('connection', (socket: Socket) => this.#admit(socket));
+    this.#server.on('connect', (_request, socket: Duplex) => refuseSocket(socket, 405, ['Allow: GET, HEAD']));
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+      if (socket.writable && error.code !== 'ECONNRESET') refuseSocket(socket, statusOfParseError(error.code));
+      else socket.destroy();
+    });
+  }
+
+  /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
+  listen(host: string, port: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(port, host, () => {
+        this.#server.off('error', reject);
+        const address = this.#server.address();
+        resolve(typeof address === 'object' && address ? address.port : port);
+      });
+    });
+  }
+
+  /** Takes no new connections, finishes what is in flight, and then closes. */
+  async close(): Promise<void> {
+    this.#draining = true;
+    const impatience = setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS);
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+      this.#server.closeIdleConnections();
+    });
+    clearTimeout(impatience);
+  }
+
+  #admit(socket: Socket): void {
+    const address = normalAddress(socket.remoteAddress ?? '');
+    if (address === undefined) {
+      socket.destroy(); // It has gone already.
+      return;
+    }
+    const open = (this.#connections.get(address) ?? 0) + 1;
+    if (open > this.#options.maxConnectionsPerAddress) {
+      refuseSocket(socket, 503, ['Retry-After: 1']);
+      return;
+    }
+    this.#addresses.set(socket, address);
+    this.#connections.set(address, open);
+    socket.once('close', () => {
+      const left = (this.#connections.get(address) ?? 1) - 1;
+      if (left > 0) this.#connections.set(address, left);
+      else this.#connections.delete(address);
+    });
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const address = this.#addresses.get(request.socket);
+    if (address === undefined) return; // The connection was refused.
+    const exchange: Exchange = {
+      request,
+      response,
+      address,
+      began: performance.now(),
+      path: '',
+      tokenSeconds: undefined,
+      container: undefined,
+      roleRequest: undefined,
+      roleArn: undefined,
+    };
+    // After a refused body, what follows on the connection is no request.
+    if (this.#draining || hasBody(request)) response.shouldKeepAlive = false;
+
+    let found: Route | undefined;
+    let failure: unknown;
+    try {
+      exchange.path = canonicalPath(request.url ?? '');
+      found = route(exchange.path);
+      this.#check(exchange, found);
+      await this.#answer(exchange, found);
+    } catch (error) {
+      failure = error;
+      const told = failureOf(error);
+      if (told.unexpected && !response.headersSent) this.#logUnexpected(exchange, error);
+      sendFailure(exchange, told);
+    }
+    this.#logAnswer(exchange, found, failure);
+  }
+
+  #check(exchange: Exchange, { kind }: Route): void {
+    const { request } = exchange;
+    if (kind === 'refused') throw new Refusal(404, 'credentials of the host are not to be had');
+    const allowed = kind === 'session-token' ? request.method === 'PUT' : isRead(request.method);
+    if (!allowed) {
+      throw new Refusal(405, 'the method is not one of this path', ['Allow', kind === 'session-token' ? 'PUT' : 'GET, HEAD']);
+    }
+
+    if (hasBody(request)) {
+      throw new Refusal(request.headers['transfer-encoding'] === undefined ? 413 : 400, 'the request has a body');
+    }
+    if (kind !== 'session-token') this.#checkToken(exchange);
+  }
+
+  #checkToken(exchange: Exchange): void {
+    const { tokens, tokenRequired } = this.#options;
+    const token = exchange.request.headers[TOKEN_HEADER];
+    if (token === undefined) {
+      if (tokenRequired) throw new Refusal(401, 'a session token is required');
+      return;
+    }
+    const [holder, earlierHolder] = [this.holderOf(exchange), exchange.address];
+    exchange.tokenSeconds =
+      typeof token === 'string' ? (tokens.remaining(token, holder) ?? tokens.remaining(token, earlierHolder)) : undefined;
+    if (exchange.tokenSeconds === undefined) throw new Refusal(401, 'the session token is not valid');
+  }
+
+  /** Whom a session token is for: the container, so that it serves at all its addresses; an unknown caller's address. */
+  holderOf({ address }: Exchange): string {
+    return this.#options.glance(address)?.id ?? address;
+  }
+
+  #answer(exchange: Exchange, found: Route): void | Promise<void> {
+    const { handlers } = this.#options;
+    switch (found.kind) {
+      case 'session-token':
+        return handlers.sessionToken(exchange);
+      case 'iam-listing':
+        return handlers.iamListing(exchange);
+      case 'iam-info':
+        return handlers.iamInfo(exchange);
+      case 'role-name':
+        return handlers.roleName(exchange);
+      case 'role-credentials':
+        return handlers.roleCredentials(exchange, found.role, found.extended);
+      case 'container-credentials':
+        return handlers.containerCredentials(exchange);
+      case 'pass-through':
+        return handlers.passThrough(exchange);
+      case 'refused':
+        throw new Refusal(404, 'credentials of the host are not to be had');
+    }
+  }
+
+  #logUnexpected({ path }: Exchange, error: unknown): void {
+    this.#options.log.error('request failed unexpectedly', { path, error: String((error as Error)?.stack ?? error) });
+  }
+
+  #logAnswer(exchange: Exchange, found: Route | undefined, failure: unknown): void {
+    const { log } = this.#options;
+    const isAboutCredentials = found !== undefined && CREDENTIAL_ANSWERS.has(found.kind);
+    if (!isAboutCredentials && !log.isDebug) return;
+    const { container, request, response, address } = exchange;
+    const fields = {
+      method: request.method,
+      path: exchange.path || request.url,
+      status: response.statusCode,
+      ms: Math.round((performance.now() - exchange.began) * 1000) / 1000,
+      address,
+      container: container?.name,
+      container_id: container && shortId(container),
+      role_arn: exchange.roleArn ?? exchange.roleRequest?.role.text,
+      error: failure instanceof Error ? failure.message : undefined,
+    };
+    if (!isAboutCredentials) log.debug('answered', fields);
+    else if (failure === undefined) log.info('credentials served', fields);
+    else log.info('credentials refused', fields);
+  }
+}
+
+const CREDENTIAL_ANSWERS: ReadonlySet<Route['kind']> = new Set(['iam-info', 'role-credentials', 'container-credentials']);
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0;
+}
+
+function isRead(method: string | undefined): boolean {
+  return method === 'GET' || method === 'HEAD';
+}
+
+function statusOfParseError(code: string | undefined): number {
+  if (code === 'HPE_HEADER_OVERFLOW') return 431;
+  return code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
+}
+
+/** Answers where there is no request to answer, and hangs up. */
+function refuseSocket(socket: Duplex, status: number, headers: readonly string[] = []): void {
+  const page = errorPage(status);
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    'Content-Type: text/html',
+    `Content-Length: ${page.length}`,
+    `Server: ${SERVER}`,
+    'Connection: close',
+    ...headers,
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${page.toString()}`, () => socket.destroy());
+}

@@ -1,0 +1,46 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+
+/**
+ * Session tokens (IMDSv2) that need no memory: the time of expiry and a MAC over it and over whoever got it, under a
+ * key made at start. After a restart SDKs are answered 401 and get themselves a new one.
+ */
+export class SessionTokens {
+  readonly #key = randomBytes(32);
+  readonly #now: () => number;
+
+  /** @param now milliseconds since the epoch */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /**
+   * @param holder identifies the container, or the address of a caller that is none
+   * @param seconds how long it is good for, from 1 to 21600
+   */
+  issue(holder: string, seconds: number): string {
+    const expiry = Buffer.alloc(EXPIRY_BYTES);
+    expiry.writeUIntBE(Math.floor(this.#now() / 1000) + seconds, 0, EXPIRY_BYTES);
+    return Buffer.concat([VERSION, expiry, this.#mac(holder, expiry)]).toString('base64url');
+  }
+
+  /** @returns the whole seconds it has left, at least 1; undefined when it is not a token of this holder, or over */
+  remaining(token: string, holder: string): number | undefined {
+    const bytes = Buffer.from(token, 'base64url');
+    // Exactly one spelling is a token; Node's decoder would take others.
+    if (bytes.length !== TOKEN_BYTES || bytes.toString('base64url') !== token) return undefined;
+    const expiry = bytes.subarray(VERSION.length, VERSION.length + EXPIRY_BYTES);
+    const mac = bytes.subarray(VERSION.length + EXPIRY_BYTES);
+    if (!timingSafeEqual(mac, this.#mac(holder, expiry))) return undefined;
+    const left = expiry.readUIntBE(0, EXPIRY_BYTES) - Math.floor(this.#now() / 1000);
+    return left >= 1 ? left : undefined;
+  }
+
+  #mac(holder: string, expiry: Buffer): Buffer {
+    return createHmac('sha256', this.#key).update(expiry).update(holder).digest();
+  }
+}
+
+/** The first byte of a token, which makes it begin with "A" as those of IMDS do. */
+const VERSION = Buffer.from([1]);
+const EXPIRY_BYTES = 6;
+const TOKEN_BYTES = VERSION.length + EXPIRY_BYTES + 32;

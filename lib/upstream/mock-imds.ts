@@ -1,0 +1,159 @@
+/**
+ * A metadata service for demonstrations and development: the tree of a t3 instance, served on a free port of loopback
+ * and asked by the same client as the real one. It has no credentials; those are the proxy's to answer.
+ */
+
+import { createServer, type Server } from 'node:http';
+
+/** A directory is an object, a value a string. */
+type Tree = { readonly [name: string]: Tree | string };
+
+export interface MockImds {
+  readonly url: URL;
+  close(): void;
+}
+
+const REGION = 'us-east-1';
+const ZONE = 'us-east-1a';
+const MAC = '0e:49:61:0f:c3:11';
+const LOCAL_IP = '172.31.34.17';
+const PUBLIC_IP = '203.0.113.25'; // Of the block that RFC 5737 keeps for documentation.
+const LOCAL_HOSTNAME = 'ip-172-31-34-17.ec2.internal';
+const PUBLIC_HOSTNAME = 'ec2-203-0-113-25.compute-1.amazonaws.com';
+const ACCOUNT_ID = '123456789012';
+const IMAGE_ID = 'ami-0abcdef1234567890';
+
+const VERSIONS = ['1.0', '2008-02-01', '2012-01-12', '2016-09-02', '2019-10-01', '2021-07-15', 'latest'];
+
+/** @param instanceId what `meta-data/instance-id` answers */
+export async function startMockImds(instanceId: string): Promise<MockImds> {
+  const tree = instanceTree(instanceId);
+  const server = createServer((request, response) => {
+    if (request.method === 'PUT' && request.url === '/latest/api/token') {
+      const ttl = String(request.headers['x-aws-ec2-metadata-token-ttl-seconds']);
+      response.writeHead(200, { 'Content-Type': 'text/plain', 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds': ttl });
+      response.end('MOCK-TOKEN');
+      return;
+    }
+    const found = lookUp(tree, request.url ?? '/');
+    response.writeHead(found === undefined ? 404 : 200, { 'Content-Type': 'text/plain', Server: 'EC2ws' });
+    response.end(found);
+  });
+  return { url: new URL(`http://127.0.0.1:${await listenOnLoopback(server)}`), close: () => server.close() };
+}
+
+function listenOnLoopback(server: Server): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      server.unref(); // The proxy's own listeners say how long the program runs.
+      const address = server.address();
+      resolve(typeof address === 'object' && address ? address.port : 0);
+    });
+  });
+}
+
+function lookUp(tree: Tree, path: string): string | undefined {
+  let node: Tree | string | undefined = tree;
+  for (const name of path.split('/').filter((part) => part !== '')) {
+    node = typeof node === 'object' && Object.hasOwn(node, name) ? node[name] : undefined;
+  }
+  return typeof node === 'object' ? listing(node) : node;
+}
+
+/** A line each; directories end in a slash. */
+function listing(directory: Tree): string {
+  return Object.entries(directory)
+    .map(([name, node]) => (typeof node === 'string' ? name : `${name}/`))
+    .join('\n');
+}
+
+function instanceTree(instanceId: string): Tree {
+  const version = { dynamic: dynamic(instanceId), 'meta-data': metaData(instanceId), 'user-data': '#!/bin/sh\necho mock\n' };
+  return Object.fromEntries(VERSIONS.map((name) => [name, version]));
+}
+
+function metaData(instanceId: string): Tree {
+  return {
+    'ami-id': IMAGE_ID,
+    'ami-launch-index': '0',
+    'ami-manifest-path': '(unknown)',
+    'block-device-mapping': { ami: '/dev/xvda', root: '/dev/xvda' },
+    events: { maintenance: { history: '[]', scheduled: '[]' }, recommendations: {} },
+    hostname: LOCAL_HOSTNAME,
+    'instance-action': 'none',
+    'instance-id': instanceId,
+    'instance-life-cycle': 'on-demand',
+    'instance-type': 't3.micro',
+    'local-hostname': LOCAL_HOSTNAME,
+    'local-ipv4': LOCAL_IP,
+    mac: MAC,
+    metrics: { vhostmd: '<?xml version="1.0" encoding="UTF-8"?>' },
+    network: {
+      interfaces: {
+        macs: {
+          [MAC]: {
+            'device-number': '0',
+            'interface-id': 'eni-0123456789abcdef0',
+            'ipv4-associations': { [PUBLIC_IP]: LOCAL_IP },
+            'local-hostname': LOCAL_HOSTNAME,
+            'local-ipv4s': LOCAL_IP,
+            mac: MAC,
+            'owner-id': ACCOUNT_ID,
+            'public-hostname': PUBLIC_HOSTNAME,
+            'public-ipv4s': PUBLIC_IP,
+            'security-group-ids': 'sg-0123456789abcdef0',
+            'security-groups': 'default',
+            'subnet-id': 'subnet-0123456789abcdef0',
+            'subnet-ipv4-cidr-block': '172.31.32.0/20',
+            'vpc-id': 'vpc-0123456789abcdef0',
+            'vpc-ipv4-cidr-block': '172.31.0.0/16',
+            'vpc-ipv4-cidr-blocks': '172.31.0.0/16',
+          },
+        },
+      },
+    },
+    placement: {
+      'availability-zone': ZONE,
+      'availability-zone-id': 'use1-az4',
+      region: REGION,
+    },
+    profile: 'default-hvm',
+    'public-hostname': PUBLIC_HOSTNAME,
+    'public-ipv4': PUBLIC_IP,
+    'public-keys': { '0': { 'openssh-key': 'ssh-ed25519 AAAAMOCK mock-key' } },
+    'reservation-id': 'r-0123456789abcdef0',
+    'security-groups': 'default',
+    services: { domain: 'amazonaws.com', partition: 'aws' },
+    tags: { instance: { Name: 'mock-instance' } },
+  };
+}
+
+function dynamic(instanceId: string): Tree {
+  const document = {
+    accountId: ACCOUNT_ID,
+    architecture: 'x86_64',
+    availabilityZone: ZONE,
+    billingProducts: null,
+    devpayProductCodes: null,
+    marketplaceProductCodes: null,
+    imageId: IMAGE_ID,
+    instanceId,
+    instanceType: 't3.micro',
+    kernelId: null,
+    pendingTime: '2024-01-01T00:00:00Z',
+    privateIp: LOCAL_IP,
+    ramdiskId: null,
+    region: REGION,
+    version: '2017-09-30',
+  };
+  return {
+    'fws': { 'instance-monitoring': 'disabled' },
+    'instance-identity': {
+      document: JSON.stringify(document, null, 2),
+      pkcs7: 'MOCK-PKCS7',
+      rsa2048: 'MOCK-RSA2048',
+      signature: 'MOCK-SIGNATURE',
+    },
+  };
+}
