@@ -1,0 +1,59 @@
+import { helpText, parseCommandLine } from './cli.ts';
+import { ConfigError, readConfig, type Config } from './config.ts';
+import { startProxy, StartFailure } from './proxy.ts';
+import { Log } from './telemetry/log.ts';
+
+/** Put in by the build. */
+declare const METADATAPROXY_VERSION: string;
+
+/** Conventional: what the user wrote is wrong. */
+const EXIT_USAGE = 2;
+/** systemd and Docker kill after ten seconds or more; this ends earlier in any case. */
+const STOP_WITHIN_MS = 4_500;
+
+async function main(): Promise<void> {
+  const command = parseCommandLine(process.argv.slice(2));
+  if (command.kind === 'help') process.stdout.write(helpText(METADATAPROXY_VERSION));
+  else if (command.kind === 'version') process.stdout.write(`${METADATAPROXY_VERSION}\n`);
+  else await run(readConfig(command.flags, process.env));
+}
+
+async function run(config: Config): Promise<void> {
+  // The SDK would warn on standard error, between the log's lines, of Node versions that its next releases drop.
+  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+  const log = new Log({
+    level: config.logLevel,
+    format: config.logFormat,
+    write: (lines) => process.stderr.write(lines),
+    now: Date.now,
+  });
+  process.on('exit', () => log.flush());
+  // One request's or one timer's trouble must not end everybody's service.
+  process.on('uncaughtException', (error) => log.error('unexpected', { error: String(error.stack ?? error) }));
+  process.on('unhandledRejection', (reason) => {
+    log.error('unexpected', { error: String(reason instanceof Error ? reason.stack : reason) });
+  });
+
+  log.info('starting', { version: METADATAPROXY_VERSION, node: process.version });
+  const proxy = await startProxy(config, log, METADATAPROXY_VERSION);
+  let stopping = false;
+  const stop = (signal: NodeJS.Signals): void => {
+    if (stopping) return;
+    stopping = true;
+    log.info('stopping', { signal });
+    setTimeout(() => process.exit(0), STOP_WITHIN_MS).unref();
+    void proxy.stop().finally(() => process.exit(0));
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+main().catch((error: Error) => {
+  const lines = error instanceof ConfigError ? error.problems : [expected(error) ? error.message : String(error.stack)];
+  for (const line of lines) process.stderr.write(`metadataproxy: ${line}\n`);
+  process.exit(error instanceof ConfigError ? EXIT_USAGE : 1);
+});
+
+function expected(error: Error): boolean {
+  return error instanceof StartFailure;
+}
