@@ -1,0 +1,115 @@
+/**
+ * HTTP/1.1 as bytes on a socket, for the two sides that node:http is too strict for: a stand-in server that
+ * takes what a careless server would take, and a client that sends what no library would send. Bytes are
+ * latin1 text.
+ */
+
+/** A request as it came. */
+export interface RawRequest {
+  /** '' if the first line is no request line. */
+  readonly method: string;
+  readonly target: string;
+  readonly version: string;
+  /** Name and value in turn, as they came. */
+  readonly rawHeaders: readonly string[];
+  readonly body: string;
+}
+
+/** The value of the first header named `name`, in any case. */
+export function headerOf(rawHeaders: readonly string[], name: string): string | undefined {
+  const wanted = name.toLowerCase();
+  const at = rawHeaders.findIndex((text, index) => index % 2 === 0 && text.toLowerCase() === wanted);
+  return at === -1 ? undefined : rawHeaders[at + 1];
+}
+
+const END_OF_HEAD = /\r\n\r\n|\n\r?\n/;
+const REQUEST_LINE = /^(\S+) +(.*?)(?: +(HTTP\/\S+))?$/;
+
+/**
+ * Takes the first whole request off `bytes`, undefined if none is there yet. Tolerant: lines may end in a
+ * bare LF, folded headers are joined, spaces are allowed in the target. Only Content-Length frames a body, so
+ * what was smuggled in a chunked one is read as the next request.
+ */
+export function takeRequest(bytes: string): { request: RawRequest; rest: string } | undefined {
+  // Empty lines before a request are skipped, as RFC 9112 (2.2) advises.
+  const text = bytes.replace(/^[\r\n]+/, '');
+  const end = END_OF_HEAD.exec(text);
+  if (end === null) return undefined;
+  const [first = '', ...lines] = text.slice(0, end.index).split(/\r?\n/);
+  const rawHeaders = parseHeaders(lines);
+  const chunked = headerOf(rawHeaders, 'transfer-encoding') !== undefined;
+  const length = chunked ? 0 : Number.parseInt(headerOf(rawHeaders, 'content-length') ?? '0', 10) || 0;
+  const bodyStart = end.index + end[0].length;
+  if (text.length < bodyStart + length) return undefined;
+  const [, method = '', target = '', version = ''] = REQUEST_LINE.exec(first.trim()) ?? [];
+  const body = text.slice(bodyStart, bodyStart + length);
+  return { request: { method, target, version, rawHeaders, body }, rest: text.slice(bodyStart + length) };
+}
+
+/** A response as it came. */
+export interface RawResponse {
+  readonly status: number;
+  readonly rawHeaders: readonly string[];
+  readonly body: string;
+}
+
+/**
+ * The whole responses that `bytes` begins with, interim ones (1xx but 101) left out. `toHead` says that the
+ * requests were HEAD; `ended` that nothing follows, which completes a response without framing.
+ */
+export function parseResponses(bytes: string, toHead = false, ended = false): RawResponse[] {
+  const responses: RawResponse[] = [];
+  for (let text = bytes; text !== '';) {
+    const end = END_OF_HEAD.exec(text);
+    if (end === null) break;
+    const [first = '', ...lines] = text.slice(0, end.index).split(/\r?\n/);
+    const rawHeaders = parseHeaders(lines);
+    const status = Number(/^HTTP\/\d\.\d (\d{3})/.exec(first)?.[1] ?? 0);
+    const afterHead = text.slice(end.index + end[0].length);
+    const interim = status >= 100 && status < 200;
+    const bodyless = toHead || interim || status === 204 || status === 304;
+    const taken = bodyless ? { body: '', length: 0 } : takeBody(afterHead, rawHeaders, ended);
+    if (taken === undefined) break;
+    if (!interim || status === 101) responses.push({ status, rawHeaders, body: taken.body });
+    text = afterHead.slice(taken.length);
+  }
+  return responses;
+}
+
+function takeBody(
+  text: string, rawHeaders: readonly string[], ended: boolean,
+): { body: string; length: number } | undefined {
+  if (/chunked/i.test(headerOf(rawHeaders, 'transfer-encoding') ?? '')) return takeChunks(text);
+  const given = headerOf(rawHeaders, 'content-length');
+  if (given === undefined) return ended ? { body: text, length: text.length } : undefined;
+  const length = Number(given);
+  return text.length < length ? undefined : { body: text.slice(0, length), length };
+}
+
+function takeChunks(text: string): { body: string; length: number } | undefined {
+  let body = '';
+  for (let at = 0;;) {
+    const size = /^([0-9a-f]+)[^\n]*\n/i.exec(text.slice(at));
+    if (size === null) return undefined;
+    const length = parseInt(size[1] ?? '0', 16);
+    const start = at + size[0].length;
+    if (text.length < start + length + 2) return undefined;
+    body += text.slice(start, start + length);
+    at = start + length + 2;
+    if (length === 0) return { body, length: at };
+  }
+}
+
+function parseHeaders(lines: readonly string[]): string[] {
+  const headers: string[] = [];
+  for (const line of lines) {
+    if (/^[ \t]/.test(line) && headers.length > 0) {
+      headers[headers.length - 1] = `${headers.at(-1) ?? ''} ${line.trim()}`;
+    } else {
+      const colon = line.indexOf(':');
+      headers.push(line.slice(0, colon === -1 ? line.length : colon).trim());
+      headers.push(colon === -1 ? '' : line.slice(colon + 1).trim());
+    }
+  }
+  return headers;
+}

@@ -1,0 +1,443 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { delay, FaultRules, type Fault, type Struck } from './fault-rules.ts';
+import { hostIdentityIn, readingsOf } from './generous-path.ts';
+import { headerOf, takeRequest, type RawRequest } from './http-bytes.ts';
+import { Journal } from './journal.ts';
+
+/** In every value of the host's own identity, and in nothing else that the stand-in answers. */
+export const HOST_MARK = 'HOSTSECRET';
+
+export const INSTANCE_ID = 'i-0123456789abcdef0';
+export const REGION = 'eu-west-1';
+
+/** A request that the stand-in has read, bytes as latin1 text. */
+export interface ImdsRequest extends RawRequest {
+  /** Counts the connections, from 1: two requests with the same number shared one. */
+  readonly connection: number;
+  /** Resolves when the connection is closed. */
+  readonly closed: Promise<void>;
+}
+
+export type ImdsFault =
+  /** Answers once the fault is lifted. */
+  | { readonly kind: 'hold' }
+  | { readonly kind: 'delay'; readonly ms: number }
+  /** The connection is reset instead of an answer. */
+  | { readonly kind: 'reset' }
+  /** Half of the body, then a reset. */
+  | { readonly kind: 'reset-in-body' }
+  /** Half of the body, then an orderly close. */
+  | { readonly kind: 'close-in-body' }
+  /** Bytes without end; the next ones when the last ones are taken. */
+  | { readonly kind: 'endless'; readonly framing: 'chunked' | 'close' }
+  /** Half of the body, then the rest once the fault is lifted. */
+  | { readonly kind: 'pause-in-body' }
+  /** The regular answer in chunks. */
+  | { readonly kind: 'chunked' }
+  /** The body as it is under another Content-Length, then a close. */
+  | { readonly kind: 'content-length'; readonly value: number | string }
+  | { readonly kind: 'status'; readonly status: number; readonly body?: string }
+  | { readonly kind: 'redirect'; readonly location: string }
+  /** More headers on the regular answer, such as hop-by-hop ones. */
+  | { readonly kind: 'headers'; readonly headers: readonly (readonly [string, string])[] }
+  /** These bytes instead of a response. */
+  | { readonly kind: 'raw'; readonly bytes: string | Buffer };
+
+export interface ImdsOptions {
+  /** Refuses reads without a token, as an instance with HttpTokens=required. */
+  readonly v2Only?: boolean;
+  readonly userData?: string | Buffer;
+  /** More of the tree: path below the version, without a leading slash, to text. */
+  readonly tree?: Readonly<Record<string, string>>;
+  /** Milliseconds since the epoch, for the tokens. */
+  readonly now?: () => number;
+}
+
+interface Response {
+  readonly status: number;
+  readonly headers: readonly (readonly [string, string])[];
+  readonly body: Buffer;
+}
+
+interface Connection {
+  readonly socket: Socket;
+  readonly number: number;
+  readonly closed: Promise<void>;
+  unread: string;
+  readonly waiting: RawRequest[];
+  busy: boolean;
+}
+
+const TOKEN_HEADER = 'X-Aws-Ec2-Metadata-Token';
+const TTL_HEADER = 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds';
+const LONGEST_TTL = 21_600;
+
+/**
+ * A stand-in of the instance metadata service on a free port of 127.0.0.1. It is as generous as a server can
+ * be in reading a path to the host's credentials into a request (see generous-path.ts), and answers it with
+ * values that carry HOST_MARK; everything else it answers as strictly as the real one.
+ */
+export class Imds {
+  readonly requests = new Journal<ImdsRequest>('a request to the metadata service');
+  /** The connections, at the moment when each has been closed. */
+  readonly closings = new Journal<{ readonly connection: number }>('the end of a connection');
+  v2Only: boolean;
+  userData: Buffer;
+  readonly tree: Map<string, string>;
+  readonly #now: () => number;
+  readonly #tokens = new Map<string, number>();
+  readonly #faults = new FaultRules<ImdsRequest, ImdsFault>();
+  readonly #connections = new Set<Connection>();
+  #connectionCount = 0;
+  #server: Server | undefined;
+  #port = 0;
+
+  private constructor(options: ImdsOptions) {
+    this.v2Only = options.v2Only ?? false;
+    this.userData = Buffer.from(options.userData ?? '#!/bin/sh\necho the user data\n');
+    this.tree = new Map(Object.entries({ ...TREE, ...options.tree }));
+    this.#now = options.now ?? Date.now;
+  }
+
+  static async start(options: ImdsOptions = {}): Promise<Imds> {
+    const imds = new Imds(options);
+    await imds.listen();
+    return imds;
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  /** As METADATA_URL names it. */
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  get openConnections(): number {
+    return this.#connections.size;
+  }
+
+  /** Listens, again on the same port after stop(). */
+  async listen(): Promise<void> {
+    if (this.#server !== undefined) return;
+    const server = createServer((socket) => this.#accept(socket));
+    this.#server = server;
+    server.listen(this.#port, '127.0.0.1');
+    await once(server, 'listening');
+    this.#port = (server.address() as AddressInfo).port;
+  }
+
+  /** Resets every connection and refuses new ones. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    if (server === undefined) return;
+    this.#server = undefined;
+    const closed = once(server, 'close');
+    server.close();
+    for (const { socket } of this.#connections) socket.resetAndDestroy();
+    await closed;
+  }
+
+  async close(): Promise<void> {
+    this.#faults.liftAll();
+    await this.stop();
+  }
+
+  /**
+   * Commits `fault` on requests whose target is `target` or matches it, `times` times at most, and on
+   * `method` alone if that is given.
+   */
+  fault(target: string | RegExp, fault: ImdsFault, times = Infinity, method?: string): Fault {
+    const applies = (request: ImdsRequest): boolean =>
+      (method === undefined || request.method === method)
+      && (typeof target === 'string' ? request.target === target : target.test(request.target));
+    return this.#faults.add(fault, applies, times);
+  }
+
+  /** Forgets every token, so that each gets a 401 from now on. */
+  revokeTokens(): void {
+    this.#tokens.clear();
+  }
+
+  #accept(socket: Socket): void {
+    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    this.#connectionCount += 1;
+    const connection: Connection = {
+      socket, closed, number: this.#connectionCount, unread: '', waiting: [], busy: false,
+    };
+    this.#connections.add(connection);
+    socket.on('error', () => {});
+    socket.once('close', () => {
+      this.#connections.delete(connection);
+      this.closings.add({ connection: connection.number });
+    });
+    // Read on while an answer is under way: else nobody would notice that the client has left.
+    socket.on('data', (chunk: Buffer) => {
+      connection.unread += chunk.toString('latin1');
+      for (let taken = takeRequest(connection.unread); taken !== undefined; taken = takeRequest(taken.rest)) {
+        connection.unread = taken.rest;
+        connection.waiting.push(taken.request);
+      }
+      void this.#answerWaiting(connection);
+    });
+  }
+
+  async #answerWaiting(connection: Connection): Promise<void> {
+    if (connection.busy) return;
+    connection.busy = true;
+    for (let raw = connection.waiting.shift(); raw !== undefined; raw = connection.waiting.shift()) {
+      const request: ImdsRequest = { ...raw, connection: connection.number, closed: connection.closed };
+      this.requests.add(request);
+      await this.#serve(connection.socket, request);
+    }
+    connection.busy = false;
+  }
+
+  async #serve(socket: Socket, request: ImdsRequest): Promise<void> {
+    const struck = this.#faults.strike(request);
+    const fault = struck?.fault;
+    if (fault?.kind === 'hold') await struck?.lifted;
+    if (fault?.kind === 'delay') await delay(fault.ms, struck?.lifted ?? Promise.resolve());
+    if (socket.destroyed) return;
+    if (fault?.kind === 'reset') return void socket.resetAndDestroy();
+    if (fault?.kind === 'raw') return void socket.end(fault.bytes);
+    const response = altered(this.#answer(request), fault);
+    await send(socket, request, response, struck);
+  }
+
+  #answer(request: RawRequest): Response {
+    const { method, target, rawHeaders } = request;
+    if (method === '') return failure(400, 'Bad Request');
+    // Whatever the method and the token: this is what must never be asked for.
+    const identity = hostIdentityIn(target);
+    if (identity !== undefined) return plain(hostIdentity(identity));
+    if (method === 'PUT' && asksForToken(target)) return this.#issueToken(rawHeaders);
+    if (method !== 'GET' && method !== 'HEAD') return failure(405, 'Method Not Allowed');
+    const token = headerOf(rawHeaders, TOKEN_HEADER);
+    if (token === undefined) return this.v2Only ? failure(401, 'Unauthorized') : this.#read(target);
+    const secondsLeft = Math.ceil(((this.#tokens.get(token) ?? 0) - this.#now()) / 1000);
+    if (secondsLeft <= 0) return failure(401, 'Unauthorized');
+    return withTtl(this.#read(target), secondsLeft);
+  }
+
+  #issueToken(rawHeaders: readonly string[]): Response {
+    if (headerOf(rawHeaders, 'x-forwarded-for') !== undefined) return failure(403, 'Forbidden');
+    const given = headerOf(rawHeaders, TTL_HEADER) ?? '';
+    const ttl = /^\d+$/.test(given) ? Number(given) : 0;
+    if (ttl < 1 || ttl > LONGEST_TTL) return failure(400, 'Bad Request');
+    const token = randomBytes(40).toString('base64');
+    this.#tokens.set(token, this.#now() + ttl * 1000);
+    return withTtl(plain(token), ttl);
+  }
+
+  #read(target: string): Response {
+    const [path = ''] = target.split('?', 1);
+    const [, version = '', below = ''] = /^\/([^/]*)(?:\/(.*?))?\/?$/.exec(path) ?? [];
+    if (version === '') return plain(VERSIONS.join('\n'));
+    if (!/^(?:latest|1\.0|\d{4}-\d{2}-\d{2})$/.test(version)) return failure(404, 'Not Found');
+    if (below === 'user-data') return { ...plain(''), body: this.userData };
+    const text = this.tree.get(decoded(below)) ?? this.#listing(decoded(below));
+    return text === undefined ? failure(404, 'Not Found') : plain(text);
+  }
+
+  #listing(directory: string): string | undefined {
+    const prefix = directory === '' ? '' : `${directory}/`;
+    const names = [...this.tree.keys()].filter((path) => path.startsWith(prefix)).map((path) => {
+      const [name = '', ...more] = path.slice(prefix.length).split('/');
+      return more.length > 0 ? `${name}/` : name;
+    });
+    if (directory === '') names.push('user-data');
+    if (directory === 'meta-data') names.push('iam/', 'identity-credentials/');
+    return names.length === 0 ? undefined : [...new Set(names)].sort().join('\n');
+  }
+}
+
+/** `length` bytes that repeat nothing for long: a lost or doubled piece shows. */
+export function userDataOf(length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let line = 0, at = 0; at < length; line += 1) at += bytes.write(`${line} user data\n`, at);
+  return bytes;
+}
+
+const VERSIONS = ['1.0', '2007-01-19', '2011-05-01', '2012-01-12', '2021-07-15', '2024-04-11', 'latest'];
+
+const MAC = '0e:00:00:00:00:01';
+
+const TREE: Readonly<Record<string, string>> = {
+  'meta-data/ami-id': 'ami-0123456789abcdef0',
+  'meta-data/hostname': `ip-10-0-0-10.${REGION}.compute.internal`,
+  'meta-data/instance-id': INSTANCE_ID,
+  'meta-data/instance-type': 't3.micro',
+  'meta-data/local-ipv4': '10.0.0.10',
+  'meta-data/mac': MAC,
+  [`meta-data/network/interfaces/macs/${MAC}/device-number`]: '0',
+  [`meta-data/network/interfaces/macs/${MAC}/local-ipv4s`]: '10.0.0.10',
+  'meta-data/placement/availability-zone': `${REGION}a`,
+  'meta-data/placement/region': REGION,
+  'meta-data/tags/instance/Name': 'a host',
+  'dynamic/instance-identity/document': JSON.stringify({
+    accountId: '111122223333',
+    architecture: 'x86_64',
+    availabilityZone: `${REGION}a`,
+    instanceId: INSTANCE_ID,
+    instanceType: 't3.micro',
+    region: REGION,
+    version: '2017-09-30',
+  }, undefined, 2),
+};
+
+/** The host's own identity at the segments from `iam` or `identity-credentials` on; all of it is marked. */
+function hostIdentity(segments: readonly string[]): string {
+  const path = segments.join('/');
+  if (path === 'iam') return `info\nsecurity-credentials/\n${HOST_MARK}`;
+  if (/^iam\/security-credentials(-extended)?$/.test(path)) return `${HOST_MARK}-role`;
+  if (path === 'iam/info') {
+    return JSON.stringify({
+      Code: 'Success',
+      LastUpdated: inSeconds(0),
+      InstanceProfileArn: `arn:aws:iam::111122223333:instance-profile/${HOST_MARK}`,
+      InstanceProfileId: `AIPA${HOST_MARK}`,
+    }, undefined, 2);
+  }
+  return JSON.stringify({
+    Code: 'Success',
+    LastUpdated: inSeconds(0),
+    Type: 'AWS-HMAC',
+    AccessKeyId: `ASIA${HOST_MARK}`,
+    SecretAccessKey: `${HOST_MARK}/secret`,
+    Token: `${HOST_MARK}/token`,
+    Expiration: inSeconds(6 * 3600),
+    ...(path.includes('extended') && { AccountId: '111122223333' }),
+  }, undefined, 2);
+}
+
+function inSeconds(seconds: number): string {
+  return `${new Date(Date.now() + seconds * 1000).toISOString().slice(0, 19)}Z`;
+}
+
+function asksForToken(target: string): boolean {
+  return readingsOf(target).some((segments) => segments.join('/') === 'latest/api/token');
+}
+
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
+function plain(text: string): Response {
+  const headers = [
+    ['Content-Type', 'text/plain'],
+    ['Accept-Ranges', 'none'],
+    ['Last-Modified', 'Thu, 01 Jan 2026 00:00:00 GMT'],
+  ] as const;
+  return { status: 200, headers, body: Buffer.from(text) };
+}
+
+function withTtl(response: Response, seconds: number): Response {
+  return { ...response, headers: [...response.headers, [TTL_HEADER, `${seconds}`]] };
+}
+
+function failure(status: number, title: string): Response {
+  const body = `<?xml version="1.0" encoding="iso-8859-1"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"
+\t"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">
+ <head>
+  <title>${status} - ${title}</title>
+ </head>
+ <body>
+  <h1>${status} - ${title}</h1>
+ </body>
+</html>
+`;
+  return { status, headers: [['Content-Type', 'text/html']], body: Buffer.from(body) };
+}
+
+function altered(response: Response, fault: ImdsFault | undefined): Response {
+  if (fault?.kind === 'status') {
+    const standard = failure(fault.status, 'A fault on demand');
+    return fault.body === undefined ? standard : { ...standard, body: Buffer.from(fault.body) };
+  }
+  if (fault?.kind === 'redirect') {
+    return { status: 302, headers: [['Location', fault.location]], body: Buffer.alloc(0) };
+  }
+  if (fault?.kind === 'headers') return { ...response, headers: [...response.headers, ...fault.headers] };
+  return response;
+}
+
+async function send(
+  socket: Socket, request: RawRequest, response: Response, struck: Struck<ImdsFault> | undefined,
+): Promise<void> {
+  const { status, headers, body } = response;
+  const fault = struck?.fault;
+  const { method, version, rawHeaders } = request;
+  const last = version === 'HTTP/1.0' || /close/i.test(headerOf(rawHeaders, 'connection') ?? '');
+  const head = [
+    `HTTP/1.1 ${status} ${status < 400 ? 'OK' : 'Error'}`,
+    ...headers.map(([name, value]) => `${name}: ${value}`),
+    ...framing(body, fault),
+    'Server: EC2ws',
+    `Date: ${new Date().toUTCString()}`,
+    ...(last ? ['Connection: close'] : []),
+  ];
+  socket.write(`${head.join('\r\n')}\r\n\r\n`, 'latin1');
+  if (method !== 'HEAD') await sendBody(socket, body, struck);
+  if (last) socket.end();
+}
+
+function framing(body: Buffer, fault: ImdsFault | undefined): string[] {
+  if (fault?.kind === 'endless' && fault.framing === 'close') return [];
+  if (fault?.kind === 'endless' || fault?.kind === 'chunked') return ['Transfer-Encoding: chunked'];
+  return [`Content-Length: ${fault?.kind === 'content-length' ? fault.value : body.length}`];
+}
+
+async function sendBody(socket: Socket, body: Buffer, struck: Struck<ImdsFault> | undefined): Promise<void> {
+  const firstHalf = body.subarray(0, body.length / 2);
+  const secondHalf = body.subarray(body.length / 2);
+  switch (struck?.fault.kind) {
+    case 'endless':
+      return await pour(socket, struck.fault.framing === 'chunked');
+    case 'reset-in-body':
+      // Once the bytes are with the kernel: a reset at once would overtake them.
+      return void socket.write(firstHalf, () => socket.resetAndDestroy());
+    case 'close-in-body':
+      return void socket.end(firstHalf);
+    case 'content-length':
+      return void socket.end(body);
+    case 'chunked':
+      return await write(socket, Buffer.concat([chunk(body), chunk(Buffer.alloc(0))]));
+    case 'pause-in-body':
+      await write(socket, firstHalf);
+      await Promise.race([struck.lifted, closing(socket)]);
+      return await write(socket, secondHalf);
+    default:
+      return await write(socket, body);
+  }
+}
+
+/** Bytes as long as the client takes them. */
+async function pour(socket: Socket, chunked: boolean): Promise<void> {
+  const piece = userDataOf(64 * 1024);
+  const bytes = chunked ? chunk(piece) : piece;
+  while (!socket.destroyed) await write(socket, bytes);
+}
+
+function chunk(bytes: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]);
+}
+
+/** Resolves when the client can take more, or never will. */
+async function write(socket: Socket, bytes: Buffer): Promise<void> {
+  if (socket.destroyed || socket.write(bytes)) return;
+  await Promise.race([new Promise((resolve) => socket.once('drain', resolve)), closing(socket)]);
+}
+
+function closing(socket: Socket): Promise<void> {
+  return new Promise((resolve) => socket.once('close', () => resolve()));
+}

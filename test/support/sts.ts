@@ -1,0 +1,383 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { delay, FaultRules, type Fault } from './fault-rules.ts';
+import { Journal } from './journal.ts';
+
+/** In every secret key that the stand-in issues: what a search of logs and metrics looks for. */
+export const SECRET_MARK = 'StandInSecret';
+/** In every session token that the stand-in issues. */
+export const TOKEN_MARK = 'StandInToken';
+/** The account of the base credentials and of roles that GetRole is asked for. */
+export const ACCOUNT_ID = '123456789012';
+
+/** A call of STS or IAM. What was not given is undefined, or empty for a list. */
+export interface StsCall {
+  readonly action: string;
+  readonly roleArn: string | undefined;
+  readonly roleSessionName: string | undefined;
+  readonly externalId: string | undefined;
+  readonly policy: string | undefined;
+  readonly policyArns: readonly string[];
+  readonly tags: Readonly<Record<string, string>>;
+  readonly transitiveTagKeys: readonly string[];
+  readonly durationSeconds: number | undefined;
+  readonly sourceIdentity: string | undefined;
+  /** Of GetRole. */
+  readonly roleName: string | undefined;
+  /** Whose signature the call bears. */
+  readonly accessKeyId: string;
+  readonly region: string;
+  /** Every parameter as it came. */
+  readonly parameters: Readonly<Record<string, string>>;
+}
+
+/** Credentials that were issued, and the call that they were issued for. */
+export interface Issued {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken: string;
+  /** To the second, as answered. */
+  readonly expiration: Date;
+  readonly call: StsCall;
+}
+
+export type StsFault =
+  /** Answers once the fault is lifted. */
+  | { readonly kind: 'hold' }
+  | { readonly kind: 'delay'; readonly ms: number }
+  /** 403 AccessDenied. */
+  | { readonly kind: 'deny' }
+  /** 400 Throttling. */
+  | { readonly kind: 'throttle' }
+  /** 403 ExpiredToken: the base credentials have expired. */
+  | { readonly kind: 'expired-token' }
+  /** An error in the form of AWS, such as 503 ServiceUnavailable. */
+  | { readonly kind: 'error'; readonly status: number; readonly code: string; readonly message?: string }
+  /** A 200 whose body is no XML. */
+  | { readonly kind: 'malformed' }
+  /** A 200 whose XML breaks off. */
+  | { readonly kind: 'truncated' }
+  /** A 200 with this body. */
+  | { readonly kind: 'body'; readonly body: string }
+  /** The connection is reset instead of an answer. */
+  | { readonly kind: 'reset' };
+
+export interface StsOptions {
+  /** Milliseconds since the epoch: a clock of its own makes skewed expirations. */
+  readonly now?: () => number;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly xml: string;
+}
+
+const STS_NAMESPACE = 'https://sts.amazonaws.com/doc/2011-06-15/';
+const IAM_NAMESPACE = 'https://iam.amazonaws.com/doc/2010-05-08/';
+
+/**
+ * A stand-in of the Query APIs of STS (AssumeRole, GetCallerIdentity) and IAM (GetRole) on one free port of
+ * 127.0.0.1. Every AssumeRole is answered with credentials of its own that name the role, for any role unless
+ * a fault says otherwise.
+ */
+export class Sts {
+  readonly calls = new Journal<StsCall>('a call of STS');
+  readonly issued = new Journal<Issued>('credentials from STS');
+  /** How long credentials live, whatever DurationSeconds says; may be negative. */
+  lifetimeSeconds: number | undefined;
+  /** The external id that a role's trust policy wants, by the role's ARN. */
+  readonly externalIds = new Map<string, string>();
+  /** The ARN that GetRole answers, by the role's name; others get /role/{name} in ACCOUNT_ID. */
+  readonly roleArns = new Map<string, string>();
+  readonly #now: () => number;
+  readonly #faults = new FaultRules<StsCall, StsFault>();
+  #server: Server | undefined;
+  #port = 0;
+  #inFlight = 0;
+  #mostInFlight = 0;
+
+  private constructor(options: StsOptions) {
+    this.#now = options.now ?? Date.now;
+  }
+
+  static async start(options: StsOptions = {}): Promise<Sts> {
+    const sts = new Sts(options);
+    await sts.listen();
+    return sts;
+  }
+
+  /** As AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL_IAM name it. */
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Calls that have no answer yet. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** The most calls that were without an answer at a time. */
+  get mostInFlight(): number {
+    return this.#mostInFlight;
+  }
+
+  /** Listens, again on the same port after stop(). */
+  async listen(): Promise<void> {
+    if (this.#server !== undefined) return;
+    const server = createServer((request, response) => {
+      this.#serve(request, response).catch(() => response.destroy());
+    });
+    this.#server = server;
+    server.listen(this.#port, '127.0.0.1');
+    await once(server, 'listening');
+    this.#port = (server.address() as AddressInfo).port;
+  }
+
+  /** Ends every connection and refuses new ones. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    if (server === undefined) return;
+    this.#server = undefined;
+    const closed = once(server, 'close');
+    server.close();
+    server.closeAllConnections();
+    await closed;
+  }
+
+  async close(): Promise<void> {
+    this.#faults.liftAll();
+    await this.stop();
+  }
+
+  /**
+   * Commits `fault` on every call, or on those for one role ARN, or those that `applies` accepts; `times`
+   * times at most.
+   */
+  fault(
+    fault: StsFault, applies: string | ((call: StsCall) => boolean) = () => true, times = Infinity,
+  ): Fault {
+    const matches = typeof applies === 'string' ? (call: StsCall) => call.roleArn === applies : applies;
+    return this.#faults.add(fault, matches, times);
+  }
+
+  /** The AssumeRole calls so far, of one role or of all. */
+  assumed(roleArn?: string): StsCall[] {
+    return this.calls.all((call) =>
+      call.action === 'AssumeRole' && (roleArn === undefined || call.roleArn === roleArn));
+  }
+
+  /** What `accessKeyId` was issued for: whose role an answer really holds. */
+  issuedAs(accessKeyId: string): Issued {
+    const [issued] = this.issued.all((one) => one.accessKeyId === accessKeyId);
+    if (issued === undefined) throw new Error(`${accessKeyId} was never issued here`);
+    return issued;
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const call = parseCall(new URLSearchParams(await text(request)), request.headers.authorization ?? '');
+    this.#inFlight += 1;
+    this.#mostInFlight = Math.max(this.#mostInFlight, this.#inFlight);
+    response.once('close', () => {
+      this.#inFlight -= 1;
+    });
+    this.calls.add(call);
+    const struck = this.#faults.strike(call);
+    if (struck?.fault.kind === 'hold') await struck.lifted;
+    if (struck?.fault.kind === 'delay') await delay(struck.fault.ms, struck.lifted);
+    if (struck?.fault.kind === 'reset') return void request.socket.resetAndDestroy();
+    const { status, xml } = failureOf(struck?.fault, call) ?? this.#answer(call);
+    const body = struck?.fault.kind === 'truncated' ? xml.slice(0, xml.length / 2) : xml;
+    response.writeHead(status, { 'Content-Type': 'text/xml', 'Content-Length': Buffer.byteLength(body) });
+    response.end(body);
+  }
+
+  #answer(call: StsCall): Answer {
+    if (call.accessKeyId === '') return failure(403, 'MissingAuthenticationToken', 'Missing signature');
+    if (call.action === 'AssumeRole') return this.#assumeRole(call);
+    if (call.action === 'GetCallerIdentity') return this.#getCallerIdentity(call);
+    if (call.action === 'GetRole') return this.#getRole(call);
+    return failure(400, 'InvalidAction', `Could not find operation ${call.action}`);
+  }
+
+  #assumeRole(call: StsCall): Answer {
+    const role = parseRoleArn(call.roleArn ?? '');
+    const session = call.roleSessionName ?? '';
+    const duration = call.durationSeconds ?? 3600;
+    if (role === undefined) return invalid(`roleArn ${call.roleArn}`);
+    if (!/^[\w+=,.@-]{2,64}$/.test(session)) return invalid(`roleSessionName ${session}`);
+    if (!(duration >= 900 && duration <= 43_200)) return invalid(`durationSeconds ${duration}`);
+    const wanted = this.externalIds.get(role.arn);
+    if (wanted !== undefined && wanted !== call.externalId) return denial(role.arn);
+
+    const issued = this.#issue(call, role.name);
+    return success('AssumeRole', STS_NAMESPACE, `
+      <Credentials>
+        <AccessKeyId>${issued.accessKeyId}</AccessKeyId>
+        <SecretAccessKey>${escaped(issued.secretAccessKey)}</SecretAccessKey>
+        <SessionToken>${escaped(issued.sessionToken)}</SessionToken>
+        <Expiration>${isoSeconds(issued.expiration)}</Expiration>
+      </Credentials>
+      <AssumedRoleUser>
+        <AssumedRoleId>${roleId(role.name)}:${escaped(session)}</AssumedRoleId>
+        <Arn>${escaped(assumedRoleArn(role, session))}</Arn>
+      </AssumedRoleUser>
+      <PackedPolicySize>1</PackedPolicySize>`);
+  }
+
+  #issue(call: StsCall, roleName: string): Issued {
+    const number = String(this.issued.entries.length + 1).padStart(9, '0');
+    const lifetime = this.lifetimeSeconds ?? call.durationSeconds ?? 3600;
+    const issued: Issued = {
+      accessKeyId: `ASIASTANDIN${number}`,
+      secretAccessKey: `${SECRET_MARK}/${number}/${roleName}`,
+      sessionToken: `${TOKEN_MARK}/${number}/${call.roleArn}`,
+      expiration: new Date((Math.floor(this.#now() / 1000) + lifetime) * 1000),
+      call,
+    };
+    this.issued.add(issued);
+    return issued;
+  }
+
+  #getCallerIdentity(call: StsCall): Answer {
+    const [issued] = this.issued.all((one) => one.accessKeyId === call.accessKeyId);
+    const role = parseRoleArn(issued?.call.roleArn ?? '');
+    const session = issued?.call.roleSessionName ?? '';
+    const [arn, account] = role === undefined
+      ? [`arn:aws:iam::${ACCOUNT_ID}:user/base`, ACCOUNT_ID]
+      : [assumedRoleArn(role, session), role.account];
+    return success('GetCallerIdentity', STS_NAMESPACE, `
+      <Arn>${escaped(arn)}</Arn>
+      <UserId>${role === undefined ? 'AIDABASE' : `${roleId(role.name)}:${escaped(session)}`}</UserId>
+      <Account>${account}</Account>`);
+  }
+
+  #getRole(call: StsCall): Answer {
+    const name = call.roleName ?? '';
+    const role = parseRoleArn(this.roleArns.get(name) ?? `arn:aws:iam::${ACCOUNT_ID}:role/${name}`);
+    if (role === undefined) return failure(404, 'NoSuchEntity', `The role ${name} cannot be found.`);
+    return success('GetRole', IAM_NAMESPACE, `
+      <Role>
+        <Path>${escaped(role.path)}</Path>
+        <RoleName>${escaped(role.name)}</RoleName>
+        <RoleId>${roleId(role.name)}</RoleId>
+        <Arn>${escaped(role.arn)}</Arn>
+        <CreateDate>2024-01-01T00:00:00Z</CreateDate>
+        <AssumeRolePolicyDocument>%7B%7D</AssumeRolePolicyDocument>
+        <MaxSessionDuration>3600</MaxSessionDuration>
+      </Role>`);
+  }
+}
+
+function parseCall(form: URLSearchParams, authorization: string): StsCall {
+  const parameters = Object.fromEntries(form);
+  const [, accessKeyId = '', region = ''] = /Credential=([^/]+)\/\d+\/([^/]+)\//.exec(authorization) ?? [];
+  const values = (pattern: RegExp): string[] =>
+    [...form].filter(([name]) => pattern.test(name)).map(([, value]) => value);
+  const keys = values(/^Tags\.member\.\d+\.Key$/);
+  const tagValues = values(/^Tags\.member\.\d+\.Value$/);
+  const duration = parameters['DurationSeconds'];
+  return {
+    action: parameters['Action'] ?? '',
+    roleArn: parameters['RoleArn'],
+    roleSessionName: parameters['RoleSessionName'],
+    externalId: parameters['ExternalId'],
+    policy: parameters['Policy'],
+    policyArns: values(/^PolicyArns\.member\.\d+\.arn$/),
+    tags: Object.fromEntries(keys.map((key, index) => [key, tagValues[index] ?? ''])),
+    transitiveTagKeys: values(/^TransitiveTagKeys\.member\.\d+$/),
+    durationSeconds: duration === undefined ? undefined : Number(duration),
+    sourceIdentity: parameters['SourceIdentity'],
+    roleName: parameters['RoleName'],
+    accessKeyId,
+    region,
+    parameters,
+  };
+}
+
+interface Role {
+  readonly arn: string;
+  readonly partition: string;
+  readonly account: string;
+  /** "/" or "/path/". */
+  readonly path: string;
+  readonly name: string;
+}
+
+function parseRoleArn(arn: string): Role | undefined {
+  const parts = /^arn:(aws[\w-]*):iam::(\d{12}):role(\/(?:[!-~]+\/)?)([\w+=,.@-]{1,64})$/.exec(arn);
+  if (parts === null) return undefined;
+  const [, partition = '', account = '', path = '', name = ''] = parts;
+  return { arn, partition, account, path, name };
+}
+
+function assumedRoleArn(role: Role, session: string): string {
+  return `arn:${role.partition}:sts::${role.account}:assumed-role/${role.name}/${session}`;
+}
+
+/** As short and as alphanumeric as real ones, and still telling. */
+function roleId(name: string): string {
+  return `AROA${name.toUpperCase().replace(/[^A-Z0-9]/g, '').slice(0, 17).padEnd(17, 'X')}`;
+}
+
+function failureOf(fault: StsFault | undefined, call: StsCall): Answer | undefined {
+  switch (fault?.kind) {
+    case 'deny':
+      return denial(call.roleArn);
+    case 'throttle':
+      return failure(400, 'Throttling', 'Rate exceeded');
+    case 'expired-token':
+      return failure(403, 'ExpiredToken', 'The security token included in the request is expired');
+    case 'error':
+      return failure(fault.status, fault.code, fault.message ?? 'a fault on demand');
+    case 'malformed':
+      return { status: 200, xml: 'this is <no & XML' };
+    case 'body':
+      return { status: 200, xml: fault.body };
+    default:
+      return undefined;
+  }
+}
+
+function denial(roleArn: string | undefined): Answer {
+  const user = `User: arn:aws:iam::${ACCOUNT_ID}:user/base`;
+  return failure(403, 'AccessDenied', `${user} is not authorized to perform: sts:AssumeRole on ${roleArn}`);
+}
+
+function invalid(what: string): Answer {
+  return failure(400, 'ValidationError', `1 validation error detected: ${what}`);
+}
+
+function success(action: string, namespace: string, result: string): Answer {
+  const xml = `<${action}Response xmlns="${namespace}">
+    <${action}Result>${result}
+    </${action}Result>
+    <ResponseMetadata>
+      <RequestId>00000000-0000-4000-8000-000000000000</RequestId>
+    </ResponseMetadata>
+</${action}Response>
+`;
+  return { status: 200, xml };
+}
+
+function failure(status: number, code: string, message: string): Answer {
+  const xml = `<ErrorResponse xmlns="${STS_NAMESPACE}">
+  <Error>
+    <Type>${status < 500 ? 'Sender' : 'Receiver'}</Type>
+    <Code>${code}</Code>
+    <Message>${escaped(message)}</Message>
+  </Error>
+  <RequestId>00000000-0000-4000-8000-000000000000</RequestId>
+</ErrorResponse>
+`;
+  return { status, xml };
+}
+
+function escaped(text: string): string {
+  return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
+}
+
+function isoSeconds(date: Date): string {
+  return `${date.toISOString().slice(0, 19)}Z`;
+}
