@@ -1,15 +1,31 @@
+import { normalAddress } from '../ip-address.ts';
 import type { EngineContainer } from './docker.ts';
 
 /** What is kept of a container: who it is, and what its starter asked for it. */
 export interface Container {
   readonly id: string;
+  /** The 12 characters that Docker's own tools show; empty for a caller that is no container of Docker's. */
+  readonly shortId: string;
   /** As `docker ps` shows it; changes with `docker rename`. */
   name: string;
   readonly image: string;
-  /** Only the variables that settings refer to. */
+  /** `hostname.domainname`, as far as it has them. */
+  readonly hostname: string;
+  /** Only the variables and labels that settings refer to. */
   readonly env: ReadonlyMap<string, string>;
+  readonly labels: ReadonlyMap<string, string>;
+  /** An address that a label claims for it (Rancher's managed network); the engine knows better where it knows. */
+  readonly labelledAddress: string | undefined;
+  /** The names of its networks when it was created. */
+  readonly networks: readonly string[];
   /** Whether it has addresses of its own, or whose it shares. */
   readonly network: 'own' | 'host' | 'none' | { readonly sharedWith: string };
+}
+
+/** Which variables and labels are kept of a container; a host may run thousands of them. */
+export interface Kept {
+  readonly env: ReadonlySet<string>;
+  readonly labels: ReadonlySet<string> | 'all';
 }
 
 /** Thrown when no container is known under an address. */
@@ -18,22 +34,27 @@ export class UnknownCaller extends Error {}
 /** Thrown while it cannot be told which container an address belongs to. */
 export class DirectoryUnavailable extends Error {}
 
-/** The 12 characters that Docker's own tools show. */
-export function shortId({ id }: Pick<Container, 'id'>): string {
-  return id.slice(0, 12);
+/** Rancher 1.2 and later put the address on its managed network here, with its prefix length. */
+const RANCHER_LABEL = 'io.rancher.container.ip';
+
+export function describeContainer(found: EngineContainer, kept: Kept): Container {
+  const { id, name, image, env, labels, hostname, networks, networkMode } = found;
+  return {
+    id,
+    shortId: id.slice(0, 12),
+    name,
+    image,
+    hostname,
+    env: only(env, kept.env),
+    labels: only(labels, kept.labels),
+    labelledAddress: normalAddress((labels.get(RANCHER_LABEL) ?? '').replace(/\/.*$/, '')),
+    networks,
+    network: networkOf(networkMode),
+  };
 }
 
-/**
- * @param variables the names of the environment variables to keep; a host may run thousands of containers
- */
-export function describeContainer(found: EngineContainer, variables: ReadonlySet<string>): Container {
-  const env = new Map<string, string>();
-  for (const entry of found.env) {
-    const equals = entry.indexOf('=');
-    const name = entry.slice(0, equals);
-    if (equals !== -1 && variables.has(name)) env.set(name, entry.slice(equals + 1));
-  }
-  return { id: found.id, name: found.name, image: found.image, env, network: networkOf(found.networkMode) };
+function only(values: ReadonlyMap<string, string>, names: ReadonlySet<string> | 'all'): ReadonlyMap<string, string> {
+  return names === 'all' ? values : new Map([...values].filter(([name]) => names.has(name)));
 }
 
 function networkOf(mode: string): Container['network'] {

@@ -27,9 +27,11 @@ export type DirectoryState =
 export interface DirectoryOptions {
   engine: Pick<DockerEngine, 'runningContainers' | 'inspect' | 'networkAddresses' | 'events'>;
   /** Keeps of an inspected container what the program needs. */
-  describe: (container: EngineContainer) => Container;
+  describe: (container: EngineContainer) => Promise<Container>;
   clock: Clock;
   random: () => number;
+  /** Milliseconds between listings of all containers in addition to the events; 0 or undefined for none. */
+  resyncEvery?: number;
   /** A container was created, or found running. */
   onKnown?: (container: Container) => void;
   /** A container is about to run, or found running. */
@@ -41,6 +43,14 @@ export interface DirectoryOptions {
 
 /** Swarm's overlay containers reach the host through this bridge, which no container's inspect shows. */
 const GATEWAY_BRIDGE = 'docker_gwbridge';
+/**
+ * A Swarm task gets its address there a few milliseconds after the overlay's, or just before that (measured), and no
+ * event tells of it; so it is looked for again, until about when the task's process runs.
+ */
+const GATEWAY_RETRY_MS = 25;
+const GATEWAY_TRIES = 12;
+/** Stands for a network where a label says an address. */
+const LABELLED = 'label';
 /** On these a container has no address of its own. */
 const WITHOUT_ADDRESS = new Set(['host', 'null']);
 /** A first reconnect is quick, for a daemon that restarts; the longest still notices a new one within seconds. */
@@ -109,14 +119,18 @@ export class ContainerDirectory {
     return this.#state;
   }
 
-  /** Containers that run, or are about to. */
-  *started(): Generator<Container> {
-    for (const { container, started } of this.#entries.values()) if (container && started) yield container;
+  /** Containers that run, or are about to, with their addresses. */
+  *started(): Generator<{ container: Container; addresses: string[] }> {
+    for (const { container, started, addresses } of this.#entries.values()) {
+      if (container && started) yield { container, addresses: [...addresses.values()].flat() };
+    }
   }
 
   /** Follows the engine until `close`; returns at once, whether the engine is there or not. */
   start(): void {
     void this.#follow();
+    const { resyncEvery = 0 } = this.#options;
+    if (resyncEvery > 0) void this.#resync(resyncEvery);
   }
 
   close(): void {
@@ -163,6 +177,13 @@ export class ContainerDirectory {
     // Nobody can start a container with an engine that is not there, so nobody else can have got the address.
     if (known && error instanceof EngineUnreachable) return known;
     throw new DirectoryUnavailable(error.message, { cause: error });
+  }
+
+  async #resync(every: number): Promise<void> {
+    while (!this.#closed) {
+      await pause(this.#options.clock, every);
+      if (this.#state === 'synced') await this.#rescanSoon().catch(() => {});
+    }
   }
 
   #withPatience<T>(answer: Promise<T>): Promise<T> {
@@ -290,10 +311,17 @@ export class ContainerDirectory {
       for (const { id, addresses } of running) {
         const entry = this.#entries.get(id);
         if (!entry || removals.gone.has(id)) continue;
-        const gatewayAddresses = gateway?.get(id) ?? [];
-        for (const [network, found] of [...addresses, [GATEWAY_BRIDGE, gatewayAddresses] as const]) {
+        for (const [network, found] of addresses) {
           if (!removals.have(id, network)) this.#setAddresses(entry, network, found);
         }
+        this.#setStarted(entry);
+        this.#setLabelledAddress(entry);
+      }
+      // A task that is being started is there before the engine lists it as running.
+      for (const [id, found] of gateway ?? []) {
+        const entry = this.#entries.get(id);
+        if (!entry || found.length === 0 || removals.have(id, GATEWAY_BRIDGE)) continue;
+        this.#setAddresses(entry, GATEWAY_BRIDGE, found);
         this.#setStarted(entry);
       }
     });
@@ -314,8 +342,8 @@ export class ContainerDirectory {
         break;
       case 'connect':
         if (WITHOUT_ADDRESS.has(event.driver)) break;
-        this.#want(event.network, id);
-        if (event.driver === 'overlay') this.#entry(id).overlay = true;
+        void this.#want(event.network, id);
+        if (event.driver === 'overlay') this.#lookForGateway(id, GATEWAY_TRIES);
         break;
       case 'start':
         void this.#readStarted(id);
@@ -327,7 +355,7 @@ export class ContainerDirectory {
         this.#removeEndpoint(id, event.network);
         if (event.driver === 'overlay') {
           this.#removeEndpoint(id, GATEWAY_BRIDGE);
-          this.#want(GATEWAY_BRIDGE, id);
+          this.#lookForGateway(id, 1);
         }
         break;
       case 'die':
@@ -341,13 +369,13 @@ export class ContainerDirectory {
   async #readStarted(id: string): Promise<void> {
     const entry = this.#entry(id);
     if (entry.container) this.#setStarted(entry);
-    if (entry.overlay) this.#want(GATEWAY_BRIDGE, id);
+    if (entry.overlay) this.#lookForGateway(id, 1);
     await this.#lookingUp(async (removals) => {
       await this.#lookUpsDone();
       if (!entry.container || entry.addresses.size === 0) {
         const found = await this.#options.engine.inspect(id);
         if (!found?.running || removals.superseded || removals.gone.has(id)) return;
-        this.#describe(entry, found);
+        await this.#describe(entry, found);
         for (const [network, addresses] of found.addresses) {
           if (!removals.have(id, network)) this.#setAddresses(entry, network, addresses);
         }
@@ -358,20 +386,37 @@ export class ContainerDirectory {
     });
   }
 
-  /** Looks up a container's addresses on a network; wishes for the same network share a call to the engine. */
-  #want(network: string, container: string): void {
+  #lookForGateway(id: string, tries: number): void {
+    const entry = this.#entry(id);
+    entry.overlay = true;
+    void this.#want(GATEWAY_BRIDGE, id).then(() => {
+      if (tries === 1 || entry.addresses.has(GATEWAY_BRIDGE) || this.#entries.get(id) !== entry) return;
+      this.#options.clock.after(GATEWAY_RETRY_MS, () => {
+        // Only for one that is on its way: die and a new sync take the address away, or bring it.
+        if (!this.#closed && !this.#ended.has(id)) this.#lookForGateway(id, tries - 1);
+      });
+    });
+  }
+
+  /**
+   * Looks up a container's addresses on a network; wishes for the same network share a call to the engine.
+   *
+   * @returns a promise that never rejects, of when the look-up is done
+   */
+  #want(network: string, container: string): Promise<void> {
     const { container: known } = this.#entry(container);
     if (!known) void this.#inspect(container).catch(() => {});
     const wanted = this.#wanted.get(network);
     if (wanted) {
       wanted.containers.add(container);
-      return;
+      return wanted.done;
     }
     const containers = new Set([container]);
     const done = this.#lookUpNetwork(network, containers)
       .catch(() => {})
       .finally(() => this.#wanted.delete(network));
     this.#wanted.set(network, { containers, done });
+    return done;
   }
 
   async #lookUpNetwork(network: string, wanted: Set<string>): Promise<void> {
@@ -409,18 +454,17 @@ export class ContainerDirectory {
     if (entry.container) return Promise.resolve();
     entry.inspection ??= this.#options.engine
       .inspect(id)
-      .then((found) => {
-        if (found && this.#entries.get(id) === entry) this.#describe(entry, found);
-        else if (!found) this.#remove(id, true);
-      })
+      .then((found) => (found ? this.#describe(entry, found) : this.#remove(id, true)))
       .finally(() => (entry.inspection = undefined));
     return entry.inspection;
   }
 
-  #describe(entry: Entry, found: EngineContainer): void {
-    if (entry.container) return;
-    entry.container = this.#options.describe(found);
-    this.#options.onKnown?.(entry.container);
+  async #describe(entry: Entry, found: EngineContainer): Promise<void> {
+    const container = await this.#options.describe(found);
+    // It may have been described by another look-up, or destroyed, meanwhile.
+    if (entry.container || this.#entries.get(entry.id) !== entry) return;
+    entry.container = container;
+    this.#options.onKnown?.(container);
     if (entry.addresses.size > 0) this.#setStarted(entry);
   }
 
@@ -469,9 +513,16 @@ export class ContainerDirectory {
     for (const address of addresses) this.#byAddress.set(address, entry);
   }
 
+  /** A label is a claim: it takes no address away from a container that the engine gave it to. */
+  #setLabelledAddress(entry: Entry): void {
+    const address = entry.container?.labelledAddress;
+    if (address !== undefined && !this.#byAddress.has(address)) this.#setAddresses(entry, LABELLED, [address]);
+  }
+
   #setStarted(entry: Entry): void {
     if (entry.started || !entry.container) return;
     entry.started = true;
+    this.#setLabelledAddress(entry);
     this.#ended.delete(entry.id);
     this.#options.onStarted?.(entry.container);
   }

@@ -1,7 +1,7 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import { normalAddress } from '../ip-address.ts';
-import { array, object, string, type JsonObject } from '../json.ts';
+import { array, object, string } from '../json.ts';
 import type { DockerEndpoint } from './docker-endpoint.ts';
 
 /** A container as `GET /containers/{id}/json` or `GET /containers/json` shows it. */
@@ -14,9 +14,19 @@ export interface EngineContainer {
   readonly networkMode: string;
   /** By the network's id; a network on which it has no address yet is left out. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
-  /** Whether one of its networks is an overlay, through which it cannot reach the host. */
-  readonly env: readonly string[];
-  readonly labels: JsonObject;
+  /** The names of its networks, also of those on which it has no address yet. */
+  readonly networks: readonly string[];
+  readonly hostname: string;
+  /** The image's id. */
+  readonly imageId: string;
+  readonly env: ReadonlyMap<string, string>;
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+/** What an image brings into its containers. */
+export interface EngineImage {
+  readonly env: ReadonlyMap<string, string>;
+  readonly labels: ReadonlyMap<string, string>;
 }
 
 /** An event of the engine, of those that `events` asks for. */
@@ -86,6 +96,17 @@ export class DockerEngine {
   async inspect(container: string): Promise<EngineContainer | undefined> {
     const found = await this.#get(`/containers/${encodeURIComponent(container)}/json`);
     return found === undefined ? undefined : parseInspected(found);
+  }
+
+  /**
+   * @returns undefined when there is no such image (any more)
+   * @throws EngineUnreachable, EngineFailure
+   */
+  async image(id: string): Promise<EngineImage | undefined> {
+    const found = await this.#get(`/images/${encodeURIComponent(id)}/json`);
+    if (found === undefined) return undefined;
+    const config = object(object(found)['Config']);
+    return { env: parseEnv(config['Env']), labels: parseLabels(config['Labels']) };
   }
 
   /**
@@ -212,8 +233,11 @@ function parseListed(value: unknown): EngineContainer {
     running: true,
     networkMode: string(object(container['HostConfig'])['NetworkMode']),
     addresses: parseEndpoints(object(container['NetworkSettings'])['Networks']),
-    env: [],
-    labels: object(container['Labels']),
+    networks: Object.keys(object(object(container['NetworkSettings'])['Networks'])),
+    hostname: '',
+    imageId: string(container['ImageID']),
+    env: new Map(),
+    labels: parseLabels(container['Labels']),
   };
 }
 
@@ -227,9 +251,26 @@ function parseInspected(value: unknown): EngineContainer {
     running: object(container['State'])['Running'] === true,
     networkMode: string(object(container['HostConfig'])['NetworkMode']),
     addresses: parseEndpoints(object(container['NetworkSettings'])['Networks']),
-    env: array(config['Env']).map(string),
-    labels: object(config['Labels']),
+    networks: Object.keys(object(object(container['NetworkSettings'])['Networks'])),
+    hostname: [string(config['Hostname']), string(config['Domainname'])].filter((part) => part !== '').join('.'),
+    imageId: string(container['Image']),
+    env: parseEnv(config['Env']),
+    labels: parseLabels(config['Labels']),
   };
+}
+
+/** `NAME=value` each. */
+function parseEnv(value: unknown): ReadonlyMap<string, string> {
+  const env = new Map<string, string>();
+  for (const entry of array(value).map(string)) {
+    const equals = entry.indexOf('=');
+    if (equals !== -1) env.set(entry.slice(0, equals), entry.slice(equals + 1));
+  }
+  return env;
+}
+
+function parseLabels(value: unknown): ReadonlyMap<string, string> {
+  return new Map(Object.entries(object(value)).map(([name, label]) => [name, string(label)]));
 }
 
 /** `NetworkSettings.Networks`, which is keyed by the network's name. */
