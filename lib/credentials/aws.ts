@@ -66,6 +66,21 @@ export class AwsClients {
   }
 
   /**
+   * Who the proxy itself is.
+   *
+   * @throws AssumeRoleDenied, CredentialsUnavailable
+   */
+  async callerIdentity(): Promise<{ Arn?: string | undefined }> {
+    try {
+      const client = await this.sts();
+      const { GetCallerIdentityCommand } = await import('@aws-sdk/client-sts');
+      return await client.send(new GetCallerIdentityCommand({}));
+    } catch (error) {
+      throw this.failure(error);
+    }
+  }
+
+  /**
    * Turns what the SDK threw into an error with a meaning. After trouble with the proxy's own credentials the clients
    * are made anew, so that the credential chain is read again.
    */

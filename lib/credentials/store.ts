@@ -79,6 +79,12 @@ export class CredentialStore<Request extends Keyed> {
     return entry && this.#options.clock.now() < entry.freshUntil ? entry.credentials : undefined;
   }
 
+  /** What there is for a request, for an operator to look at. */
+  look(request: Request): { credentials: Credentials | undefined; error: Error | undefined } {
+    const entry = this.#entries.get(request.key);
+    return { credentials: entry && this.#valid(entry), error: entry?.lastError };
+  }
+
   /**
    * Credentials with at least the offset left; when no new ones can be had, those that are still valid.
    *

@@ -1,3 +1,4 @@
+import { BadRoleRequest, quote } from './bad-request.ts';
 import { isAccountId, isRoleName, isRolePath, parseRoleArn, type RoleArn } from './role-arn.ts';
 
 /**
@@ -10,21 +11,22 @@ export type RoleReference = { readonly text: string } & (
   | { readonly kind: 'name'; readonly name: string; readonly path: string }
 );
 
-/** A role string that means no role. The message says what would. */
-export class BadRoleString extends Error {}
-
 export const ROLE_STRING_FORMS = '"name", "name@123456789012", "path/name@123456789012" or a role ARN';
 
+/** Account ids by the names that an operator gave them (AWS_ACCOUNT_MAP). */
+export type AccountNames = ReadonlyMap<string, string>;
+const NO_NAMES: AccountNames = new Map();
+
 /**
- * Reads `name`, `name@account`, `path/name@account` or an ARN of any partition. A role whose own name has an `@` is
- * given by its ARN.
+ * Reads `name`, `name@account`, `path/name@account` or an ARN of any partition; an account is 12 digits or one of the
+ * given names. A role whose own name has an `@` is given by its ARN.
  *
- * @throws BadRoleString
+ * @throws BadRoleRequest
  */
-export function parseRoleReference(text: string): RoleReference {
+export function parseRoleReference(text: string, accounts: AccountNames = NO_NAMES): RoleReference {
   if (text.startsWith('arn:')) {
     const role = parseRoleArn(text);
-    if (!role) throw new BadRoleString(`${quote(text)} is not a role ARN; expected arn:aws:iam::123456789012:role/name`);
+    if (!role) throw new BadRoleRequest(`${quote(text)} is not a role ARN; expected arn:aws:iam::123456789012:role/name`);
     return { kind: 'arn', text, role };
   }
 
@@ -34,13 +36,15 @@ export function parseRoleReference(text: string): RoleReference {
   const name = pathAndName.slice(slash + 1);
   const path = `/${pathAndName.slice(0, slash + 1).replace(/^\//, '')}`;
   if (!isRoleName(name) || !isRolePath(path)) {
-    throw new BadRoleString(`${quote(text)} is not a role; expected ${ROLE_STRING_FORMS}`);
+    throw new BadRoleRequest(`${quote(text)} is not a role; expected ${ROLE_STRING_FORMS}`);
   }
   if (at === -1) return { kind: 'name', text, name, path };
 
-  const accountId = text.slice(at + 1);
+  const account = text.slice(at + 1);
+  const accountId = accounts.get(account) ?? account;
   if (!isAccountId(accountId)) {
-    throw new BadRoleString(`${quote(text)} names the account ${quote(accountId)}; expected 12 digits after the "@"`);
+    const names = accounts.size === 0 ? '' : ` or one of ${[...accounts.keys()].join(', ')}`;
+    throw new BadRoleRequest(`${quote(text)} names the account ${quote(account)}; expected 12 digits${names} after the "@"`);
   }
   return { kind: 'account', text, name, path, accountId };
 }
@@ -48,9 +52,4 @@ export function parseRoleReference(text: string): RoleReference {
 /** The role's bare name, which is what containers see. */
 export function roleName(reference: RoleReference): string {
   return reference.kind === 'arn' ? reference.role.name : reference.name;
-}
-
-/** Long enough to recognise what was given, short enough for a log line. */
-function quote(text: string): string {
-  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
 }

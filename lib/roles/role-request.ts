@@ -1,20 +1,34 @@
+import type { ArnPattern } from './arn-pattern.ts';
 import type { RoleReference } from './role-reference.ts';
 
 /**
- * Everything that decides what AssumeRole answers, and so the key under which credentials are kept: no container
- * obtains what another one's external id or session policy obtained.
+ * Everything that decides what AssumeRole answers, or whether it is asked at all; and so the key under which
+ * credentials are kept: no container obtains what another one's external id, session policy or permission obtained.
  */
 export interface RoleRequest {
   readonly role: RoleReference;
   readonly sessionName: string;
-  readonly externalId?: string;
+  readonly externalId: string | undefined;
+  /** The session policy, as JSON. */
+  readonly policy: string | undefined;
+  readonly durationSeconds: number | undefined;
+  readonly sourceIdentity: string | undefined;
+  readonly tags: ReadonlyMap<string, string>;
+  /** Whether the tags go on to the roles that this role assumes. */
+  readonly transitiveTags: boolean;
+  /** The role's ARN must match one pattern of each list. */
+  readonly allowed: readonly (readonly ArnPattern[])[];
   /** Identifies the request among all others. */
   readonly key: string;
 }
 
-/** @param parameters what AssumeRole is to be given */
 export function roleRequest(parameters: Omit<RoleRequest, 'key'>): RoleRequest {
-  const { role, sessionName, externalId } = parameters;
+  const { role, allowed, tags, ...rest } = parameters;
   const named = role.kind === 'arn' ? role.role.arn : [role.path, role.name, role.kind === 'account' && role.accountId];
-  return { ...parameters, key: JSON.stringify([named, sessionName, externalId ?? null]) };
+  const patterns = allowed.map((list) => list.map(({ text }) => text));
+  return { ...parameters, key: JSON.stringify([named, patterns, [...tags], ...sortedEntries(rest)]) };
+}
+
+function sortedEntries(object: Readonly<Record<string, unknown>>): [string, unknown][] {
+  return Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1));
 }

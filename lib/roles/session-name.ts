@@ -1,0 +1,64 @@
+import type { Container } from '../containers/container.ts';
+import { BadRoleRequest, quote } from './bad-request.ts';
+import { parseTemplate, type Template } from './template.ts';
+
+/** How role sessions are named: what CloudTrail shows of who acted. */
+export type SessionNaming =
+  /** `{container name}-{short id}`, the id kept whole. */
+  | { readonly kind: 'container' }
+  /** As docker-ec2-metadata did. */
+  | { readonly kind: 'classic' }
+  /** One name for the whole host, and so one session for each role: the fewest calls of STS. */
+  | { readonly kind: 'shared' }
+  | { readonly kind: 'template'; readonly template: Template };
+
+/** Source: STS API reference, `AssumeRole`, RoleSessionName. */
+const NOT_ALLOWED = /[^\w+=,.@-]/g;
+const SHORTEST = 2;
+const LONGEST = 64;
+/** docker-ec2-metadata's own limits: 32 characters, of which the id and two dashes take 8. */
+const CLASSIC_ID = 6;
+const CLASSIC_HALF = (32 - CLASSIC_ID - 2) / 2;
+
+/** @throws BadRoleRequest */
+export function parseSessionNaming(text: string): SessionNaming {
+  if (text === 'container' || text === 'classic' || text === 'shared') return { kind: text };
+  if (!text.includes('{')) {
+    throw new BadRoleRequest(`${quote(text)} is the same for all; expected "shared", "classic" or a template with {…}`);
+  }
+  return { kind: 'template', template: parseTemplate(text) };
+}
+
+/** A name that STS takes, from any text; empty for a text too short to make one. */
+export function sanitiseSessionName(text: string): string {
+  const name = text.replace(NOT_ALLOWED, '_').slice(0, LONGEST);
+  return name.length < SHORTEST ? '' : name;
+}
+
+export function sessionName(naming: SessionNaming, container: Container, host: string): string {
+  switch (naming.kind) {
+    case 'container':
+      return containerName(container);
+    case 'classic':
+      return classicName(container);
+    case 'shared':
+      return sanitiseSessionName(`metadataproxy-${host}`);
+    case 'template':
+      // A label that is missing may leave nothing.
+      return sanitiseSessionName(naming.template.fill(container, host)) || containerName(container);
+  }
+}
+
+function containerName(container: Container): string {
+  const { name, shortId } = container;
+  if (shortId === '') return sanitiseSessionName(name);
+  return `${name.replace(NOT_ALLOWED, '_').slice(0, LONGEST - shortId.length - 1)}-${shortId}`;
+}
+
+/** `{image}-{name}-{id}`: what one of image and name does not need of its half the other may have; their ends are kept. */
+function classicName({ id, name, image }: Container): string {
+  const spare = (text: string): number => Math.max(0, CLASSIC_HALF - text.length);
+  const cutName = name.slice(-(CLASSIC_HALF + spare(image)));
+  const cutImage = image.slice(-(CLASSIC_HALF + spare(cutName)));
+  return `${cutImage}-${cutName}-${id.slice(0, CLASSIC_ID)}`.replace(NOT_ALLOWED, '_');
+}
