@@ -1,0 +1,85 @@
+import type { Clock } from '../clock.ts';
+import { DirectoryUnavailable, type Container } from '../containers/container.ts';
+import { httpGet } from '../http-get.ts';
+import { normalAddress } from '../ip-address.ts';
+import { array, object, string } from '../json.ts';
+
+export interface MesosOptions {
+  /** The agent's state. */
+  url: URL;
+  /** Milliseconds. */
+  timeout: number;
+  clock: Clock;
+}
+
+/** Requests that come together share an answer; an address of a task that has ended must not stay its own. */
+const STATE_STANDS_MS = 1_000;
+const LONGEST_STATE = 64 * 1024 * 1024;
+
+/** Finds the running task of a Mesos agent that has an address. Its labels stand for a container's labels and variables. */
+export class MesosTasks {
+  readonly #options: MesosOptions;
+  #state: { tasks: Promise<ReadonlyMap<string, Container>>; until: number } | undefined;
+
+  constructor(options: MesosOptions) {
+    this.#options = options;
+  }
+
+  /** @throws DirectoryUnavailable when the agent does not answer as it should */
+  async find(address: string): Promise<Container | undefined> {
+    const now = this.#options.clock.now();
+    if (!this.#state || now >= this.#state.until) {
+      this.#state = { tasks: readTasks(this.#options), until: now + STATE_STANDS_MS };
+    }
+    return (await this.#state.tasks).get(address);
+  }
+}
+
+async function readTasks({ url, timeout }: MesosOptions): Promise<ReadonlyMap<string, Container>> {
+  try {
+    const { status, text } = await httpGet(url, timeout, LONGEST_STATE);
+    if (status !== 200) throw new Error(`answered ${status}`);
+    return parseTasks(JSON.parse(text));
+  } catch (error) {
+    throw new DirectoryUnavailable(`the Mesos agent at ${url.href}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Running tasks by address. Source: Mesos, "Agent HTTP endpoints", `/state`. */
+function parseTasks(state: unknown): ReadonlyMap<string, Container> {
+  const byAddress = new Map<string, Container>();
+  for (const framework of array(object(state)['frameworks']).map(object)) {
+    for (const executor of array(framework['executors']).map(object)) {
+      for (const task of array(executor['tasks']).map(object)) {
+        for (const address of runningAddresses(task['statuses'])) byAddress.set(address, taskCaller(task));
+      }
+    }
+  }
+  return byAddress;
+}
+
+function runningAddresses(statuses: unknown): string[] {
+  return array(statuses)
+    .map(object)
+    .filter(({ state }) => state === 'TASK_RUNNING')
+    .flatMap((status) => array(object(status['container_status'])['network_infos']).map(object))
+    .flatMap((network) => array(network['ip_addresses']).map(object))
+    .map((entry) => normalAddress(string(entry['ip_address'])))
+    .filter((address) => address !== undefined);
+}
+
+function taskCaller(task: Readonly<Record<string, unknown>>): Container {
+  const labels = new Map(array(task['labels']).map(object).map(({ key, value }) => [string(key), string(value)]));
+  return {
+    id: `mesos task ${string(task['id'])}`,
+    shortId: '',
+    name: string(task['name']) || string(task['id']),
+    image: '',
+    hostname: '',
+    labelledAddress: undefined,
+    env: labels,
+    labels,
+    networks: [],
+    network: 'own',
+  };
+}
