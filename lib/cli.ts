@@ -1,44 +1,83 @@
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { ConfigError, type FlagValues } from './config.ts';
-import { SETTINGS, type Setting, type SettingName } from './settings.ts';
+import { SETTINGS, type Flag, type Setting, type SettingName } from './settings.ts';
 
-export type Command = { kind: 'help' } | { kind: 'version' } | { kind: 'run'; flags: FlagValues };
+export type Command =
+  | { kind: 'help' }
+  | { kind: 'version' }
+  | { kind: 'run'; flags: FlagValues }
+  | { kind: 'check' | 'roles'; flags: FlagValues; json: boolean };
 
 const NAMES = Object.keys(SETTINGS) as SettingName[];
 const settingOf = (name: SettingName): Setting<unknown> => SETTINGS[name];
+type Options = NonNullable<ParseArgsConfig['options']>;
+
+const spellingsOf = (flag: Flag): string[] => [flag.name, ...(flag.aliases ?? [])];
+const FLAGS = NAMES.map((name) => settingOf(name).flag).filter((flag) => flag !== undefined);
+const LONG_FLAGS = new Set(FLAGS.flatMap(spellingsOf));
+const BOOLEAN_FLAGS = new Set(FLAGS.filter((flag) => flag.boolean).flatMap(spellingsOf));
 
 /**
  * @param args what follows the program's name
- * @throws ConfigError for a flag that does not exist or lacks its value
+ * @throws ConfigError for a flag or a command that does not exist, or a flag that lacks its value
  */
 export function parseCommandLine(args: readonly string[]): Command {
-  const options: NonNullable<ParseArgsConfig['options']> = {
+  const options: Options = {
     help: { type: 'boolean', short: 'h' },
     version: { type: 'boolean' },
+    json: { type: 'boolean' },
   };
-  for (const { flag } of NAMES.map(settingOf)) {
-    if (!flag) continue;
-    options[flag.name] = { type: flag.boolean ? 'boolean' : 'string', ...(flag.short ? { short: flag.short } : {}) };
+  for (const flag of FLAGS) {
+    for (const spelling of spellingsOf(flag)) options[spelling] = { type: 'string' };
+    if (flag.short) options[flag.name] = { type: 'string', short: flag.short };
   }
 
-  const values = readFlags(args, options);
+  const { values, positionals } = readArguments(args, options);
   if (values['help']) return { kind: 'help' };
   if (values['version']) return { kind: 'version' };
   const flags: Partial<Record<SettingName, string>> = {};
   for (const name of NAMES) {
-    const value = values[settingOf(name).flag?.name ?? ''];
+    const { flag } = settingOf(name);
+    const value = flag && spellingsOf(flag).map((spelling) => values[spelling]).find((given) => given !== undefined);
     if (value !== undefined) flags[name] = String(value);
   }
-  return { kind: 'run', flags };
+  return command(positionals, flags, values['json'] === true);
 }
 
-function readFlags(args: readonly string[], options: NonNullable<ParseArgsConfig['options']>) {
+function command(words: readonly string[], flags: FlagValues, json: boolean): Command {
+  const [word, ...more] = words;
+  if (more.length > 0) throw new ConfigError([`there is one command at a time, not "${words.join(' ')}"`]);
+  switch (word) {
+    case undefined:
+    case 'docker': // ec2metaproxy's word for the only platform there is.
+      return { kind: 'run', flags };
+    case 'check':
+    case 'roles':
+      return { kind: word, flags, json };
+    default:
+      throw new ConfigError([`"${word}" is no command; there are check, roles, and none (to run)`]);
+  }
+}
+
+function readArguments(args: readonly string[], options: Options) {
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+    return parseArgs({ args: args.map(normalArgument), options, strict: true, allowPositionals: true });
   } catch (error) {
     const [reason = ''] = (error as Error).message.split('\n');
     throw new ConfigError([`${reason} See metadataproxy --help.`]);
   }
+}
+
+/**
+ * Go's flags may have a single dash, and a boolean one a value; kingpin's a "no-" before them. Here every flag of a
+ * setting has a value, so that `--verbose=false` is more than the absence of `--verbose`.
+ */
+function normalArgument(argument: string): string {
+  const [, name = '', value] = /^--?([a-z][a-z-]+)(?:=(.*))?$/s.exec(argument) ?? [];
+  if (BOOLEAN_FLAGS.has(name)) return `--${name}=${value ?? 'true'}`;
+  if (name.startsWith('no-') && BOOLEAN_FLAGS.has(name.slice(3))) return `--${name.slice(3)}=false`;
+  if (!LONG_FLAGS.has(name)) return argument;
+  return value === undefined ? `--${name}` : `--${name}=${value}`;
 }
 
 const HELP_WIDTH = 79;
@@ -48,7 +87,9 @@ export function helpText(version: string): string {
   const lines = [
     `metadataproxy ${version}: gives every container its own IAM role`,
     '',
-    'Usage: metadataproxy [flags]',
+    'Usage: metadataproxy [flags]         runs',
+    '       metadataproxy check [--json]  tells whether everything is in place',
+    '       metadataproxy roles [--json]  lists the containers and their roles',
     '',
     'Every setting is an environment variable; some are flags as well, and a flag',
     'counts before a variable.',
@@ -59,18 +100,22 @@ export function helpText(version: string): string {
   for (const group of new Set(NAMES.map((name) => SETTINGS[name].group))) {
     lines.push('', group);
     for (const setting of NAMES.map(settingOf).filter((candidate) => candidate.group === group)) {
-      const fallback = setting.default === undefined ? '' : ` (default ${setting.default})`;
-      lines.push(`  ${spellings(setting)}${fallback}`, ...wrap(setting.help, HELP_WIDTH - 6).map((line) => `      ${line}`));
+      const fallback = setting.default ? ` (default ${setting.default})` : '';
+      lines.push(...indented(`${[...setting.env, ...flagSpellings(setting)].join(', ')}${fallback}`, 2), ...indented(setting.help, 6));
     }
   }
-  lines.push('', 'A container names its role in its own environment: IAM_ROLE, IAM_EXTERNAL_ID.');
+  lines.push('', 'A container names its role in a label, metadataproxy.role, or in IAM_ROLE.');
   return `${lines.join('\n')}\n`;
 }
 
-/** `DOCKER_URL, DOCKER_HOST, --docker-endpoint` */
-export function spellings({ env, flag }: Setting<unknown>): string {
-  const short = flag?.short ? [`-${flag.short}`] : [];
-  return [...env, ...(flag ? [`--${flag.name}`] : []), ...short].join(', ');
+/** `--server`, `--listen-addr`, `-s` */
+export function flagSpellings({ flag }: Setting<unknown>): string[] {
+  if (!flag) return [];
+  return [...spellingsOf(flag).map((name) => `--${name}`), ...(flag.short ? [`-${flag.short}`] : [])];
+}
+
+function indented(text: string, spaces: number): string[] {
+  return wrap(text, HELP_WIDTH - spaces).map((line) => `${' '.repeat(spaces)}${line}`);
 }
 
 function wrap(text: string, width: number): string[] {

@@ -6,10 +6,27 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { readTlsFiles } from './containers/docker-endpoint.ts';
-import { parseRoleReference } from './roles/role-reference.ts';
-import { SETTINGS, type Setting, type SettingName, type SettingValues } from './settings.ts';
+import { parseRoleReference, type AccountNames, type RoleReference } from './roles/role-reference.ts';
+import { SETTINGS, type ListenAddress, type Setting, type SettingName, type SettingValues } from './settings.ts';
 
-export type Config = Omit<SettingValues, 'server' | 'verbose' | 'dockerTlsVerify' | 'dockerCertPath'>;
+/** Settings that only say something about others. */
+type Combined =
+  | 'server'
+  | 'verbose'
+  | 'debug'
+  | 'dockerTlsVerify'
+  | 'dockerCertPath'
+  | 'roleExpirationThreshold'
+  | 'credentialRefreshPeriod'
+  | 'eventHandlers'
+  | 'queueSize';
+
+export type Config = Omit<SettingValues, Combined | 'defaultRole' | 'accountNames'> & {
+  readonly defaultRole: RoleReference | undefined;
+  readonly accountNames: AccountNames;
+  /** One line each, for the log: what was given and does not count. */
+  readonly notices: readonly string[];
+};
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 /** What was given on the command line; `true` for a flag without a value. */
@@ -32,48 +49,82 @@ const DEMO_ROLE = 'arn:aws:iam::123456789012:role/demo-role';
 export function readConfig(flags: FlagValues, env: Environment): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
+  const givenNames = new Set<SettingName>();
   for (const name of Object.keys(SETTINGS) as SettingName[]) {
     const setting: Setting<unknown> = SETTINGS[name];
-    const { source, text } = given(name, setting, flags, env);
+    const given = find(name, setting, flags, env);
+    if (given) givenNames.add(name);
+    const { source, text } = given ?? { source: '', text: setting.default };
     values[name] = text === undefined ? undefined : parse(setting, source, text, problems);
   }
   // Each value was made by the parser of its own setting.
-  const config = combine(values as SettingValues, problems);
+  const config = combine(values as SettingValues, givenNames, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
 }
 
-function given(name: SettingName, setting: Setting<unknown>, flags: FlagValues, env: Environment) {
-  const flag = flags[name];
-  if (flag !== undefined && setting.flag) return { source: `--${setting.flag.name}`, text: flag };
-  // An empty variable is how environment files say "not set".
-  const variable = setting.env.find((candidate) => env[candidate]);
-  return variable ? { source: variable, text: env[variable]?.trim() } : { source: '', text: setting.default };
+/** An empty variable is how environment files say "not set", and an empty flag how older start scripts do. */
+function find(name: SettingName, setting: Setting<unknown>, flags: FlagValues, env: Environment) {
+  const flag = flags[name]?.trim();
+  if (flag && setting.flag) return { source: `--${setting.flag.name}`, text: flag };
+  for (const variable of setting.env) {
+    const text = env[variable]?.trim();
+    if (text) return { source: variable, text };
+  }
+  return undefined;
 }
 
 function parse(setting: Setting<unknown>, source: string, text: string, problems: string[]): unknown {
-  let reason = `expected ${setting.expects}`;
+  const expected = `expected ${setting.expects}`;
+  let reason = expected;
   try {
     const value = setting.parse(text);
     if (value !== undefined) return value;
   } catch (error) {
-    reason = (error as Error).message;
+    reason = `${(error as Error).message}; ${expected}`;
   }
   problems.push(`${source}: ${JSON.stringify(text)} is not valid: ${reason}`);
   return undefined;
 }
 
 /** What follows from settings together. */
-function combine(values: SettingValues, problems: string[]): Config {
-  const { server, verbose, dockerTlsVerify, dockerCertPath, ...config } = values;
+function combine(values: SettingValues, given: ReadonlySet<SettingName>, problems: string[]): Config {
+  const {
+    server, verbose, debug, dockerTlsVerify, dockerCertPath, roleExpirationThreshold,
+    credentialRefreshPeriod, eventHandlers, queueSize, ...config
+  } = values;
+  const accountNames = config.accountNames ?? new Map();
+  const notices: string[] = [];
+  for (const name of ['credentialRefreshPeriod', 'eventHandlers', 'queueSize'] as const) {
+    if (given.has(name)) notices.push(`--${SETTINGS[name].flag?.name}: ${SETTINGS[name].help}`);
+  }
+
+  const threshold = roleExpirationThreshold === undefined ? undefined : roleExpirationThreshold * 60_000;
+  const offsetGiven = given.has('roleCacheOffset');
+  if (offsetGiven && threshold !== undefined && threshold !== config.roleCacheOffset) {
+    notices.push('ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET counts');
+  }
   return {
     ...config,
     host: server?.host || config.host,
     port: server?.port ?? config.port,
-    logLevel: verbose ? 'debug' : config.logLevel,
+    logLevel: verbose || debug ? 'debug' : config.logLevel,
     docker: withTls(config.docker, dockerTlsVerify, dockerCertPath, problems),
-    defaultRole: config.defaultRole ?? (config.mockCredentials ? parseRoleReference(DEMO_ROLE) : undefined),
+    roleCacheOffset: offsetGiven ? config.roleCacheOffset : (threshold ?? config.roleCacheOffset),
+    accountNames,
+    defaultRole: defaultRole(config.defaultRole ?? (config.mockCredentials ? DEMO_ROLE : undefined), accountNames, problems),
+    notices,
   };
+}
+
+/** Read here because an account may be one of AWS_ACCOUNT_MAP. */
+function defaultRole(text: string | undefined, accounts: AccountNames, problems: string[]): RoleReference | undefined {
+  try {
+    return text === undefined ? undefined : parseRoleReference(text, accounts);
+  } catch (error) {
+    problems.push(`DEFAULT_ROLE: ${(error as Error).message}`);
+    return undefined;
+  }
 }
 
 function withTls(
@@ -89,4 +140,15 @@ function withTls(
     problems.push(`DOCKER_CERT_PATH: cannot read the TLS files (${(error as Error).message})`);
     return docker;
   }
+}
+
+/** As a URL has it: an IPv6 address in brackets. */
+export function hostAndPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Where something that listens on this host is asked; no host, or every address, is loopback. */
+export function urlOf({ host, port }: ListenAddress, path: string): URL {
+  const reachable = host === '' || host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return new URL(`http://${hostAndPort(reachable, port)}${path}`);
 }

@@ -1,6 +1,10 @@
+import { hostname } from 'node:os';
 import { helpText, parseCommandLine } from './cli.ts';
 import { ConfigError, readConfig, type Config } from './config.ts';
-import { startProxy, StartFailure } from './proxy.ts';
+import { check } from './commands/check.ts';
+import { listRoles } from './commands/roles.ts';
+import { EngineFailure, EngineUnreachable } from './containers/docker.ts';
+import { startProxy, StartFailure, type RunningProxy } from './proxy.ts';
 import { Log } from './telemetry/log.ts';
 
 /** Put in by the build. */
@@ -13,29 +17,51 @@ const STOP_WITHIN_MS = 4_500;
 
 async function main(): Promise<void> {
   const command = parseCommandLine(process.argv.slice(2));
-  if (command.kind === 'help') process.stdout.write(helpText(METADATAPROXY_VERSION));
-  else if (command.kind === 'version') process.stdout.write(`${METADATAPROXY_VERSION}\n`);
-  else await run(readConfig(command.flags, process.env));
-}
-
-async function run(config: Config): Promise<void> {
+  if (command.kind === 'help') return print(helpText(METADATAPROXY_VERSION));
+  if (command.kind === 'version') return print(`${METADATAPROXY_VERSION}\n`);
   // The SDK would warn on standard error, between the log's lines, of Node versions that its next releases drop.
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
-  const log = new Log({
-    level: config.logLevel,
-    format: config.logFormat,
+  const config = readConfig(command.flags, process.env);
+  switch (command.kind) {
+    case 'check': {
+      const { ok, text } = await check(config, makeLog({ ...config, logLevel: 'error' }), command.json);
+      process.exitCode = ok ? 0 : 1;
+      return print(text);
+    }
+    case 'roles':
+      return print(await listRoles(config, command.json));
+    case 'run':
+      return run(config);
+  }
+}
+
+function print(text: string): void {
+  process.stdout.write(text);
+}
+
+function makeLog({ logLevel, logFormat }: Config): Log {
+  return new Log({
+    level: logLevel,
+    format: logFormat,
+    host: hostname(),
     write: (lines) => process.stderr.write(lines),
     now: Date.now,
   });
+}
+
+async function run(config: Config): Promise<void> {
+  const log = makeLog(config);
   process.on('exit', () => log.flush());
   // One request's or one timer's trouble must not end everybody's service.
   process.on('uncaughtException', (error) => log.error('unexpected', { error: String(error.stack ?? error) }));
   process.on('unhandledRejection', (reason) => {
     log.error('unexpected', { error: String(reason instanceof Error ? reason.stack : reason) });
   });
+  let proxy: RunningProxy | undefined;
+  process.on('SIGHUP', () => proxy?.reload());
 
   log.info('starting', { version: METADATAPROXY_VERSION, node: process.version });
-  const proxy = await startProxy(config, log, METADATAPROXY_VERSION);
+  proxy = await startProxy(config, log, METADATAPROXY_VERSION);
   let stopping = false;
   const stop = (signal: NodeJS.Signals): void => {
     if (stopping) return;
@@ -55,5 +81,5 @@ main().catch((error: Error) => {
 });
 
 function expected(error: Error): boolean {
-  return error instanceof StartFailure;
+  return error instanceof StartFailure || error instanceof EngineFailure || error instanceof EngineUnreachable;
 }

@@ -1,17 +1,18 @@
 /**
- * The whole program but for its process: wires the parts together, and owns start and stop.
+ * The whole program but for its process: wires the parts together, and owns start, reload and stop.
  */
 
 import { AdminServer, type Check } from './admin/server.ts';
-import { systemClock } from './clock.ts';
-import type { Config } from './config.ts';
-import { describeContainer, shortId, type Container } from './containers/container.ts';
+import { containerRows } from './admin/container-rows.ts';
+import { CallerFinder, type OtherSource } from './callers/finder.ts';
+import { MesosTasks } from './callers/mesos.ts';
+import { ReverseLookup } from './callers/reverse-lookup.ts';
+import { systemClock as clock } from './clock.ts';
+import { hostAndPort, type Config } from './config.ts';
+import type { Container } from './containers/container.ts';
 import { ContainerDirectory, type DirectoryState } from './containers/directory.ts';
 import { DockerEngine } from './containers/docker.ts';
-import { AwsClients } from './credentials/aws.ts';
-import { mockFetcher } from './credentials/mock.ts';
 import { CredentialStore } from './credentials/store.ts';
-import { stsFetcher } from './credentials/sts.ts';
 import { Callers } from './http/callers.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
@@ -23,9 +24,12 @@ import { sessionToken } from './http/handlers/session-token.ts';
 import { MetadataServer } from './http/server.ts';
 import { SessionTokens } from './http/session-tokens.ts';
 import { isLoopback } from './ip-address.ts';
-import { EXTERNAL_ID_VARIABLE, ROLE_VARIABLE, RoleAssignments } from './roles/assignments.ts';
-import { RoleResolver } from './roles/resolver.ts';
+import { awsClients, containerReader, credentialFetcher, roleSettings } from './parts.ts';
+import { parseAddressMapping, type AddressMapping } from './roles/address-mapping.ts';
+import { RoleAssignments } from './roles/assignments.ts';
 import type { RoleRequest } from './roles/role-request.ts';
+import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
+import { SettingFile } from './setting-file.ts';
 import type { Log } from './telemetry/log.ts';
 import { Imds } from './upstream/imds.ts';
 import { startMockImds } from './upstream/mock-imds.ts';
@@ -34,6 +38,8 @@ import { startMockImds } from './upstream/mock-imds.ts';
 export class StartFailure extends Error {}
 
 export interface RunningProxy {
+  /** Reads every file anew. */
+  reload(): void;
   /** Resolves when everything in flight is finished. */
   stop(): Promise<void>;
 }
@@ -44,45 +50,61 @@ const STS_CALLS_AT_ONCE = 16;
 /** Who is asking in a demonstration, where there need be no Docker. */
 const DEMO_CONTAINER: Container = {
   id: 'demo00000000'.padEnd(64, '0'),
+  shortId: 'demo00000000',
   name: 'demo',
   image: 'demo',
+  hostname: '',
   env: new Map(),
+  labels: new Map(),
+  labelledAddress: undefined,
+  networks: [],
   network: 'own',
 };
 
-/** @throws StartFailure */
+/** @throws ConfigError, StartFailure */
 export async function startProxy(config: Config, log: Log, version: string): Promise<RunningProxy> {
-  const clock = systemClock;
-  const random = Math.random;
+  for (const notice of config.notices) log.warning(notice);
+  const { accountNames } = config;
+  const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
+  const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
+  const rules = follow(log, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
+    assignments.replaceSettings(roleSettings(config, now));
+  });
   const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
     onTokenless: (reason) => log.info('no session token from the metadata service', { reason }),
   });
-
   const store = makeStore(config, log, imds);
   const assignments = new RoleAssignments({
     store,
-    defaultRole: config.defaultRole,
-    defaultAccountId: config.defaultAccountId,
-    onBadRole: (container, { message }) => log.error('bad role', { ...named(container), error: message }),
+    settings: roleSettings(config, rules?.value ?? []),
+    onBadRequest: ({ name, shortId }, { message }) => {
+      log.error('bad role', { container: name, container_id: shortId, error: message });
+    },
   });
   const engine = new DockerEngine(config.docker);
-  const variables = new Set([ROLE_VARIABLE, EXTERNAL_ID_VARIABLE]);
   const directory = new ContainerDirectory({
     engine,
-    describe: (found) => describeContainer(found, variables),
+    describe: containerReader(config, engine),
     clock,
-    random,
+    random: Math.random,
+    resyncEvery: config.dockerSyncPeriod,
     onKnown: (container) => assignments.known(container),
     onStarted: (container) => assignments.started(container),
     onEnded: (container) => assignments.ended(container),
     onState: (state, { count, error }) => logDirectoryState(log, state, count, error),
   });
+  const mapping = follow(log, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
+    for (const caller of now.values()) assignments.started(caller);
+    for (const caller of before.values()) assignments.ended(caller);
+  });
+  for (const caller of mapping?.value.values() ?? []) assignments.started(caller);
 
-  const find = (address: string) =>
-    config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : directory.find(address);
+  const finder = new CallerFinder({ directory, mapping: () => mapping?.value, others: otherSources(config, directory) });
+  const find: CallerFinder['find'] = (address) =>
+    config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address);
   const callers = new Callers({ directory: { find }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const server = new MetadataServer({
@@ -93,13 +115,19 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       roleName: roleNameListing(callers),
       roleCredentials: roleCredentials(callers),
       containerCredentials: containerCredentials(callers),
-      passThrough: passThrough(imds),
+      passThrough: passThrough(imds, {
+        disabled: config.disableUpstream,
+        allow: config.passThroughAllow,
+        deny: config.passThroughDeny,
+      }),
     },
     tokens,
     tokenRequired: config.imdsv2Required,
     glance: (address) => directory.glance(address),
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
+    readTimeout: config.readTimeout,
+    writeTimeout: config.writeTimeout,
     log,
   });
 
@@ -112,12 +140,13 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       version,
       uptime_seconds: Math.floor(process.uptime()),
       checks: readiness(),
-      containers: [...directory.started()].map(({ id, name, image }) => ({ id, name, image })),
-      credentials: store.size,
+      containers: containerRows(directory.started(), assignments, store),
     }),
   });
 
   const stop = async (): Promise<void> => {
+    rules?.close();
+    mapping?.close();
     admin.close();
     await server.close();
     directory.close();
@@ -130,23 +159,58 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     directory.start();
     await listen(log, 'listening', server, config);
     if (config.adminAddress !== 'off') await listen(log, 'admin listening', admin, config.adminAddress);
-    return { stop };
+    const reload = (): void => {
+      rules?.reload();
+      mapping?.reload();
+    };
+    return { stop, reload };
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
+/** Follows the file that a setting names, if it names one. */
+function follow<T>(
+  log: Log,
+  setting: string,
+  path: string | undefined,
+  parse: (text: string) => T,
+  use: (now: T, before: T) => void,
+): SettingFile<T> | undefined {
+  if (path === undefined) return undefined;
+  return new SettingFile({
+    setting,
+    path,
+    parse,
+    onChange: (now, before) => {
+      log.info('file read', { setting, path });
+      use(now, before);
+    },
+    onBroken: ({ message }) => {
+      log.error('file not read; what it said before stays', { setting, path, error: message });
+    },
+  });
+}
+
+function otherSources(config: Config, directory: ContainerDirectory): OtherSource[] {
+  const sources: OtherSource[] = [];
+  if (config.reverseLookup) {
+    const containers = function* (): Generator<Container> {
+      for (const { container } of directory.started()) yield container;
+    };
+    sources.push(new ReverseLookup({ containers, pattern: config.hostnamePattern, clock }));
+  }
+  if (config.mesosLookup) {
+    sources.push(new MesosTasks({ url: config.mesosUrl, timeout: config.mesosTimeout * 1000, clock }));
+  }
+  return sources;
+}
+
 function makeStore(config: Config, log: Log, imds: Imds): CredentialStore<RoleRequest> {
-  const clients = new AwsClients({ region: config.region, hostRegion: () => imds.region() });
-  const resolver = new RoleResolver(clients, systemClock);
-  const { now } = systemClock;
-  const fetch = config.mockCredentials
-    ? mockFetcher(now)
-    : stsFetcher({ clients, resolve: ({ role }) => resolver.resolve(role), now });
   return new CredentialStore<RoleRequest>({
-    fetch,
-    clock: systemClock,
+    fetch: credentialFetcher(config, awsClients(config, imds), log),
+    clock,
     random: Math.random,
     offset: config.roleCacheOffset,
     concurrency: STS_CALLS_AT_ONCE,
@@ -179,15 +243,7 @@ const LISTEN_ERRORS: Readonly<Record<string, string>> = {
   EADDRNOTAVAIL: 'this host has no such address',
 };
 
-function hostAndPort(host: string, port: number): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
 function logDirectoryState(log: Log, state: DirectoryState, count: number, error: Error | undefined): void {
   if (state === 'synced') log.info('containers known', { count });
   else log.warning('the Docker Engine cannot be followed; trying again', { state, count, error: error?.message });
-}
-
-function named(container: Container): { container: string; container_id: string } {
-  return { container: container.name, container_id: shortId(container) };
 }

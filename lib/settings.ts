@@ -7,16 +7,41 @@ import { isIP } from 'node:net';
 import { parseDockerEndpoint } from './containers/docker-endpoint.ts';
 import { parseGoDuration } from './go-duration.ts';
 import { isAccountId } from './roles/role-arn.ts';
-import { parseRoleReference, ROLE_STRING_FORMS } from './roles/role-reference.ts';
-import { LOG_FORMATS, LOG_LEVELS } from './telemetry/log.ts';
+import { parseArnPattern, type ArnPattern } from './roles/arn-pattern.ts';
+import { parseRoleDuration, ROLE_DURATION_FORM } from './roles/role-duration.ts';
+import { ROLE_STRING_FORMS } from './roles/role-reference.ts';
+import { parseSessionNaming } from './roles/session-name.ts';
+import { parseSessionPolicy } from './roles/session-policy.ts';
+import { parseTagSources } from './roles/session-tags.ts';
+import { parseTemplate } from './roles/template.ts';
+import { LOG_FORMATS, LOG_LEVELS, type LogLevel } from './telemetry/log.ts';
 
-export type SettingGroup = 'Listening' | 'Docker' | 'Roles and credentials' | 'Metadata service' | 'Logging' | 'Demonstration';
+export type SettingGroup =
+  | 'Listening'
+  | 'Docker'
+  | 'Roles'
+  | 'Who may have which role'
+  | 'Role sessions'
+  | 'Callers that Docker does not know'
+  | 'Metadata service'
+  | 'Logging and metrics'
+  | 'Demonstration'
+  | 'Accepted from older programs';
+
+export interface Flag {
+  readonly name: string;
+  readonly short?: string;
+  /** What other programs call it. */
+  readonly aliases?: readonly string[];
+  /** Takes no value. */
+  readonly boolean?: true;
+}
 
 export interface Setting<T> {
   readonly group: SettingGroup;
   /** The first that is set counts; a flag counts before them all. */
   readonly env: readonly string[];
-  readonly flag?: { readonly name: string; readonly short?: string; readonly boolean?: true };
+  readonly flag?: Flag;
   /** Where the setting comes from: which older programs know it. */
   readonly from: string;
   /** As the user would write it; undefined where unset has a meaning of its own. */
@@ -27,6 +52,8 @@ export interface Setting<T> {
   /** @returns undefined for what does not mean anything; or throws an Error that says why */
   readonly parse: (text: string) => T | undefined;
 }
+
+const DURATION_FORM = 'a duration such as "15m" or "5m30s"';
 
 const TRUE = new Set(['1', 'true', 'yes', 'on']);
 const FALSE = new Set(['0', 'false', 'no', 'off']);
@@ -59,6 +86,38 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+/** Below a second nobody could ask anything; the longest that a Node timer takes is about 24 days. */
+function parseTimeout(text: string): number | undefined {
+  const milliseconds = parseGoDuration(text);
+  return milliseconds !== undefined && milliseconds >= 1000 && milliseconds <= 24 * 3_600_000 ? milliseconds : undefined;
+}
+
+/** The levels of logrus, and its other names for two of them. */
+function parseLogLevel(text: string): LogLevel | undefined {
+  const word = text.toLowerCase();
+  if (word === 'warn') return 'warning';
+  return word === 'trace' ? 'debug' : oneOf(LOG_LEVELS)(word);
+}
+
+function nameList(text: string): readonly string[] {
+  return text.split(',').map((name) => name.trim()).filter((name) => name !== '');
+}
+
+function parseAccountNames(text: string): ReadonlyMap<string, string> | undefined {
+  const entries = Object.entries(JSON.parse(text) as Record<string, unknown>);
+  const isMap = entries.every(([, account]) => typeof account === 'string' && isAccountId(account));
+  return isMap ? new Map(entries as [string, string][]) : undefined;
+}
+
+function parseAllowedRoles(text: string): readonly ArnPattern[] {
+  return text.split(/[\s,]+/).filter((pattern) => pattern !== '').map(parseArnPattern);
+}
+
+function parseSessionKey(text: string): { readonly kind: 'env' | 'label'; readonly name: string } | undefined {
+  const [, kind, name] = /^(Env|Labels):(\S+)$/.exec(text) ?? [];
+  return name === undefined ? undefined : { kind: kind === 'Env' ? 'env' : 'label', name };
+}
+
 const port = wholeNumber(0, 65_535);
 
 /** `host:port`, `[v6]:port`, `:port`. */
@@ -71,14 +130,25 @@ export function parseListenAddress(text: string): ListenAddress | undefined {
 type WithDefault<T> = Setting<T> & { readonly default: string };
 const setting = <T>(definition: WithDefault<T>): WithDefault<T> => definition;
 const optional = <T>(definition: Omit<Setting<T>, 'default'>): Setting<T> => ({ ...definition, default: undefined });
+/** A flag that older units may still have. */
+const withoutMeaning = (name: string, why: string): Setting<string> =>
+  optional({
+    group: 'Accepted from older programs',
+    env: [],
+    flag: { name },
+    from: 'iam-docker',
+    expects: 'anything',
+    help: `Has no meaning any more. ${why}`,
+    parse: (text) => text,
+  });
 const YES_OR_NO = '"true" or "false"';
 
 export const SETTINGS = {
   server: optional({
     group: 'Listening',
     env: [],
-    flag: { name: 'server', short: 's' },
-    from: 'docker-ec2-metadata',
+    flag: { name: 'server', short: 's', aliases: ['listen-addr'] },
+    from: 'docker-ec2-metadata, ec2metaproxy, iam-docker',
     expects: '"host:port" or ":port"',
     help: 'HOST and PORT in one.',
     parse: parseListenAddress,
@@ -128,12 +198,32 @@ export const SETTINGS = {
     help: 'Connections open at once from one address; more are answered 503.',
     parse: wholeNumber(1, 1_000_000),
   }),
+  readTimeout: setting({
+    group: 'Listening',
+    env: ['READ_TIMEOUT'],
+    flag: { name: 'read-timeout' },
+    from: 'iam-docker',
+    default: '5s',
+    expects: DURATION_FORM,
+    help: 'How long a request may take to arrive.',
+    parse: parseTimeout,
+  }),
+  writeTimeout: setting({
+    group: 'Listening',
+    env: ['WRITE_TIMEOUT'],
+    flag: { name: 'write-timeout' },
+    from: 'iam-docker',
+    default: '60s',
+    expects: DURATION_FORM,
+    help: 'How long a connection may be silent while an answer is sent.',
+    parse: parseTimeout,
+  }),
 
   docker: setting({
     group: 'Docker',
     env: ['DOCKER_URL', 'DOCKER_HOST'],
     flag: { name: 'docker-endpoint' },
-    from: 'lyft, go, ec2metaproxy',
+    from: 'lyft, go, ec2metaproxy, iam-docker',
     default: 'unix:///var/run/docker.sock',
     expects: 'unix:///path, tcp://host:port, http://host:port or https://host:port',
     help: 'The Docker Engine API. unix://var/run/docker.sock means the absolute path, too.',
@@ -156,18 +246,122 @@ export const SETTINGS = {
     help: 'Directory with ca.pem, cert.pem and key.pem; given, it means TLS. With DOCKER_TLS_VERIFY alone ~/.docker.',
     parse: (text) => text,
   }),
+  dockerSyncPeriod: setting({
+    group: 'Docker',
+    env: ['DOCKER_SYNC_PERIOD'],
+    flag: { name: 'docker-sync-period' },
+    from: 'iam-docker',
+    default: '0s',
+    expects: DURATION_FORM,
+    help: 'How often the containers are listed in addition to following the events; 0 is never.',
+    parse: parseGoDuration,
+  }),
 
   defaultRole: optional({
-    group: 'Roles and credentials',
+    group: 'Roles',
     env: ['DEFAULT_ROLE'],
-    flag: { name: 'default-iam-role', short: 'r' },
-    from: 'lyft, go, docker-ec2-metadata',
+    flag: { name: 'default-iam-role', short: 'r', aliases: ['role'] },
+    from: 'lyft, go, docker-ec2-metadata, ec2metaproxy',
     expects: ROLE_STRING_FORMS,
     help: 'The role of containers that name none. Without it they get 404.',
-    parse: parseRoleReference,
+    parse: (text) => text,
+  }),
+  accountNames: optional({
+    group: 'Roles',
+    env: ['AWS_ACCOUNT_MAP'],
+    from: 'lyft',
+    expects: 'JSON such as {"prod": "123456789012"}',
+    help: 'Names for accounts, so that a role can be written "role@prod".',
+    parse: parseAccountNames,
+  }),
+  ignoreImageRoles: setting({
+    group: 'Roles',
+    env: ['IGNORE_IMAGE_ROLES'],
+    from: 'new',
+    default: 'false',
+    expects: YES_OR_NO,
+    help: "A role that stands in the image's own ENV or LABEL does not count.",
+    parse: flagValue,
+  }),
+
+  allowedRoles: optional({
+    group: 'Who may have which role',
+    env: ['ALLOWED_ROLES'],
+    from: 'new',
+    expects: 'role ARNs with "*", separated by commas or spaces',
+    help: 'The only roles that any container may have. Without it: every role that STS gives.',
+    parse: parseAllowedRoles,
+  }),
+  roleRules: optional({
+    group: 'Who may have which role',
+    env: ['ROLE_RULES'],
+    from: 'new',
+    expects: 'the path of a JSON file',
+    help: 'Rules by image, name, network or label; read again on SIGHUP and when the file changes.',
+    parse: (text) => text,
+  }),
+
+  sessionNaming: setting({
+    group: 'Role sessions',
+    env: ['SESSION_NAME'],
+    from: 'new',
+    default: 'container',
+    expects: '"container", "classic", "shared", or a template such as "{container.name}@{host}"',
+    help: 'The name of role sessions: container is {name}-{short id}, classic is as docker-ec2-metadata cut it, shared is one for the host. A template has {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}.',
+    parse: parseSessionNaming,
+  }),
+  sessionKey: optional({
+    group: 'Role sessions',
+    env: ['ROLE_SESSION_KEY'],
+    from: 'lyft',
+    expects: '"Env:NAME" or "Labels:NAME"',
+    help: "The container's variable or label that holds its session name; 2 characters at least.",
+    parse: parseSessionKey,
+  }),
+  sessionTags: optional({
+    group: 'Role sessions',
+    env: ['SESSION_TAGS'],
+    from: 'new',
+    expects: '"Labels:a,b", "Env:X,Y", or both with a space between',
+    help: "The container's labels and variables that become session tags.",
+    parse: parseTagSources,
+  }),
+  transitiveTags: setting({
+    group: 'Role sessions',
+    env: ['SESSION_TAGS_TRANSITIVE'],
+    from: 'new',
+    default: 'false',
+    expects: YES_OR_NO,
+    help: 'The session tags go on to roles that the role itself assumes.',
+    parse: flagValue,
+  }),
+  sourceIdentity: optional({
+    group: 'Role sessions',
+    env: ['SOURCE_IDENTITY'],
+    from: 'new',
+    expects: 'a text or a template such as "{label:owner}"',
+    help: 'The source identity of role sessions, with the places of SESSION_NAME.',
+    parse: parseTemplate,
+  }),
+  roleDuration: optional({
+    group: 'Role sessions',
+    env: ['ROLE_DURATION'],
+    from: 'new',
+    expects: ROLE_DURATION_FORM,
+    help: 'How long credentials are good for. Where a role allows less, and without it: 1 hour.',
+    parse: parseRoleDuration,
+  }),
+  defaultPolicy: optional({
+    group: 'Role sessions',
+    env: ['DEFAULT_IAM_POLICY'],
+    flag: { name: 'default-iam-policy' },
+    from: 'ec2metaproxy',
+    expects: 'an IAM policy as JSON',
+    help: 'The session policy of containers that name neither a role nor a policy (IAM_POLICY).',
+    parse: parseSessionPolicy,
   }),
   defaultAccountId: optional({
-    group: 'Roles and credentials',
+    group: 'Roles',
     env: ['DEFAULT_ACCOUNT_ID'],
     from: 'lyft, go',
     expects: '12 digits',
@@ -175,16 +369,24 @@ export const SETTINGS = {
     parse: (text) => (isAccountId(text) ? text : undefined),
   }),
   roleCacheOffset: setting({
-    group: 'Roles and credentials',
+    group: 'Role sessions',
     env: ['ROLE_CACHE_OFFSET'],
     from: 'go',
     default: '15m',
-    expects: 'a duration such as "15m" or "5m30s"',
+    expects: DURATION_FORM,
     help: 'Time that credentials have left, at the least, when they are handed out.',
     parse: parseGoDuration,
   }),
+  roleExpirationThreshold: optional({
+    group: 'Role sessions',
+    env: ['ROLE_EXPIRATION_THRESHOLD'],
+    from: 'lyft',
+    expects: 'a whole number of minutes from 0 to 720',
+    help: 'The same in minutes; ROLE_CACHE_OFFSET counts first.',
+    parse: wholeNumber(0, 720),
+  }),
   region: optional({
-    group: 'Roles and credentials',
+    group: 'Role sessions',
     env: ['AWS_REGION', 'AWS_DEFAULT_REGION'],
     from: 'lyft, AWS',
     expects: 'a region such as "eu-west-1"',
@@ -192,11 +394,65 @@ export const SETTINGS = {
     parse: (text) => (/^[a-z]{2,4}(-[a-z]+)+-\d+$/.test(text) ? text : undefined),
   }),
 
+  roleMapping: optional({
+    group: 'Callers that Docker does not know',
+    env: ['ROLE_MAPPING_FILE'],
+    from: 'lyft',
+    expects: 'the path of a JSON file',
+    help: 'Roles by address; read again on SIGHUP and when the file changes.',
+    parse: (text) => text,
+  }),
+  reverseLookup: setting({
+    group: 'Callers that Docker does not know',
+    env: ['ROLE_REVERSE_LOOKUP'],
+    from: 'lyft',
+    default: 'false',
+    expects: YES_OR_NO,
+    help: "Match an address by reverse DNS to a container's hostname.domainname. Whoever answers that DNS decides.",
+    parse: flagValue,
+  }),
+  hostnamePattern: setting({
+    group: 'Callers that Docker does not know',
+    env: ['HOSTNAME_MATCH_REGEX'],
+    from: 'lyft',
+    default: '^.*$',
+    expects: 'a regular expression',
+    help: 'What of both names is compared: the first group, or without one the whole match.',
+    parse: (text) => new RegExp(text),
+  }),
+  mesosLookup: setting({
+    group: 'Callers that Docker does not know',
+    env: ['MESOS_STATE_LOOKUP'],
+    from: 'lyft',
+    default: 'false',
+    expects: YES_OR_NO,
+    help: "Match an address to a running task of the Mesos agent, whose labels stand for a container's.",
+    parse: flagValue,
+  }),
+  mesosUrl: setting({
+    group: 'Callers that Docker does not know',
+    env: ['MESOS_STATE_URL'],
+    from: 'lyft',
+    default: 'http://localhost:5051/state',
+    expects: 'an http:// URL',
+    help: "The Mesos agent's state.",
+    parse: (text) => (/^http:/.test(text) && URL.canParse(text) ? new URL(text) : undefined),
+  }),
+  mesosTimeout: setting({
+    group: 'Callers that Docker does not know',
+    env: ['MESOS_STATE_TIMEOUT'],
+    from: 'lyft',
+    default: '2',
+    expects: 'a whole number of seconds from 1 to 60',
+    help: 'How long the Mesos agent may take.',
+    parse: wholeNumber(1, 60),
+  }),
+
   metadataUrl: setting({
     group: 'Metadata service',
     env: ['METADATA_URL'],
-    flag: { name: 'metadata-url' },
-    from: 'lyft, go, ec2metaproxy',
+    flag: { name: 'metadata-url', aliases: ['meta-data-api'] },
+    from: 'lyft, ec2metaproxy, iam-docker',
     default: 'http://169.254.169.254',
     expects: 'http://host or http://host:port',
     help: 'The real metadata service, to which everything else is passed.',
@@ -211,28 +467,99 @@ export const SETTINGS = {
     help: 'Refuse reads without an IMDSv2 session token with 401.',
     parse: flagValue,
   }),
+  passThroughAllow: optional({
+    group: 'Metadata service',
+    env: ['PASSTHROUGH_ALLOW'],
+    from: 'kiam, kube2iam',
+    expects: 'a regular expression',
+    help: 'Only paths in which this is found are passed through.',
+    parse: (text) => new RegExp(text),
+  }),
+  passThroughDeny: optional({
+    group: 'Metadata service',
+    env: ['PASSTHROUGH_DENY'],
+    from: 'kiam, kube2iam',
+    expects: 'a regular expression',
+    help: 'Paths in which this is found, in any case, are not passed through, allowed or not.',
+    parse: (text) => new RegExp(text, 'i'),
+  }),
+  disableUpstream: setting({
+    group: 'Metadata service',
+    env: ['DISABLE_UPSTREAM'],
+    flag: { name: 'disable-upstream', boolean: true },
+    from: 'iam-docker',
+    default: 'false',
+    expects: YES_OR_NO,
+    help: 'Nothing at all is passed through.',
+    parse: flagValue,
+  }),
 
   logLevel: setting({
-    group: 'Logging',
+    group: 'Logging and metrics',
     env: ['LOG_LEVEL'],
     from: 'go',
     default: 'info',
     expects: LOG_LEVELS.join(', '),
     help: 'What is logged: debug has a line for each request.',
-    parse: oneOf(LOG_LEVELS),
+    parse: parseLogLevel,
   }),
   verbose: setting({
-    group: 'Logging',
+    group: 'Logging and metrics',
     env: ['VERBOSE'],
     flag: { name: 'verbose', boolean: true },
-    from: 'docker-ec2-metadata',
+    from: 'docker-ec2-metadata, ec2metaproxy, iam-docker',
     default: 'false',
     expects: YES_OR_NO,
     help: 'The same as LOG_LEVEL=debug.',
     parse: flagValue,
   }),
+  debug: setting({
+    group: 'Logging and metrics',
+    env: ['DEBUG'],
+    from: 'lyft',
+    default: 'false',
+    expects: YES_OR_NO,
+    help: 'The same as LOG_LEVEL=debug; no secrets either.',
+    parse: flagValue,
+  }),
+  copyDockerLabels: setting({
+    group: 'Logging and metrics',
+    env: ['COPY_DOCKER_LABELS'],
+    from: 'go',
+    default: '',
+    expects: 'names, separated by commas',
+    help: "The container's labels that go into metrics.",
+    parse: nameList,
+  }),
+  copyDockerEnv: setting({
+    group: 'Logging and metrics',
+    env: ['COPY_DOCKER_ENV'],
+    from: 'go',
+    default: '',
+    expects: 'names, separated by commas',
+    help: "The container's variables that go into metrics.",
+    parse: nameList,
+  }),
+  copyRequestHeaders: setting({
+    group: 'Logging and metrics',
+    env: ['COPY_REQUEST_HEADERS'],
+    from: 'go',
+    default: '',
+    expects: 'names, separated by commas',
+    help: "The request's headers that go into metrics.",
+    parse: nameList,
+  }),
+  labelSeparator: setting({
+    group: 'Logging and metrics',
+    env: ['LABEL_SEPARATOR'],
+    from: 'go',
+    default: '_',
+    expects: 'a text without spaces',
+    help: 'What stands for the dots and dashes of those names in metrics.',
+    parse: (text) => (/^\S{1,8}$/.test(text) ? text : undefined),
+  }),
   logFormat: setting({
-    group: 'Logging',
+    group: 'Logging and metrics',
     env: ['LOG_FORMAT'],
     from: 'go',
     default: 'text',
@@ -270,6 +597,10 @@ export const SETTINGS = {
     help: 'Fake credentials instead of STS; callers on loopback count as a container.',
     parse: flagValue,
   }),
+
+  credentialRefreshPeriod: withoutMeaning('credential-refresh-period', 'Credentials are renewed when they need to be.'),
+  eventHandlers: withoutMeaning('event-handlers', 'Events need no workers.'),
+  queueSize: withoutMeaning('queue-size', 'Events need no queue.'),
 } as const;
 
 export type SettingName = keyof typeof SETTINGS;

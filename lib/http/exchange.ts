@@ -10,6 +10,8 @@ export interface Exchange {
   readonly address: string;
   /** performance.now() when the request's head had been read. */
   readonly began: number;
+  /** Names the request in the log and in the answer. */
+  readonly id: string;
   /** Canonical; empty when the target has no canonical form. */
   path: string;
   /** Seconds that the caller's session token has left; undefined without one. */
@@ -37,10 +39,16 @@ export interface Answer {
   readonly headers?: readonly string[];
 }
 
+/** The headers that go-metadataproxy puts on every answer. */
+export function ownHeaders({ id }: Exchange): string[] {
+  return ['X-Powered-By', 'metadataproxy', 'X-Request-ID', id];
+}
+
 /** Answers as IMDS would: HEAD gets the head alone, a token-bearing request the token's remaining time. */
-export function send({ request, response, tokenSeconds }: Exchange, { status, type, body, headers }: Answer): void {
+export function send(exchange: Exchange, { status, type, body, headers }: Answer): void {
+  const { request, response, tokenSeconds } = exchange;
   if (response.headersSent || response.destroyed) return;
-  const head = ['Content-Type', type, 'Content-Length', String(body.length), 'Server', SERVER];
+  const head = ['Content-Type', type, 'Content-Length', String(body.length), 'Server', SERVER, ...ownHeaders(exchange)];
   if (headers) head.push(...headers);
   if (tokenSeconds !== undefined) head.push(TOKEN_TTL_HEADER, String(tokenSeconds));
   response.writeHead(status, head);

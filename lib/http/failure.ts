@@ -4,7 +4,7 @@ import { STATUS_CODES } from 'node:http';
 import { DirectoryUnavailable, UnknownCaller } from '../containers/container.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../credentials/credentials.ts';
 import { NoRole } from '../roles/assignments.ts';
-import { BadRoleString } from '../roles/role-reference.ts';
+import { BadRoleRequest } from '../roles/bad-request.ts';
 import { UpstreamTimeout, UpstreamUnreachable } from '../upstream/imds.ts';
 import { BadTarget } from './canonical-path.ts';
 import { send, type Answer, type Exchange } from './exchange.ts';
@@ -35,7 +35,7 @@ export interface Failure {
 export function failureOf(error: unknown): Failure {
   if (error instanceof Refusal) return { status: error.status, headers: error.headers };
   if (error instanceof BadTarget) return { status: 400 };
-  if (error instanceof UnknownCaller || error instanceof NoRole || error instanceof BadRoleString) return { status: 404 };
+  if (error instanceof UnknownCaller || error instanceof NoRole || error instanceof BadRoleRequest) return { status: 404 };
   if (error instanceof AssumeRoleDenied) {
     return {
       status: 403,

@@ -10,6 +10,7 @@ export type Route =
   | { kind: 'role-name' }
   | { kind: 'role-credentials'; role: string; extended: boolean }
   | { kind: 'container-credentials' }
+  | { kind: 'health' }
   | { kind: 'pass-through' }
   | { kind: 'refused' };
 
@@ -18,6 +19,7 @@ const IAM_LISTING: Route = { kind: 'iam-listing' };
 const IAM_INFO: Route = { kind: 'iam-info' };
 const ROLE_NAME: Route = { kind: 'role-name' };
 const CONTAINER_CREDENTIALS: Route = { kind: 'container-credentials' };
+const HEALTH: Route = { kind: 'health' };
 const PASS_THROUGH: Route = { kind: 'pass-through' };
 const REFUSED: Route = { kind: 'refused' };
 
@@ -38,6 +40,7 @@ const VERSION_DATE = /^\d{4}-\d{2}-\d{2}$/;
 export function route(path: string): Route {
   if (path === '/latest/api/token') return SESSION_TOKEN;
   if (isUnder(path, '/v2/credentials') || isUnder(path, '/creds')) return CONTAINER_CREDENTIALS;
+  if (path === '/healthcheck') return HEALTH; // iam-docker's, for the health checks that were made for it.
   if (isForwardable(path)) return PASS_THROUGH;
 
   const [, version = '', tree, iam, leaf = '', role = ''] = path.split('/');

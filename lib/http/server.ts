@@ -9,14 +9,15 @@
  *   6. the handler answers                                               or one row of the table in failure.ts
  */
 
+import { randomUUID } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { shortId, type Container } from '../containers/container.ts';
+import type { Container } from '../containers/container.ts';
 import { normalAddress } from '../ip-address.ts';
 import type { Log } from '../telemetry/log.ts';
 import { canonicalPath } from './canonical-path.ts';
-import { SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
+import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
 import { errorPage, failureOf, Refusal, sendFailure } from './failure.ts';
 import { route, type Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
@@ -40,20 +41,19 @@ export interface MetadataServerOptions {
   glance: (address: string) => Container | undefined;
   maxConnections: number;
   maxConnectionsPerAddress: number;
+  /** Milliseconds for a request to arrive: SDKs send it in one piece; who takes long holds a connection for nothing. */
+  readTimeout: number;
+  /** Milliseconds of silence on a connection while an answer is being sent. */
+  writeTimeout: number;
   log: Log;
 }
 
 /** SDKs send some 500 bytes; anything near this is no SDK. */
 const MAX_HEADER_BYTES = 8 * 1024;
-/** A head is sent in one piece; who takes longer holds a connection for nothing. */
-const HEAD_TIMEOUT_MS = 5_000;
-const REQUEST_TIMEOUT_MS = 10_000;
-/** How often the two above are looked at; Node's own half a minute would make them meaningless. */
+/** How often the read time-out is looked at; Node's own half a minute would make it meaningless. */
 const TIMEOUT_CHECK_MS = 1_000;
 /** An SDK makes its three requests within a second and comes back in an hour. */
 const KEEP_ALIVE_MS = 15_000;
-/** The longest silence on a connection while an answer is being read. */
-const SILENCE_MS = 60_000;
 /** On SIGTERM, what is in flight gets so long. */
 const DRAIN_MS = 4_000;
 
@@ -68,13 +68,13 @@ export class MetadataServer {
     this.#options = options;
     this.#server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
-      headersTimeout: HEAD_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      headersTimeout: options.readTimeout,
+      requestTimeout: options.readTimeout,
       keepAliveTimeout: KEEP_ALIVE_MS,
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     });
     this.#server.maxConnections = options.maxConnections;
-    this.#server.setTimeout(SILENCE_MS);
+    this.#server.setTimeout(options.writeTimeout);
     const serve = (request: IncomingMessage, response: ServerResponse): void => void this.#serve(request, response);
     this.#server.on('request', serve);
     // Nobody is told to continue: a request with a body is refused before the body is read.
@@ -138,6 +138,7 @@ export class MetadataServer {
       response,
       address,
       began: performance.now(),
+      id: randomUUID(),
       path: '',
       tokenSeconds: undefined,
       container: undefined,
@@ -210,6 +211,8 @@ export class MetadataServer {
         return handlers.roleCredentials(exchange, found.role, found.extended);
       case 'container-credentials':
         return handlers.containerCredentials(exchange);
+      case 'health':
+        return sendText(exchange, '');
       case 'pass-through':
         return handlers.passThrough(exchange);
       case 'refused':
@@ -217,8 +220,9 @@ export class MetadataServer {
     }
   }
 
-  #logUnexpected({ path }: Exchange, error: unknown): void {
-    this.#options.log.error('request failed unexpectedly', { path, error: String((error as Error)?.stack ?? error) });
+  #logUnexpected({ id, path }: Exchange, error: unknown): void {
+    const text = String((error as Error)?.stack ?? error);
+    this.#options.log.error('request failed unexpectedly', { request_id: id, path, error: text });
   }
 
   #logAnswer(exchange: Exchange, found: Route | undefined, failure: unknown): void {
@@ -227,13 +231,14 @@ export class MetadataServer {
     if (!isAboutCredentials && !log.isDebug) return;
     const { container, request, response, address } = exchange;
     const fields = {
+      request_id: exchange.id,
       method: request.method,
       path: exchange.path || request.url,
       status: response.statusCode,
       ms: Math.round((performance.now() - exchange.began) * 1000) / 1000,
       address,
       container: container?.name,
-      container_id: container && shortId(container),
+      container_id: container?.shortId || undefined,
       role_arn: exchange.roleArn ?? exchange.roleRequest?.role.text,
       error: failure instanceof Error ? failure.message : undefined,
     };

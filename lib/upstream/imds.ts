@@ -85,6 +85,19 @@ export class Imds {
     }
   }
 
+  /** Which ways of asking the service takes; an Error when it cannot be reached. */
+  async versions(): Promise<{ v1: boolean; v2: boolean } | Error> {
+    const head = { method: 'GET', path: '/latest/meta-data/instance-id', headers: {} };
+    try {
+      const withoutToken = await this.#send(head, HEAD_TIMEOUT_MS);
+      withoutToken.destroy();
+      const v2 = (await this.#currentToken()) !== undefined;
+      return { v1: withoutToken.statusCode === 200, v2 };
+    } catch (error) {
+      return error as Error;
+    }
+  }
+
   close(): void {
     this.#agent.destroy();
   }

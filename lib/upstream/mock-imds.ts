@@ -25,9 +25,9 @@ const IMAGE_ID = 'ami-0abcdef1234567890';
 
 const VERSIONS = ['1.0', '2008-02-01', '2012-01-12', '2016-09-02', '2019-10-01', '2021-07-15', 'latest'];
 
-/** @param instanceId what `meta-data/instance-id` answers */
+/** @param instanceId what `meta-data/instance-id` answers; lyft's setting is without the `i-` */
 export async function startMockImds(instanceId: string): Promise<MockImds> {
-  const tree = instanceTree(instanceId);
+  const version = versionTree(instanceId.startsWith('i-') ? instanceId : `i-${instanceId}`);
   const server = createServer((request, response) => {
     if (request.method === 'PUT' && request.url === '/latest/api/token') {
       const ttl = String(request.headers['x-aws-ec2-metadata-token-ttl-seconds']);
@@ -35,7 +35,7 @@ export async function startMockImds(instanceId: string): Promise<MockImds> {
       response.end('MOCK-TOKEN');
       return;
     }
-    const found = lookUp(tree, request.url ?? '/');
+    const found = lookUp(version, request.url ?? '/');
     response.writeHead(found === undefined ? 404 : 200, { 'Content-Type': 'text/plain', Server: 'EC2ws' });
     response.end(found);
   });
@@ -53,12 +53,19 @@ function listenOnLoopback(server: Server): Promise<number> {
   });
 }
 
-function lookUp(tree: Tree, path: string): string | undefined {
-  let node: Tree | string | undefined = tree;
-  for (const name of path.split('/').filter((part) => part !== '')) {
-    node = typeof node === 'object' && Object.hasOwn(node, name) ? node[name] : undefined;
-  }
+/** Every version has the same tree, also one that is not listed. */
+function lookUp(version: Tree, path: string): string | undefined {
+  const [versionName, ...names] = path.split('/').filter((part) => part !== '');
+  if (versionName === undefined) return VERSIONS.join('\n');
+  let node: Tree | string | undefined = version;
+  for (const name of names) node = typeof node === 'object' ? child(node, name) : undefined;
   return typeof node === 'object' ? listing(node) : node;
+}
+
+/** A public key is listed as `0=name`, and asked for as `0`. */
+function child(directory: Tree, name: string): Tree | string | undefined {
+  const key = Object.keys(directory).find((candidate) => candidate === name || candidate.startsWith(`${name}=`));
+  return key === undefined ? undefined : directory[key];
 }
 
 /** A line each; directories end in a slash. */
@@ -68,9 +75,8 @@ function listing(directory: Tree): string {
     .join('\n');
 }
 
-function instanceTree(instanceId: string): Tree {
-  const version = { dynamic: dynamic(instanceId), 'meta-data': metaData(instanceId), 'user-data': '#!/bin/sh\necho mock\n' };
-  return Object.fromEntries(VERSIONS.map((name) => [name, version]));
+function versionTree(instanceId: string): Tree {
+  return { dynamic: dynamic(instanceId), 'meta-data': metaData(instanceId), 'user-data': '#!/bin/sh\necho mock\n' };
 }
 
 function metaData(instanceId: string): Tree {
@@ -121,7 +127,7 @@ function metaData(instanceId: string): Tree {
     profile: 'default-hvm',
     'public-hostname': PUBLIC_HOSTNAME,
     'public-ipv4': PUBLIC_IP,
-    'public-keys': { '0': { 'openssh-key': 'ssh-ed25519 AAAAMOCK mock-key' } },
+    'public-keys': { '0=mock-key': { 'openssh-key': 'ssh-ed25519 AAAAMOCK mock-key' } },
     'reservation-id': 'r-0123456789abcdef0',
     'security-groups': 'default',
     services: { domain: 'amazonaws.com', partition: 'aws' },
@@ -148,9 +154,10 @@ function dynamic(instanceId: string): Tree {
     version: '2017-09-30',
   };
   return {
-    'fws': { 'instance-monitoring': 'disabled' },
+    fws: { 'instance-monitoring': 'disabled' },
     'instance-identity': {
       document: JSON.stringify(document, null, 2),
+      dsa2048: 'MOCK-DSA2048',
       pkcs7: 'MOCK-PKCS7',
       rsa2048: 'MOCK-RSA2048',
       signature: 'MOCK-SIGNATURE',

@@ -1,11 +1,11 @@
-import { spellings } from '../../lib/cli.ts';
+import { flagSpellings } from '../../lib/cli.ts';
 import { SETTINGS, type Setting } from '../../lib/settings.ts';
 
 const MARKED = /(?<=<!-- settings -->\n)[^]*?(?=<!-- \/settings -->)/;
 
 /** README with its table of settings made anew from the definitions. */
 export function withSettingsTable(readme: string): string {
-  return readme.replace(MARKED, settingsTables().replaceAll('$', '$$$$'));
+  return readme.replace(MARKED, () => settingsTables());
 }
 
 function settingsTables(): string {
@@ -13,17 +13,24 @@ function settingsTables(): string {
   const groups = [...new Set(settings.map(({ group }) => group))];
   const tables = groups.map((group) => {
     const rows = settings.filter((setting) => setting.group === group).map(row);
-    return [`**${group}**`, '', '| setting | default | meaning | from |', '| --- | --- | --- | --- |', ...rows].join('\n');
+    const head = ['| variable | flag | default | meaning | takes | from |', '| --- | --- | --- | --- | --- | --- |'];
+    return [`**${group}**`, '', ...head, ...rows].join('\n');
   });
   return `\n${tables.join('\n\n')}\n\n`;
 }
 
 function row(setting: Setting<unknown>): string {
-  const names = spellings(setting)
-    .split(', ')
-    .map((name) => `\`${name}\``)
-    .join(' ');
-  const fallback = setting.default === undefined ? '' : `\`${setting.default}\``;
-  const meaning = `${setting.help} (${setting.expects})`.replaceAll('|', '\\|');
-  return `| ${names} | ${fallback} | ${meaning} | ${setting.from} |`;
+  const cells = [
+    code(setting.env),
+    code(flagSpellings(setting)),
+    code(setting.default ? [setting.default] : []),
+    setting.help,
+    setting.expects,
+    setting.from,
+  ];
+  return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+}
+
+function code(words: readonly string[]): string {
+  return words.map((word) => `\`${word}\``).join(' ');
 }

@@ -1,7 +1,8 @@
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { UpstreamUnreachable, type Imds } from '../../upstream/imds.ts';
-import { TOKEN_HEADER, TOKEN_TTL_HEADER, type Exchange, type Handler } from '../exchange.ts';
+import { ownHeaders, TOKEN_HEADER, TOKEN_TTL_HEADER, type Exchange, type Handler } from '../exchange.ts';
+import { Refusal } from '../failure.ts';
 
 /** The request headers that can change an answer of IMDS. No other one goes there. */
 const REQUEST_HEADERS = [
@@ -31,17 +32,28 @@ const NOT_PASSED_BACK = new Set([
   TOKEN_TTL_HEADER.toLowerCase(),
 ]);
 
+export interface PassThroughLimits {
+  /** Nothing at all goes through. */
+  readonly disabled: boolean;
+  /** Only paths in which this is found. */
+  readonly allow: RegExp | undefined;
+  /** Not those in which this is found, allowed or not. */
+  readonly deny: RegExp | undefined;
+}
+
 /** Everything that names no credential: streamed from the real IMDS, under its own status and headers. */
-export function passThrough(imds: Imds): Handler {
+export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLimits): Handler {
   return async (exchange) => {
-    const { request, response } = exchange;
+    const { request, response, path } = exchange;
+    if (disabled) throw new Refusal(403, 'the settings pass nothing through');
+    if ((allow && !allow.test(path)) || deny?.test(path)) throw new Refusal(404, 'the settings do not pass this path through');
     const gone = new AbortController();
     response.once('close', () => {
       if (!response.writableFinished) gone.abort();
     });
     const answer = await imds.request({
       method: request.method === 'HEAD' ? 'HEAD' : 'GET',
-      path: exchange.path,
+      path,
       headers: requestHeaders(request),
       signal: gone.signal,
     });
@@ -61,14 +73,14 @@ function requestHeaders({ headers }: IncomingMessage): OutgoingHttpHeaders {
   return Object.fromEntries(sent.filter(([, value]) => value !== undefined));
 }
 
-function responseHeaders({ rawHeaders, headers }: IncomingMessage, { tokenSeconds }: Exchange): string[] {
+function responseHeaders({ rawHeaders, headers }: IncomingMessage, exchange: Exchange): string[] {
   const hopByHop = (headers.connection ?? '').toLowerCase().split(',').map((name) => name.trim());
-  const passed: string[] = [];
+  const passed = ownHeaders(exchange);
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const [name = '', value = ''] = rawHeaders.slice(index, index + 2);
     const lower = name.toLowerCase();
     if (!NOT_PASSED_BACK.has(lower) && !hopByHop.includes(lower)) passed.push(name, value);
   }
-  if (tokenSeconds !== undefined) passed.push(TOKEN_TTL_HEADER, String(tokenSeconds));
+  if (exchange.tokenSeconds !== undefined) passed.push(TOKEN_TTL_HEADER, String(exchange.tokenSeconds));
   return passed;
 }

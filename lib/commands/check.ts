@@ -1,0 +1,147 @@
+/**
+ * `metadataproxy check`: whether everything is in place on this host, and what to do about what is not.
+ */
+
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { systemClock } from '../clock.ts';
+import type { Config } from '../config.ts';
+import { DockerEngine } from '../containers/docker.ts';
+import type { AwsClients } from '../credentials/aws.ts';
+import { awsClients, credentialFetcher } from '../parts.ts';
+import { roleRequest } from '../roles/role-request.ts';
+import type { Log } from '../telemetry/log.ts';
+import { Imds } from '../upstream/imds.ts';
+import { startMockImds } from '../upstream/mock-imds.ts';
+import { table } from './table.ts';
+
+export interface CheckResult {
+  readonly name: string;
+  /** `unknown` is neither good nor bad: it could not be looked at. */
+  readonly outcome: 'ok' | 'failed' | 'unknown';
+  readonly detail: string;
+  /** What to do about it. */
+  readonly advice?: string;
+}
+
+export interface CheckReport {
+  readonly ok: boolean;
+  readonly text: string;
+}
+
+const OUTCOME = { ok: 'ok', failed: 'FAILED', unknown: '?' } as const;
+
+/** @returns the report; `ok` unless a check failed */
+export async function check(config: Config, log: Log, json: boolean): Promise<CheckReport> {
+  const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
+  const imds = new Imds({ url: mock?.url ?? config.metadataUrl, clock: systemClock });
+  const clients = awsClients(config, imds);
+  try {
+    const results = await Promise.all([
+      checkDocker(config),
+      checkImds(imds),
+      checkBaseCredentials(config, clients),
+      checkDefaultRole(config, clients, log),
+      checkFirewall(config),
+    ]);
+    const ok = results.every(({ outcome }) => outcome !== 'failed');
+    return { ok, text: json ? `${JSON.stringify({ ok, checks: results }, null, 2)}\n` : readable(results) };
+  } finally {
+    imds.close();
+    mock?.close();
+  }
+}
+
+function readable(results: readonly CheckResult[]): string {
+  const rows = results.map(({ name, outcome, detail }) => [name, OUTCOME[outcome], detail]);
+  const advice = results.filter((result) => result.advice !== undefined).map((result) => `${result.name}: ${result.advice}`);
+  return [table(['CHECK', 'RESULT', 'WHAT WAS FOUND'], rows), ...advice.map((line) => `${line}\n`)].join(advice.length > 0 ? '\n' : '');
+}
+
+async function checkDocker({ docker }: Config): Promise<CheckResult> {
+  const name = 'Docker Engine';
+  const engine = new DockerEngine(docker);
+  try {
+    const { length } = await engine.runningContainers();
+    return { name, outcome: 'ok', detail: `${docker.url} answers; ${length} running` };
+  } catch (error) {
+    const advice = 'Is the daemon running, does DOCKER_URL name its socket, and may this user (group docker) use it?';
+    return { name, outcome: 'failed', detail: (error as Error).message, advice };
+  } finally {
+    engine.close();
+  }
+}
+
+async function checkImds(imds: Imds): Promise<CheckResult> {
+  const name = 'metadata service';
+  const versions = await imds.versions();
+  if (versions instanceof Error) {
+    const advice = 'Is this an EC2 instance with its metadata service on? Elsewhere set METADATA_URL, or use --mock.';
+    return { name, outcome: 'failed', detail: versions.message, advice };
+  }
+  const { v1, v2 } = versions;
+  const detail = v1 && v2 ? 'IMDSv1 and IMDSv2' : v2 ? 'IMDSv2 only' : 'IMDSv1 only';
+  return v1 || v2 ? { name, outcome: 'ok', detail } : { name, outcome: 'failed', detail: 'answers neither IMDSv1 nor IMDSv2' };
+}
+
+async function checkBaseCredentials({ mockCredentials }: Config, clients: AwsClients): Promise<CheckResult> {
+  const name = "the proxy's credentials";
+  if (mockCredentials) return { name, outcome: 'ok', detail: 'not needed with --mock-credentials' };
+  try {
+    const { Arn } = await clients.callerIdentity();
+    return { name, outcome: 'ok', detail: `${Arn} in ${await clients.region()}` };
+  } catch (error) {
+    const advice = 'Give the instance a profile with a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID for the proxy.';
+    return { name, outcome: 'failed', detail: (error as Error).message, advice };
+  }
+}
+
+async function checkDefaultRole(config: Config, clients: AwsClients, log: Log): Promise<CheckResult> {
+  const name = 'default role';
+  const { defaultRole, defaultAccountId, allowedRoles } = config;
+  if (!defaultRole) return { name, outcome: 'ok', detail: 'none is set; containers that name no role get 404' };
+  const { kind, text } = defaultRole;
+  const role = kind === 'name' && defaultAccountId ? ({ ...defaultRole, kind: 'account', accountId: defaultAccountId } as const) : defaultRole;
+  const request = roleRequest({
+    role,
+    sessionName: 'metadataproxy-check',
+    externalId: undefined,
+    policy: config.defaultPolicy,
+    durationSeconds: config.roleDuration,
+    sourceIdentity: undefined,
+    tags: new Map(),
+    transitiveTags: false,
+    allowed: allowedRoles ? [allowedRoles] : [],
+  });
+  try {
+    const { roleArn } = await credentialFetcher(config, clients, log)(request);
+    return { name, outcome: 'ok', detail: `${roleArn} can be assumed` };
+  } catch (error) {
+    const advice = `Does "${text}" exist, does its trust policy name the proxy's own role, and may that one sts:AssumeRole it?`;
+    return { name, outcome: 'failed', detail: (error as Error).message, advice };
+  }
+}
+
+const METADATA_ADDRESS = '169.254.169.254';
+
+async function checkFirewall({ port }: Config): Promise<CheckResult> {
+  const name = 'firewall';
+  let rules: string;
+  try {
+    ({ stdout: rules } = await promisify(execFile)('iptables', ['-w', '-t', 'nat', '-S']));
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    const detail = missing ? 'there is no iptables on this host' : 'the rules cannot be read';
+    return { name, outcome: 'unknown', detail, advice: 'Run this as root, where iptables is, to have the rules looked at.' };
+  }
+  const redirect = rules.split('\n').find((rule) => rule.includes(METADATA_ADDRESS) && /-j (?:REDIRECT|DNAT)/.test(rule));
+  if (redirect === undefined) {
+    const advice = 'Containers reach the real metadata service: set up the rules that README shows.';
+    return { name, outcome: 'failed', detail: `nothing redirects ${METADATA_ADDRESS}`, advice };
+  }
+  if (!new RegExp(`(?:--to-ports |:)${port}\\b`).test(redirect)) {
+    const advice = `The rule must lead to port ${port} (PORT).`;
+    return { name, outcome: 'failed', detail: `redirected elsewhere: ${redirect}`, advice };
+  }
+  return { name, outcome: 'ok', detail: redirect };
+}

@@ -1,0 +1,100 @@
+/**
+ * What the running proxy and its commands have in common, each made from the configuration.
+ */
+
+import { hostname } from 'node:os';
+import { systemClock } from './clock.ts';
+import type { Config } from './config.ts';
+import { describeContainer, type Container, type Kept } from './containers/container.ts';
+import type { DockerEngine, EngineContainer } from './containers/docker.ts';
+import { AwsClients } from './credentials/aws.ts';
+import type { Credentials } from './credentials/credentials.ts';
+import { mockFetcher } from './credentials/mock.ts';
+import { stsFetcher } from './credentials/sts.ts';
+import { WISH_LABELS, WISH_VARIABLES } from './roles/container-request.ts';
+import { RoleResolver } from './roles/resolver.ts';
+import type { RoleRequest } from './roles/role-request.ts';
+import type { RoleRule } from './roles/role-rules.ts';
+import type { RoleSettings } from './roles/role-settings.ts';
+import type { Log } from './telemetry/log.ts';
+import type { Imds } from './upstream/imds.ts';
+
+export function roleSettings(config: Config, rules: readonly RoleRule[]): RoleSettings {
+  return {
+    defaultRole: config.defaultRole,
+    defaultAccountId: config.defaultAccountId,
+    defaultPolicy: config.defaultPolicy,
+    accounts: config.accountNames,
+    allowed: config.allowedRoles,
+    rules,
+    sessionNaming: config.sessionNaming,
+    sessionKey: config.sessionKey,
+    tags: config.sessionTags,
+    transitiveTags: config.transitiveTags,
+    sourceIdentity: config.sourceIdentity,
+    durationSeconds: config.roleDuration,
+    host: hostname(),
+  };
+}
+
+/** From what the engine shows of a container to what is kept of it. */
+export function containerReader(config: Config, engine: DockerEngine) {
+  const kept = keptOf(config);
+  return async (found: EngineContainer): Promise<Container> => {
+    const own = config.ignoreImageRoles ? await withoutImageWishes(found, engine) : found;
+    return describeContainer(own, kept);
+  };
+}
+
+/** A role that came with the image was chosen by whoever made the image, not by whoever started the container. */
+async function withoutImageWishes(found: EngineContainer, engine: DockerEngine): Promise<EngineContainer> {
+  const image = await engine.image(found.imageId);
+  const own = (values: ReadonlyMap<string, string>, ofImage: ReadonlyMap<string, string> | undefined, names: readonly string[]) =>
+    // Of an image that cannot be read anything might come.
+    new Map([...values].filter(([name, value]) => !names.includes(name) || (ofImage && ofImage.get(name) !== value)));
+  return { ...found, env: own(found.env, image?.env, WISH_VARIABLES), labels: own(found.labels, image?.labels, WISH_LABELS) };
+}
+
+function keptOf({ sessionKey, sessionTags, sessionNaming, sourceIdentity, roleRules, ...config }: Config): Kept {
+  const templates = [sourceIdentity, sessionNaming.kind === 'template' ? sessionNaming.template : undefined];
+  const named = templates.filter((template) => template !== undefined);
+  const env = [
+    ...WISH_VARIABLES,
+    ...(sessionKey?.kind === 'env' ? [sessionKey.name] : []),
+    ...(sessionTags?.env ?? []),
+    ...named.flatMap((template) => template.env),
+    ...config.copyDockerEnv,
+  ];
+  const labels = [
+    ...WISH_LABELS,
+    ...(sessionKey?.kind === 'label' ? [sessionKey.name] : []),
+    ...(sessionTags?.labels ?? []),
+    ...named.flatMap((template) => template.labels),
+    ...config.copyDockerLabels,
+  ];
+  // A rule that comes with the next reading of the file may ask for any label.
+  return { env: new Set(env), labels: roleRules === undefined ? new Set(labels) : 'all' };
+}
+
+export function awsClients(config: Config, imds: Imds): AwsClients {
+  return new AwsClients({ region: config.region, hostRegion: () => imds.region() });
+}
+
+/** How credentials are got: from STS, or made up. */
+export function credentialFetcher(
+  config: Config,
+  clients: AwsClients,
+  log: Log,
+): (request: RoleRequest) => Promise<Credentials> {
+  const { now } = systemClock;
+  if (config.mockCredentials) return mockFetcher(now);
+  const resolver = new RoleResolver(clients, systemClock);
+  return stsFetcher({
+    clients,
+    resolve: ({ role }) => resolver.resolve(role),
+    now,
+    onShortened: ({ arn }, seconds) => {
+      log.warning('the role allows no session that long; it gets 1 hour', { role_arn: arn, seconds });
+    },
+  });
+}
