@@ -1,0 +1,176 @@
+// An EC2 host with everything around it, made of namespaces on this machine:
+//
+//   containers
+//       │ docker0, br-*, docker_gwbridge
+//   ┌───┴─────┐ 169.254.169.1       169.254.169.254 ┌──────────┐
+//   │ ec2host ├───────────── veth pair ─────────────┤ metadata │
+//   └─────────┘                                     └──────────┘
+//   proxy, dockerd, moto               stand-in metadata service
+//
+// What containers send to the metadata addresses goes to the proxy, by the host's own firewall rules; without
+// those rules it goes on to the stand-in metadata service, which answers with the host's credentials.
+import { readFileSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BUSYBOX, DockerEngine } from './docker-engine.ts';
+import { LabDirectory } from './leftovers.ts';
+import { Machine } from './machine.ts';
+import { startMoto } from './moto.ts';
+import { MOTO_PORT, PROXY_PORT } from './ports.ts';
+import type { ImdsCalls } from './programs/stand-in-imds.ts';
+import type { StsFrontCalls } from './programs/sts-front.ts';
+import { Proxy, STATIC_KEYS } from './proxy.ts';
+import { type Calls, SideProgram } from './side-program.ts';
+
+/** Where the logs of the run stay for reading afterwards. */
+const LOGS = join('build', 'e2e');
+const PROXY_LOG = join(LOGS, 'proxy.log');
+
+export const IMDS_ADDRESS = '169.254.169.254';
+export const ECS_ADDRESS = '169.254.170.2';
+
+/** The host's end of the cable to the metadata service; what the service sees all traffic come from. */
+const HOST_ADDRESS = '169.254.169.1';
+
+/** Where containers are: their packets come in by these. */
+const CONTAINER_INTERFACES = ['docker0', 'br-+', 'docker_gwbridge'];
+
+/** The account of the roles that moto knows. */
+export const ACCOUNT = '123456789012';
+
+/**
+ * Where containers reach moto, to ask it who they are: docker0's address, which is the host's from every
+ * bridge.
+ */
+export const STS_FOR_CONTAINERS = `http://172.17.0.1:${MOTO_PORT}`;
+
+export class Lab {
+  readonly host: Machine;
+  readonly docker: DockerEngine;
+  readonly imds: SideProgram<ImdsCalls>;
+  readonly sts: SideProgram<StsFrontCalls>;
+  readonly #metadata: Machine;
+  readonly #directory: LabDirectory;
+  #proxy: Proxy | undefined;
+
+  private constructor(
+    host: Machine, docker: DockerEngine, imds: SideProgram<ImdsCalls>, sts: SideProgram<StsFrontCalls>,
+    metadata: Machine, directory: LabDirectory,
+  ) {
+    this.host = host;
+    this.docker = docker;
+    this.imds = imds;
+    this.sts = sts;
+    this.#metadata = metadata;
+    this.#directory = directory;
+  }
+
+  /**
+   * Builds the lab, with the containers' traffic redirected, but no proxy yet. It goes when this process
+   * goes.
+   */
+  static async create(): Promise<Lab> {
+    await rm(LOGS, { recursive: true, force: true });
+    await mkdir(LOGS, { recursive: true });
+    const directory = new LabDirectory();
+    process.once('exit', () => directory.remove());
+    // Nobody waits for the tests any more when the process that ran them is gone.
+    const runner = process.ppid;
+    setInterval(() => process.ppid === runner || process.exit(1), 1000).unref();
+    for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]] as const) {
+      process.once(signal, () => process.exit(128 + number));
+    }
+
+    const [host, metadata] = await Promise.all([
+      Machine.create('ec2host', directory), Machine.create('metadata', directory),
+    ]);
+    await host.connect(metadata, { name: 'metadata', address: `${HOST_ADDRESS}/24` },
+      { name: 'ec2host', address: `${IMDS_ADDRESS}/24` });
+    await metadata.run(['ip', 'route', 'add', 'default', 'via', HOST_ADDRESS]);
+    await host.run(['/bin/sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward']);
+
+    const docker = new DockerEngine(host, directory, join(LOGS, 'dockerd.log'));
+    const [imds, sts] = await Promise.all([
+      SideProgram.start<ImdsCalls>('stand-in-imds', directory, metadata),
+      SideProgram.start<StsFrontCalls>('sts-front', directory, host),
+      startMoto(host, join(LOGS, 'moto.log')),
+      docker.start().then(() => docker.makeImage(BUSYBOX)),
+    ]);
+    const lab = new Lab(host, docker, imds, sts, metadata, directory);
+    await lab.redirect();
+    return lab;
+  }
+
+  /** The proxy that runs. */
+  get proxy(): Proxy {
+    if (this.#proxy === undefined) throw new Error('no proxy runs in the lab');
+    return this.#proxy;
+  }
+
+  /** Starts the proxy, in place of one that runs, with these settings beside the lab's. */
+  async startProxy(settings: Readonly<Record<string, string>> = STATIC_KEYS): Promise<Proxy> {
+    await this.#proxy?.stop();
+    this.#proxy = await Proxy.start(this.host, this.docker.socket, PROXY_LOG, settings);
+    return this.#proxy;
+  }
+
+  /** All that every proxy of this lab has logged. */
+  proxyLog(): string {
+    return readFileSync(PROXY_LOG, 'utf8');
+  }
+
+  /** Sends the containers' metadata traffic to the proxy. */
+  redirect(): Promise<void> {
+    return this.#redirection('--append');
+  }
+
+  /** Lets the containers' metadata traffic through to the real thing: a host without the proxy's rules. */
+  stopRedirecting(): Promise<void> {
+    return this.#redirection('--delete');
+  }
+
+  /**
+   * Gives the metadata service's answers a hop limit of 1, as EC2 does: they reach the host and no container.
+   */
+  async limitHops(limited: boolean): Promise<void> {
+    const action = limited ? '--append' : '--delete';
+    await this.#metadata.run(['iptables', '--wait', '--table', 'mangle', action, 'OUTPUT',
+      '--protocol', 'tcp', '--source-port', '80', '--jump', 'TTL', '--ttl-set', '1']);
+  }
+
+  /** Makes roles in moto's IAM, as iam:GetRole finds them. */
+  async makeRoles(...names: string[]): Promise<void> {
+    for (const RoleName of names) {
+      await this.sts.call('query', 'iam', {
+        Action: 'CreateRole',
+        Version: '2010-05-08',
+        RoleName,
+        AssumeRolePolicyDocument: '{"Version":"2012-10-17"}',
+      });
+    }
+  }
+
+  /** Starts a program of the lab's in the network namespace of a container. */
+  startProgram<M extends Calls<M>>(name: string, network: string): Promise<SideProgram<M>> {
+    return SideProgram.start<M>(name, this.#directory, this.host, network);
+  }
+
+  /** Takes everything down. */
+  async remove(): Promise<void> {
+    await this.#proxy?.stop();
+    await Promise.all([this.host.end(), this.#metadata.end()]);
+    this.imds.end();
+    this.sts.end();
+    this.#directory.remove();
+  }
+
+  async #redirection(action: '--append' | '--delete'): Promise<void> {
+    for (const destination of [IMDS_ADDRESS, ECS_ADDRESS]) {
+      for (const from of CONTAINER_INTERFACES) {
+        await this.host.run(['iptables', '--wait', '--table', 'nat', action, 'PREROUTING',
+          '--in-interface', from, '--destination', destination,
+          '--protocol', 'tcp', '--destination-port', '80', '--jump', 'REDIRECT', '--to-ports', String(PROXY_PORT)]);
+      }
+    }
+  }
+}

@@ -1,0 +1,123 @@
+// The built program under test, on the lab's host as it would be on a real one.
+import type { ChildProcess } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
+import { resolve as resolvePath } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Machine } from './machine.ts';
+import { ADMIN_PORT, STS_FRONT_PORT } from './ports.ts';
+
+/** One line of its log: `msg` and whatever fields that message has. */
+export type LogEntry = Readonly<Record<string, unknown>>;
+
+const PROGRAM = 'bin/metadataproxy';
+
+/** Long enough for anything that it ever does; a test that meets it has failed. */
+const TOO_LONG_MS = 20_000;
+
+/** Static base credentials, as an operator without an instance profile sets them. */
+export const STATIC_KEYS = { AWS_ACCESS_KEY_ID: 'AKIABASE', AWS_SECRET_ACCESS_KEY: 'base' };
+
+export class Proxy {
+  /** All that it logged, oldest first. */
+  readonly log: LogEntry[] = [];
+  readonly #child: ChildProcess;
+  readonly #watchers = new Set<() => void>();
+  #exit: string | undefined;
+
+  private constructor(child: ChildProcess, logFile: string) {
+    this.#child = child;
+    const { stderr } = child;
+    if (stderr === null) throw new Error('no pipe from the proxy');
+    createInterface({ input: stderr }).on('line', (line) => {
+      appendFileSync(logFile, `${line}\n`);
+      this.log.push(parse(line));
+      for (const watcher of this.#watchers) watcher();
+    });
+    child.once('close', (status, signal) => {
+      this.#exit = `${status ?? signal}`;
+      for (const watcher of this.#watchers) watcher();
+    });
+  }
+
+  /** Starts it on its default ports with STS and IAM pointing at the lab's; resolves when it is ready. */
+  static async start(
+    machine: Machine, dockerSocket: string, logFile: string, settings: Record<string, string>,
+  ): Promise<Proxy> {
+    const sts = `http://127.0.0.1:${STS_FRONT_PORT}`;
+    const child = await machine.spawn([resolvePath(PROGRAM)], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: {
+        PATH: process.env['PATH'],
+        DOCKER_URL: `unix://${dockerSocket}`,
+        LOG_FORMAT: 'json',
+        LOG_LEVEL: 'debug',
+        AWS_ENDPOINT_URL_STS: sts,
+        AWS_ENDPOINT_URL_IAM: sts,
+        ...settings,
+      },
+    });
+    const proxy = new Proxy(child, logFile);
+    await proxy.logged((entry) => entry['msg'] === 'listening', 'that it listens');
+    await proxy.knowsContainers();
+    const ready = await machine.run(['curl', '--silent', '--max-time', '5', '--output', '/dev/null',
+      '--write-out', '%{http_code}', `http://127.0.0.1:${ADMIN_PORT}/readyz`]);
+    if (ready !== '200') throw new Error(`the proxy knows the containers, but /readyz answers ${ready}`);
+    return proxy;
+  }
+
+  /** Resolves with the first entry at or after `from` (an index into the log) that matches. */
+  logged(matches: (entry: LogEntry) => boolean, what: string, from = 0): Promise<LogEntry> {
+    return new Promise((resolve, reject) => {
+      let next = from;
+      const finish = (): void => {
+        clearTimeout(timer);
+        this.#watchers.delete(look);
+      };
+      const look = (): void => {
+        for (; next < this.log.length; next += 1) {
+          const entry = this.log[next];
+          if (entry !== undefined && matches(entry)) {
+            finish();
+            return resolve(entry);
+          }
+        }
+        if (this.#exit === undefined) return;
+        finish();
+        reject(new Error(`the proxy ended (${this.#exit}) before it logged ${what}: ${this.#tail()}`));
+      };
+      const timer = setTimeout(() => {
+        finish();
+        reject(new Error(`the proxy did not log ${what}: ${this.#tail()}`));
+      }, TOO_LONG_MS);
+      this.#watchers.add(look);
+      look();
+    });
+  }
+
+  /** Resolves when it has read from Docker which containers there are, at or after `from` in the log. */
+  async knowsContainers(from = 0): Promise<void> {
+    await this.logged((entry) => entry['msg'] === 'containers known', 'that it knows the containers', from);
+  }
+
+  /** Ends it by SIGTERM, as an init system does; resolves with its exit status or signal. */
+  async stop(): Promise<string> {
+    if (this.#exit === undefined) {
+      const ended = new Promise((resolve) => this.#child.once('close', resolve));
+      this.#child.kill('SIGTERM');
+      await ended;
+    }
+    return this.#exit ?? '';
+  }
+
+  #tail(): string {
+    return this.log.slice(-10).map((entry) => JSON.stringify(entry)).join('\n');
+  }
+}
+
+function parse(line: string): LogEntry {
+  try {
+    return JSON.parse(line) as LogEntry;
+  } catch {
+    return { msg: line }; // what the runtime itself prints
+  }
+}

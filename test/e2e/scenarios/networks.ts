@@ -1,0 +1,74 @@
+import { strict as assert } from 'node:assert';
+import { test } from 'node:test';
+import { callerIdentity, credentials, get, refusal, ROLE_NAMES, roleName } from '../asking.ts';
+import { IDLE } from '../container.ts';
+import { BUSYBOX } from '../docker-engine.ts';
+import { ACCOUNT, type Lab } from '../lab.ts';
+
+/** Every way in which a container can be attached, and an address change hands. */
+export function networks(lab: Lab): void {
+  test('the AWS CLI in a container on a user-defined bridge is the container\'s own role', async () => {
+    await lab.docker.docker('network', 'create', 'team');
+    const spec = { name: 'on-team', network: 'team', env: { IAM_ROLE: 'worker' } };
+    const caller = await callerIdentity(lab, spec);
+    assert.equal(caller.arn, caller.sessionOf('worker', ACCOUNT));
+    await lab.docker.docker('network', 'rm', 'team');
+  });
+
+  test('a container keeps its role at an address that `docker network connect` gives it', async () => {
+    await lab.docker.docker('network', 'create', 'later');
+    const container = await lab.docker.startIdle('connected', { IAM_ROLE: 'worker' });
+    assert.equal(await roleName(container), 'worker');
+    await lab.docker.docker('network', 'connect', 'later', container.name);
+    // With the first network gone, the later one's address is the only one that it can ask from.
+    await lab.docker.docker('network', 'disconnect', 'bridge', container.name);
+    assert.equal(await roleName(container), 'worker');
+    await container.remove();
+    await lab.docker.docker('network', 'rm', 'later');
+  });
+
+  test('a container in another\'s network (`--network container:X`) has that one\'s role', async () => {
+    const owner = await lab.docker.startIdle('owner', { IAM_ROLE: 'worker' });
+    const network = `container:${owner.id}`;
+    const guest = await lab.docker.startIdle('guest', { IAM_ROLE: 'app' }, { network });
+    assert.deepEqual([await roleName(guest), await roleName(owner)], ['worker', 'worker']);
+    await guest.remove();
+    assert.equal(await roleName(owner), 'worker', 'after the guest left');
+    await owner.remove();
+  });
+
+  test('an address that goes from one container to the next never goes with its role', async () => {
+    // Two addresses besides the network's and the broadcast one: the gateway's, and one for a container.
+    await lab.docker.docker('network', 'create', '--subnet', '172.31.255.0/30', 'single');
+    const addresses = new Set<string>();
+    for (const IAM_ROLE of ['app', 'worker', '', 'app']) {
+      const env = IAM_ROLE === '' ? {} : { IAM_ROLE };
+      const container = await lab.docker.startIdle(`tenant-${IAM_ROLE}`, env, { network: 'single' });
+      addresses.add(await container.address());
+      if (IAM_ROLE === '') assert.equal(await refusal(container, ROLE_NAMES), '404');
+      else assert.match((await credentials(container)).RoleArn, new RegExp(`:role/${IAM_ROLE}$`));
+      await container.remove();
+    }
+    assert.equal(addresses.size, 1);
+    await lab.docker.docker('network', 'rm', 'single');
+  });
+
+  test('a Swarm service on an overlay network has its role from its first instruction on', async () => {
+    const replicas = 4;
+    await lab.docker.docker('swarm', 'init', '--advertise-addr', '127.0.0.1');
+    try {
+      await lab.docker.docker('network', 'create', '--driver', 'overlay', 'mesh');
+      await lab.docker.docker('service', 'create', '--quiet', '--detach=false',
+        '--name', 'web', '--network', 'mesh', '--replicas', String(replicas), '--env', 'IAM_ROLE=app',
+        BUSYBOX, '/bin/sh', '-c', `${get(ROLE_NAMES).join(' ')}; echo; ${IDLE[2]}`);
+      const tasks = (await lab.docker.docker('ps', '--quiet', '--filter',
+        'label=com.docker.swarm.service.name=web')).split('\n');
+      const first = await Promise.all(tasks.map((task) => lab.docker.tryDocker('logs', task)));
+      assert.deepEqual(first.map(({ stdout, stderr }) => stdout + stderr), Array(replicas).fill('app\n'));
+      assert.equal(await lab.docker.docker('exec', tasks[0] ?? '', ...get(ROLE_NAMES)), 'app');
+      await lab.docker.docker('service', 'rm', 'web');
+    } finally {
+      await lab.docker.docker('swarm', 'leave', '--force');
+    }
+  });
+}
