@@ -53,19 +53,23 @@ const GATEWAY_TRIES = 12;
 const LABELLED = 'label';
 /** On these a container has no address of its own. */
 const WITHOUT_ADDRESS = new Set(['host', 'null']);
-/** A first reconnect is quick, for a daemon that restarts; the longest still notices a new one within seconds. */
+/** A try on a socket costs next to nothing, and a daemon that comes back is to be noticed before its containers ask. */
 const RECONNECT_FIRST_MS = 100;
-const RECONNECT_LONGEST_MS = 5_000;
+const RECONNECT_LONGEST_MS = 1_000;
 /** A failed attempt to reach the engine speaks for this long: a container takes longer than that to start. */
 const FAILURE_STANDS_MS = 100;
 /** How often unknown addresses make the engine list its containers, at the most. */
 const RESCAN_EVERY_MS = 500;
 /** Inspects under way at once while reading all containers; the engine's client has as many sockets. */
 const INSPECTS_AT_ONCE = 8;
+/** One that is starting takes 330 ms; a container that is stuck must not keep the others from being known. */
+const INSPECT_PATIENCE_MS = 2_000;
 /** Ended containers that are remembered, so that a restart finds its role known. */
 const MAX_ENDED = 1_000;
 /** SDKs give a request up after a second or two; whoever waits longer for an engine that hangs is told so. */
 const PATIENCE_MS = 5_000;
+
+const BROKE_AT_ONCE = 'the stream of Docker events broke at once';
 
 /** What went away while a look-up was under way. */
 class Removals {
@@ -74,8 +78,12 @@ class Removals {
   /** Everything was read anew meanwhile; the look-up is of the past. */
   superseded = false;
 
+  haveContainer(id: string): boolean {
+    return this.superseded || this.gone.has(id);
+  }
+
   have(container: string, network: string): boolean {
-    return this.superseded || this.gone.has(container) || this.gone.has(endpointKey(container, network));
+    return this.haveContainer(container) || this.gone.has(endpointKey(container, network));
   }
 }
 
@@ -87,6 +95,8 @@ interface Entry {
   started: boolean;
   /** Whether it has, or had, an overlay network, and so perhaps an address on the gateway bridge. */
   overlay: boolean;
+  /** Whether its process runs, as far as the engine has said. */
+  running: boolean;
   /** By network. */
   readonly addresses: Map<string, readonly string[]>;
 }
@@ -100,6 +110,8 @@ export class ContainerDirectory {
   readonly #wanted = new Map<string, { containers: Set<string>; done: Promise<void> }>();
   /** Ids, the one that ended last at the end. */
   readonly #ended = new Set<string>();
+  /** Whether the engine has not answered anything since the stream of events broke. */
+  #awaySinceEvents = true;
   #stream = new AbortController();
   #streamEnd: Promise<void> = Promise.resolve();
   #closed = false;
@@ -172,11 +184,11 @@ export class ContainerDirectory {
 
   async #findWithoutEvents(address: string): Promise<Container | undefined> {
     const error = await this.#connect();
-    if (!error) return this.find(address);
+    if (!error && this.#state === 'synced') return this.find(address);
     const known = this.#byAddress.get(address)?.container;
-    // Nobody can start a container with an engine that is not there, so nobody else can have got the address.
-    if (known && error instanceof EngineUnreachable) return known;
-    throw new DirectoryUnavailable(error.message, { cause: error });
+    // Nobody can have started a container with an engine that has not been there, and so have got the address.
+    if (known && error instanceof EngineUnreachable && this.#awaySinceEvents) return known;
+    throw new DirectoryUnavailable(error?.message ?? BROKE_AT_ONCE, { cause: error });
   }
 
   async #resync(every: number): Promise<void> {
@@ -193,16 +205,16 @@ export class ContainerDirectory {
   }
 
   async #follow(): Promise<void> {
+    const { clock, random } = this.#options;
     let failures = 0;
     while (!this.#closed) {
+      const began = clock.now();
       const error = await this.#connect();
-      failures = error ? failures + 1 : 0;
-      if (error) {
-        const wait = backoff(failures, RECONNECT_FIRST_MS, RECONNECT_LONGEST_MS, this.#options.random);
-        await pause(this.#options.clock, wait);
-      } else {
-        await this.#streamEnd;
-      }
+      if (!error) await this.#streamEnd;
+      failures = !error && clock.now() - began > RECONNECT_LONGEST_MS ? 1 : failures + 1;
+      // A stream that broke is opened again at once; not so with an engine that breaks every one at once.
+      if (!error && failures === 1) continue;
+      if (!this.#closed) await pause(clock, backoff(failures, RECONNECT_FIRST_MS, RECONNECT_LONGEST_MS, random));
     }
   }
 
@@ -221,6 +233,7 @@ export class ContainerDirectory {
       .then(
         () => undefined,
         (error: Error) => {
+          if (!(error instanceof EngineUnreachable)) this.#awaySinceEvents = false;
           if (error.message !== this.#lastFailure?.error.message) this.#report(error);
           this.#lastFailure = { at: clock.now(), error };
           return error;
@@ -241,6 +254,7 @@ export class ContainerDirectory {
       if (reading) missed.push(event);
       else this.#apply(event);
     }, stream.signal);
+    this.#awaySinceEvents = false;
     let over: Error | undefined;
     const streamEnd = ended.then((error) => {
       over = error;
@@ -258,6 +272,7 @@ export class ContainerDirectory {
     for (const event of missed) this.#apply(event);
     this.#streamEnd = streamEnd;
     this.#lastFailure = undefined;
+    this.#awaySinceEvents = true;
     this.#setState('synced');
   }
 
@@ -296,11 +311,18 @@ export class ContainerDirectory {
   async #readAll(mode: 'replace' | 'add'): Promise<void> {
     const { engine } = this.#options;
     await this.#lookingUp(async (removals) => {
-      const [running, gateway] = await Promise.all([engine.runningContainers(), engine.networkAddresses(GATEWAY_BRIDGE)]);
+      const [running, gateway] = await Promise.all([
+        engine.runningContainers(),
+        engine.networkAddresses(GATEWAY_BRIDGE),
+      ]);
       const unknown = running.filter(({ id }) => !this.#entries.get(id)?.container).values();
       await Promise.all(
         Array.from({ length: INSPECTS_AT_ONCE }, async () => {
-          for (const { id } of unknown) await this.#inspect(id);
+          // One that cannot be inspected is asked for again when it is needed; the others do not wait for that.
+          for (const { id } of unknown) {
+            const late = (): Error => new Error('the inspect takes too long');
+            await within(this.#options.clock, INSPECT_PATIENCE_MS, this.#inspect(id), late).catch(() => {});
+          }
         }),
       );
 
@@ -308,9 +330,11 @@ export class ContainerDirectory {
         for (const other of this.#underWay) other.superseded = other !== removals;
         this.#forgetAllBut(new Set(running.map(({ id }) => id)));
       }
-      for (const { id, addresses } of running) {
+      for (const { id, name, addresses } of running) {
         const entry = this.#entries.get(id);
-        if (!entry || removals.gone.has(id)) continue;
+        if (!entry || removals.haveContainer(id)) continue;
+        entry.running = true;
+        this.#rename(id, name);
         for (const [network, found] of addresses) {
           if (!removals.have(id, network)) this.#setAddresses(entry, network, found);
         }
@@ -355,7 +379,7 @@ export class ContainerDirectory {
         this.#removeEndpoint(id, event.network);
         if (event.driver === 'overlay') {
           this.#removeEndpoint(id, GATEWAY_BRIDGE);
-          this.#lookForGateway(id, 1);
+          if (this.#entries.get(id)?.running) this.#lookForGateway(id, 1);
         }
         break;
       case 'die':
@@ -368,19 +392,20 @@ export class ContainerDirectory {
   /** By now the engine tells everything about a container; whatever no earlier event has told is read. */
   async #readStarted(id: string): Promise<void> {
     const entry = this.#entry(id);
+    entry.running = true;
     if (entry.container) this.#setStarted(entry);
     if (entry.overlay) this.#lookForGateway(id, 1);
     await this.#lookingUp(async (removals) => {
       await this.#lookUpsDone();
       if (!entry.container || entry.addresses.size === 0) {
         const found = await this.#options.engine.inspect(id);
-        if (!found?.running || removals.superseded || removals.gone.has(id)) return;
+        if (!found?.running || removals.haveContainer(id)) return;
         await this.#describe(entry, found);
         for (const [network, addresses] of found.addresses) {
           if (!removals.have(id, network)) this.#setAddresses(entry, network, addresses);
         }
       }
-      if (!removals.superseded && !removals.gone.has(id)) this.#setStarted(entry);
+      if (!removals.haveContainer(id)) this.#setStarted(entry);
     }).catch(() => {
       // The stream ends with the engine; then everything is read anew. Otherwise the first request reads it.
     });
@@ -471,7 +496,7 @@ export class ContainerDirectory {
   #entry(id: string): Entry {
     let entry = this.#entries.get(id);
     if (!entry) {
-      entry = { id, container: undefined, inspection: undefined, started: false, overlay: false, addresses: new Map() };
+      entry = { id, container: undefined, inspection: undefined, started: false, overlay: false, running: false, addresses: new Map() };
       this.#entries.set(id, entry);
     }
     return entry;
@@ -501,7 +526,10 @@ export class ContainerDirectory {
     for (const removals of this.#underWay) removals.gone.add(endpointKey(id, network));
     this.#wanted.get(network)?.containers.delete(id);
     const entry = this.#entries.get(id);
-    if (entry) this.#setAddresses(entry, network, []);
+    if (!entry) return;
+    this.#setAddresses(entry, network, []);
+    // Its start has failed: there will be no die.
+    if (!entry.running && entry.addresses.size === 0) this.#setEnded(entry);
   }
 
   #setAddresses(entry: Entry, network: string, addresses: readonly string[]): void {
@@ -530,6 +558,7 @@ export class ContainerDirectory {
   #setEnded(entry: Entry): void {
     if (entry.started && entry.container) this.#options.onEnded?.(entry.container);
     entry.started = false;
+    entry.running = false;
     this.#ended.delete(entry.id);
     this.#ended.add(entry.id);
     const [longestEnded] = this.#ended;

@@ -19,13 +19,14 @@ const DEFAULT_TLS_PORT = 2376;
  * @returns undefined when the text is none of these
  */
 export function parseDockerEndpoint(text: string): DockerEndpoint | undefined {
-  const unix = /^(?:unix:\/\/|(?=\/))\/*(.+)$/.exec(text)?.[1];
+  const unix = /^(?:unix:\/\/|(?=\/))\/*([^/].*)$/.exec(text)?.[1];
   if (unix !== undefined) return { kind: 'unix', socketPath: `/${unix}`, url: `unix:///${unix}` };
 
   const scheme = /^(tcp|http|https):\/\//.exec(text)?.[1];
-  if (scheme === undefined || !URL.canParse(text)) return undefined;
-  // A scheme that URL knows, so that it splits host and port as for http.
-  const url = new URL(text.replace(/^[a-z]+:/, 'http:'));
+  // A scheme that URL knows, so that it checks and splits host and port as for http.
+  const asHttp = text.replace(/^[a-z]+:/, 'http:');
+  if (scheme === undefined || !URL.canParse(asHttp)) return undefined;
+  const url = new URL(asHttp);
   if (url.hostname === '' || url.username !== '' || url.search !== '' || url.pathname !== '/') return undefined;
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const explicit = /:(\d+)\/?$/.exec(text)?.[1];

@@ -33,7 +33,12 @@ export interface EngineImage {
 export type EngineEvent =
   | { readonly kind: 'create' | 'start' | 'die' | 'destroy'; readonly container: string }
   | { readonly kind: 'rename'; readonly container: string; readonly name: string }
-  | { readonly kind: 'connect' | 'disconnect'; readonly container: string; readonly network: string; readonly driver: string };
+  | {
+      readonly kind: 'connect' | 'disconnect';
+      readonly container: string;
+      readonly network: string;
+      readonly driver: string;
+    };
 
 /** The engine cannot be reached at all: nobody can start a container with it. */
 export class EngineUnreachable extends Error {}
@@ -65,9 +70,12 @@ export class DockerEngine {
   readonly #agent: http.Agent;
   readonly #request: typeof http.request;
   readonly #url: string;
+  readonly #host: string;
 
   constructor(endpoint: DockerEndpoint) {
     this.#url = endpoint.url;
+    // With TLS it is also the name that the certificate must have. On a socket it means nothing, but there must be one.
+    this.#host = endpoint.kind === 'unix' ? 'docker' : endpoint.host;
     const isTls = endpoint.kind === 'tcp' && endpoint.tls !== undefined;
     const agentOptions = { keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: 2 };
     this.#request = isTls ? https.request : http.request;
@@ -180,8 +188,7 @@ export class DockerEngine {
 
   #open(path: string, options: http.RequestOptions): Promise<http.IncomingMessage> {
     return new Promise((resolve, reject) => {
-      // Docker's API wants a Host header; the value means nothing on a socket.
-      const request = this.#request({ ...this.#target, ...options, path, headers: { Host: 'docker' } });
+      const request = this.#request({ ...this.#target, ...options, path, headers: { Host: this.#host } });
       request.setTimeout(ANSWER_TIMEOUT_MS, () => {
         request.destroy(new EngineFailure(`the Docker Engine at ${this.#url} did not answer ${path} in time`));
       });
