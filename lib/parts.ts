@@ -77,7 +77,7 @@ function keptOf({ sessionKey, sessionTags, sessionNaming, sourceIdentity, roleRu
 }
 
 export function awsClients(config: Config, imds: Imds): AwsClients {
-  return new AwsClients({ region: config.region, hostRegion: () => imds.region() });
+  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), now: systemClock.now });
 }
 
 /** How credentials are got: from STS, or made up. */
@@ -86,13 +86,12 @@ export function credentialFetcher(
   clients: AwsClients,
   log: Log,
 ): (request: RoleRequest) => Promise<Credentials> {
-  const { now } = systemClock;
-  if (config.mockCredentials) return mockFetcher(now);
+  if (config.mockCredentials) return mockFetcher(systemClock.now);
   const resolver = new RoleResolver(clients, systemClock);
   return stsFetcher({
     clients,
     resolve: ({ role }) => resolver.resolve(role),
-    now,
+    clock: systemClock,
     onShortened: ({ arn }, seconds) => {
       log.warning('the role allows no session that long; it gets 1 hour', { role_arn: arn, seconds });
     },

@@ -13,6 +13,8 @@ const REQUEST_TIMEOUT_MS = 5_000;
 const ATTEMPTS = 2;
 /** Where no region is set, and the host has none to tell. STS answers there for every region of its partition. */
 const FALLBACK_REGION = 'us-east-1';
+/** The metadata service may only be slow to come up; so long the fallback stands before it is asked again. */
+const FALLBACK_STANDS_MS = 60_000;
 
 /** The proxy's own credentials are not (any longer) good: that is nothing the container could mend. */
 const BASE_CREDENTIAL_ERRORS = new Set([
@@ -34,12 +36,15 @@ export interface AwsOptions {
   region: string | undefined;
   /** The region that the host itself is in, from the real IMDS. */
   hostRegion: () => Promise<string | undefined>;
+  /** Milliseconds since the epoch. */
+  now: () => number;
 }
 
 /** Makes the SDK's clients when they are first needed, so that the SDK costs nothing before. */
 export class AwsClients {
   readonly #options: AwsOptions;
   #region: Promise<string> | undefined;
+  #fallbackUntil = Infinity;
   #sts: Promise<STSClient> | undefined;
   #iam: Promise<IAMClient> | undefined;
 
@@ -48,10 +53,12 @@ export class AwsClients {
   }
 
   region(): Promise<string> {
+    this.#forgetFallback();
     return (this.#region ??= this.#findRegion());
   }
 
   sts(): Promise<STSClient> {
+    this.#forgetFallback();
     return (this.#sts ??= (async () => {
       const [{ STSClient }, region] = [await import('@aws-sdk/client-sts'), await this.region()];
       return new STSClient({ region, ...CLIENT_OPTIONS });
@@ -59,6 +66,7 @@ export class AwsClients {
   }
 
   iam(): Promise<IAMClient> {
+    this.#forgetFallback();
     return (this.#iam ??= (async () => {
       const [{ IAMClient }, region] = [await import('@aws-sdk/client-iam'), await this.region()];
       return new IAMClient({ region, ...CLIENT_OPTIONS });
@@ -89,18 +97,26 @@ export class AwsClients {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
     if (BASE_CREDENTIAL_ERRORS.has(name)) {
       this.#sts = this.#iam = undefined;
-      return new CredentialsUnavailable(`the proxy's own credentials do not work (${name}: ${message})`, { cause: error });
+      const why = `the proxy's own credentials do not work (${name}: ${message})`;
+      return new CredentialsUnavailable(why, { cause: error });
     }
     if (isDenial(error)) return new AssumeRoleDenied(name, message, { cause: error });
     return new CredentialsUnavailable(`${name}: ${message}`, { cause: error });
+  }
+
+  #forgetFallback(): void {
+    if (this.#options.now() < this.#fallbackUntil) return;
+    this.#fallbackUntil = Infinity;
+    this.#region = this.#sts = this.#iam = undefined;
   }
 
   async #findRegion(): Promise<string> {
     const { region, hostRegion } = this.#options;
     if (region !== undefined) return region;
     const { STSClient } = await import('@aws-sdk/client-sts');
-    const configured = new STSClient({}).config.region();
-    return configured.catch(() => hostRegion()).then((found) => found || FALLBACK_REGION);
+    const found = await new STSClient({}).config.region().catch(() => hostRegion());
+    if (!found) this.#fallbackUntil = this.#options.now() + FALLBACK_STANDS_MS;
+    return found || FALLBACK_REGION;
   }
 }
 
@@ -117,6 +133,8 @@ const CLIENT_OPTIONS = {
 function isDenial(error: unknown): boolean {
   if (!(error instanceof Error) || !('$fault' in error) || !('$metadata' in error)) return false;
   const { httpStatusCode } = error.$metadata as { httpStatusCode?: number };
-  const isThrottling = '$retryable' in error || /throttl|RequestLimitExceeded|TooManyRequests/i.test(error.name);
+  // The SDK's exceptions all declare the property; only those that are retryable set it.
+  const isRetryable = '$retryable' in error && error.$retryable !== undefined;
+  const isThrottling = isRetryable || /throttl|RequestLimitExceeded|TooManyRequests/i.test(error.name);
   return error.$fault === 'client' && httpStatusCode !== undefined && httpStatusCode < 500 && !isThrottling;
 }

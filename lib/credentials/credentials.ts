@@ -3,7 +3,10 @@ export interface Credentials {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken: string;
+  /** As STS says; the answer has it. */
   readonly expiration: number;
+  /** The same moment by this host's clock, which may be wrong. */
+  readonly validUntil: number;
   readonly lastUpdated: number;
   /** The role that was assumed. */
   readonly roleArn: string;

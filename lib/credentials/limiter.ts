@@ -4,22 +4,23 @@
 export class Limiter {
   readonly #most: number;
   #running = 0;
-  readonly #urgent: (() => void)[] = [];
-  readonly #waiting: (() => void)[] = [];
+  #waiting: { start: () => void; isUrgent: () => boolean }[] = [];
 
   constructor(most: number) {
     this.#most = most;
   }
 
+  /** @param isUrgent asked whenever a place becomes free, because somebody may have begun to wait meanwhile */
   async run<T>(task: () => Promise<T>, isUrgent: () => boolean): Promise<T> {
     if (this.#running < this.#most) this.#running += 1;
-    else await new Promise<void>((resolve) => (isUrgent() ? this.#urgent : this.#waiting).push(resolve));
+    else await new Promise<void>((start) => this.#waiting.push({ start, isUrgent }));
     try {
       return await task();
     } finally {
       // The place goes straight to the next one, so that nobody overtakes.
-      const next = this.#urgent.shift() ?? this.#waiting.shift();
-      if (next) next();
+      const next = this.#waiting.find((candidate) => candidate.isUrgent()) ?? this.#waiting[0];
+      this.#waiting = this.#waiting.filter((other) => other !== next);
+      if (next) next.start();
       else this.#running -= 1;
     }
   }

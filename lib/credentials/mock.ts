@@ -11,15 +11,15 @@ const ACCOUNT_ID = '123456789012';
 /** Credentials of the right shape that open nothing, and say so wherever they turn up. */
 export function mockFetcher(now: () => number): (request: RoleRequest) => Promise<Credentials> {
   return async ({ role: reference, sessionName }) => {
+    const accountId = reference.kind === 'account' ? reference.accountId : ACCOUNT_ID;
     const role: RoleArn =
-      reference.kind === 'arn'
-        ? reference.role
-        : makeRoleArn('aws', reference.kind === 'account' ? reference.accountId : ACCOUNT_ID, reference.path, reference.name);
+      reference.kind === 'arn' ? reference.role : makeRoleArn('aws', accountId, reference.path, reference.name);
     return {
       accessKeyId: 'ASIAMOCKMOCKMOCKMOCK',
       secretAccessKey: 'mock+secret+access+key+that+opens+nothing',
       sessionToken: `mock-session-token-that-opens-nothing-${randomBytes(6).toString('hex')}`,
       expiration: now() + LIFETIME_MS,
+      validUntil: now() + LIFETIME_MS,
       lastUpdated: now(),
       roleArn: role.arn,
       accountId: role.accountId,

@@ -31,7 +31,7 @@ export interface StoreOptions<Request extends Keyed> {
   onFailed?: (request: Request, error: Error, retryIn: number) => void;
 }
 
-/** Failing calls are repeated after a second at first, and at least once a minute: STS is back soon, a policy is mended at any time. */
+/** Failing calls are repeated after a second at first, and at least once a minute: a policy is mended at any time. */
 const RETRY_FIRST_MS = 1_000;
 const RETRY_LONGEST_MS = 60_000;
 /** While old credentials are still valid nobody waits longer than this for new ones: botocore gives up after 1 s. */
@@ -164,7 +164,7 @@ export class CredentialStore<Request extends Keyed> {
 
   #valid(entry: Entry<Request>): Credentials | undefined {
     const { credentials } = entry;
-    return credentials && this.#options.clock.now() < credentials.expiration ? credentials : undefined;
+    return credentials && this.#options.clock.now() < credentials.validUntil ? credentials : undefined;
   }
 
   /** The one fetch for an entry; whoever asks while it is under way shares it. */
@@ -183,8 +183,8 @@ export class CredentialStore<Request extends Keyed> {
     const began = clock.now();
     try {
       const credentials = await fetch(entry.request);
-      if (credentials.expiration <= clock.now()) {
-        throw new CredentialsUnavailable('STS gave credentials that have expired already: is the clock of this host right?');
+      if (credentials.validUntil <= clock.now()) {
+        throw new CredentialsUnavailable('STS gave credentials that have expired already: is this host\'s clock right?');
       }
       onFetched?.(entry.request, credentials, clock.now() - began);
       this.#keep(entry, credentials);
@@ -198,7 +198,7 @@ export class CredentialStore<Request extends Keyed> {
   #keep(entry: Entry<Request>, credentials: Credentials): void {
     const { clock, random, offset } = this.#options;
     const now = clock.now();
-    const lifetime = credentials.expiration - now;
+    const lifetime = credentials.validUntil - now;
     // Credentials that never have the offset left are at least not handed out in the second half of their life.
     const fresh = lifetime - Math.min(offset, lifetime / 2);
     const [earliest, latest] = RENEWAL_WINDOW;
@@ -236,7 +236,8 @@ export class CredentialStore<Request extends Keyed> {
   #failure(entry: Entry<Request>): AssumeRoleDenied | CredentialsUnavailable {
     const { lastError } = entry;
     if (lastError instanceof AssumeRoleDenied) return lastError;
-    const failure = new CredentialsUnavailable(lastError?.message ?? 'STS takes too long to answer', { cause: lastError });
+    const why = lastError?.message ?? 'STS takes too long to answer';
+    const failure = new CredentialsUnavailable(why, { cause: lastError });
     failure.retryAfter = Math.max(entry.nextAttempt - this.#options.clock.now(), RETRY_FIRST_MS);
     return failure;
   }

@@ -1,4 +1,5 @@
 import type { AssumeRoleCommandInput, AssumeRoleCommandOutput } from '@aws-sdk/client-sts';
+import { within, type Clock } from '../clock.ts';
 import type { RoleArn } from '../roles/role-arn.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 import type { AwsClients } from './aws.ts';
@@ -8,10 +9,14 @@ export interface StsOptions {
   clients: AwsClients;
   /** @throws AssumeRoleDenied, CredentialsUnavailable */
   resolve: (request: RoleRequest) => Promise<RoleArn>;
-  now: () => number;
+  clock: Clock;
   /** Told once for each role that does not allow the duration asked for, and gets STS's own (1 hour) instead. */
   onShortened: (role: RoleArn, durationSeconds: number) => void;
 }
+
+/** The SDK gives STS itself up before that; but for the proxy's own credentials (a process, say) it waits for ever. */
+const LONGEST_CALL_MS = 30_000;
+const tooSlow = (): Error => new CredentialsUnavailable("STS, or getting the proxy's own credentials, takes too long");
 
 /** What STS says of a duration beyond the role's maximum, and beyond the hour that role chaining allows. */
 const TOO_LONG = /DurationSeconds exceeds/i;
@@ -21,7 +26,7 @@ const TOO_LONG = /DurationSeconds exceeds/i;
  *
  * @returns a function that throws AssumeRoleDenied and CredentialsUnavailable
  */
-export function stsFetcher({ clients, resolve, now, onShortened }: StsOptions) {
+export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions) {
   /** Role ARNs with a duration that was too long for them. */
   const tooLong = new Map<string, number>();
 
@@ -33,20 +38,22 @@ export function stsFetcher({ clients, resolve, now, onShortened }: StsOptions) {
     const wanted = request.durationSeconds;
     const duration = wanted !== undefined && wanted >= (tooLong.get(role.arn) ?? Infinity) ? undefined : wanted;
     try {
-      return parseAnswer(await assume(input(request, role, duration)), role, now());
+      return await assume(role, input(request, role, duration));
     } catch (error) {
       if (duration === undefined || !(error instanceof AssumeRoleDenied && TOO_LONG.test(error.message))) throw error;
       tooLong.set(role.arn, duration);
       onShortened(role, duration);
-      return parseAnswer(await assume(input(request, role, undefined)), role, now());
+      return assume(role, input(request, role, undefined));
     }
   };
 
-  async function assume(parameters: AssumeRoleCommandInput): Promise<AssumeRoleCommandOutput> {
+  async function assume(role: RoleArn, parameters: AssumeRoleCommandInput): Promise<Credentials> {
     try {
       const client = await clients.sts();
       const { AssumeRoleCommand } = await import('@aws-sdk/client-sts');
-      return await client.send(new AssumeRoleCommand(parameters));
+      const call = client.send(new AssumeRoleCommand(parameters));
+      const answer = await within(clock, LONGEST_CALL_MS, call, tooSlow);
+      return parseAnswer(answer, role, clock.now(), client.config.systemClockOffset);
     } catch (error) {
       throw clients.failure(error);
     }
@@ -67,7 +74,13 @@ function input(request: RoleRequest, role: RoleArn, durationSeconds: number | un
   };
 }
 
-function parseAnswer(answer: AssumeRoleCommandOutput, role: RoleArn, lastUpdated: number): Credentials {
+/** @param clockOffset milliseconds by which STS's clock is ahead of this host's, where the SDK has noticed that */
+function parseAnswer(
+  answer: AssumeRoleCommandOutput,
+  role: RoleArn,
+  lastUpdated: number,
+  clockOffset: number,
+): Credentials {
   const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = answer.Credentials ?? {};
   const expiration = Expiration?.getTime();
   if (!AccessKeyId || !SecretAccessKey || !SessionToken || !expiration) {
@@ -78,7 +91,8 @@ function parseAnswer(answer: AssumeRoleCommandOutput, role: RoleArn, lastUpdated
     secretAccessKey: SecretAccessKey,
     sessionToken: SessionToken,
     expiration,
-    lastUpdated,
+    validUntil: expiration - clockOffset,
+    lastUpdated: lastUpdated + clockOffset,
     roleArn: role.arn,
     accountId: role.accountId,
     assumedRoleArn: answer.AssumedRoleUser?.Arn ?? role.arn,
