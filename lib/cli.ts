@@ -55,7 +55,7 @@ function command(words: readonly string[], flags: FlagValues, json: boolean): Co
     case 'roles':
       return { kind: word, flags, json };
     default:
-      throw new ConfigError([`"${word}" is no command; there are check, roles, and none (to run)`]);
+      throw new ConfigError([`"${word}" is no command. See metadataproxy --help.`]);
   }
 }
 

@@ -49,16 +49,16 @@ const DEMO_ROLE = 'arn:aws:iam::123456789012:role/demo-role';
 export function readConfig(flags: FlagValues, env: Environment): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
-  const givenNames = new Set<SettingName>();
+  const sources = new Map<SettingName, string>();
   for (const name of Object.keys(SETTINGS) as SettingName[]) {
     const setting: Setting<unknown> = SETTINGS[name];
     const given = find(name, setting, flags, env);
-    if (given) givenNames.add(name);
+    if (given) sources.set(name, given.source);
     const { source, text } = given ?? { source: '', text: setting.default };
     values[name] = text === undefined ? undefined : parse(setting, source, text, problems);
   }
   // Each value was made by the parser of its own setting.
-  const config = combine(values as SettingValues, givenNames, problems);
+  const config = combine(values as SettingValues, sources, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
 }
@@ -88,7 +88,7 @@ function parse(setting: Setting<unknown>, source: string, text: string, problems
 }
 
 /** What follows from settings together. */
-function combine(values: SettingValues, given: ReadonlySet<SettingName>, problems: string[]): Config {
+function combine(values: SettingValues, given: ReadonlyMap<SettingName, string>, problems: string[]): Config {
   const {
     server, verbose, debug, dockerTlsVerify, dockerCertPath, roleExpirationThreshold,
     credentialRefreshPeriod, eventHandlers, queueSize, ...config
@@ -112,17 +112,23 @@ function combine(values: SettingValues, given: ReadonlySet<SettingName>, problem
     docker: withTls(config.docker, dockerTlsVerify, dockerCertPath, problems),
     roleCacheOffset: offsetGiven ? config.roleCacheOffset : (threshold ?? config.roleCacheOffset),
     accountNames,
-    defaultRole: defaultRole(config.defaultRole ?? (config.mockCredentials ? DEMO_ROLE : undefined), accountNames, problems),
+    defaultRole: readDefaultRole(config, given.get('defaultRole') ?? '', accountNames, problems),
     notices,
   };
 }
 
 /** Read here because an account may be one of AWS_ACCOUNT_MAP. */
-function defaultRole(text: string | undefined, accounts: AccountNames, problems: string[]): RoleReference | undefined {
+function readDefaultRole(
+  { defaultRole, mockCredentials }: Pick<SettingValues, 'defaultRole' | 'mockCredentials'>,
+  source: string,
+  accounts: AccountNames,
+  problems: string[],
+): RoleReference | undefined {
+  const text = defaultRole ?? (mockCredentials ? DEMO_ROLE : undefined);
   try {
     return text === undefined ? undefined : parseRoleReference(text, accounts);
   } catch (error) {
-    problems.push(`DEFAULT_ROLE: ${(error as Error).message}`);
+    problems.push(`${source}: ${JSON.stringify(text)} is not valid: ${(error as Error).message}`);
     return undefined;
   }
 }

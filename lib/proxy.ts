@@ -12,6 +12,7 @@ import { hostAndPort, type Config } from './config.ts';
 import type { Container } from './containers/container.ts';
 import { ContainerDirectory, type DirectoryState } from './containers/directory.ts';
 import { DockerEngine } from './containers/docker.ts';
+import { AssumeRoleDenied } from './credentials/credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
 import { Callers } from './http/callers.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
@@ -126,6 +127,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     glance: (address) => directory.glance(address),
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
+    maxRequestsPerSecond: config.maxRequestsPerSecond,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
     log,
@@ -218,9 +220,14 @@ function makeStore(config: Config, log: Log, imds: Imds): CredentialStore<RoleRe
       const expires = new Date(expiration).toISOString();
       log.info('role assumed', { role_arn: roleArn, session_name: sessionName, expires, ms });
     },
-    onFailed: ({ role, sessionName }, { message }, retryIn) => {
-      const fields = { role: role.text, session_name: sessionName, retry_in_ms: Math.round(retryIn), error: message };
-      log.error('role not assumed', fields);
+    onFailed: ({ role, sessionName }, error, retryIn) => {
+      log.error('role not assumed', {
+        role: role.text,
+        session_name: sessionName,
+        code: error instanceof AssumeRoleDenied ? error.code : undefined,
+        error: error.message,
+        retry_in_ms: Math.round(retryIn),
+      });
     },
   });
 }

@@ -198,6 +198,15 @@ export const SETTINGS = {
     help: 'Connections open at once from one address; more are answered 503.',
     parse: wholeNumber(1, 1_000_000),
   }),
+  maxRequestsPerSecond: setting({
+    group: 'Listening',
+    env: ['MAX_REQUESTS_PER_SECOND'],
+    from: 'new',
+    default: '1000',
+    expects: 'a whole number from 0 to 1000000 (0: no limit)',
+    help: 'Requests from one address; more of them wait, and after a second of waiting are answered 429.',
+    parse: wholeNumber(0, 1_000_000),
+  }),
   readTimeout: setting({
     group: 'Listening',
     env: ['READ_TIMEOUT'],
@@ -307,7 +316,9 @@ export const SETTINGS = {
     from: 'new',
     default: 'container',
     expects: '"container", "classic", "shared", or a template such as "{container.name}@{host}"',
-    help: 'The name of role sessions: container is {name}-{short id}, classic is as docker-ec2-metadata cut it, shared is one for the host. A template has {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}.',
+    help:
+      'The name of role sessions: container is {name}-{short id}, classic is as docker-ec2-metadata cut it, shared is ' +
+      'one for the host. A template has {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}.',
     parse: parseSessionNaming,
   }),
   sessionKey: optional({

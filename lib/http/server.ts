@@ -1,6 +1,7 @@
 /**
  * The listener for containers. A request goes through these steps, and the first that objects answers it:
  *
+ *   0. an address that asks too fast waits, or is told so                429
  *   1. its target gets its one canonical reading                         400
  *   2. the router says what kind of answer that path has                 404
  *   3. the method is one that the answer has                             405
@@ -11,14 +12,16 @@
 
 import { randomUUID } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
 import type { Container } from '../containers/container.ts';
 import { normalAddress } from '../ip-address.ts';
 import type { Log } from '../telemetry/log.ts';
 import { canonicalPath } from './canonical-path.ts';
 import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
 import { errorPage, failureOf, Refusal, sendFailure } from './failure.ts';
+import { Pace } from './pace.ts';
 import { route, type Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
 
@@ -41,6 +44,8 @@ export interface MetadataServerOptions {
   glance: (address: string) => Container | undefined;
   maxConnections: number;
   maxConnectionsPerAddress: number;
+  /** 0 for no limit. */
+  maxRequestsPerSecond: number;
   /** Milliseconds for a request to arrive: SDKs send it in one piece; who takes long holds a connection for nothing. */
   readTimeout: number;
   /** Milliseconds of silence on a connection while an answer is being sent. */
@@ -54,18 +59,28 @@ const MAX_HEADER_BYTES = 8 * 1024;
 const TIMEOUT_CHECK_MS = 1_000;
 /** An SDK makes its three requests within a second and comes back in an hour. */
 const KEEP_ALIVE_MS = 15_000;
-/** On SIGTERM, what is in flight gets so long. */
+/** Who asks too fast waits, which costs nothing; who would wait longer than this is told so. */
+const LONGEST_DELAY_MS = 1_000;
+/** At the end, what is in flight gets so long. */
 const DRAIN_MS = 4_000;
+/** And an idle connection so long, in which a request that is on its way still arrives and is answered. */
+const LAST_REQUEST_MS = 500;
 
 export class MetadataServer {
   readonly #options: MetadataServerOptions;
   readonly #server: Server;
   readonly #connections = new Map<string, number>();
   readonly #addresses = new WeakMap<Duplex, string>();
+  /** Answers that are not sent yet, or not wholly. */
+  readonly #inFlight = new Set<ServerResponse>();
+  /** The answer to the last request of a connection. */
+  readonly #lastAnswers = new WeakMap<Duplex, ServerResponse>();
+  readonly #pace: Pace;
   #draining = false;
 
   constructor(options: MetadataServerOptions) {
     this.#options = options;
+    this.#pace = new Pace(options.maxRequestsPerSecond, () => performance.now());
     this.#server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
       headersTimeout: options.readTimeout,
@@ -81,10 +96,7 @@ export class MetadataServer {
     this.#server.on('checkContinue', serve);
     this.#server.on('connection', (socket: Socket) => this.#admit(socket));
     this.#server.on('connect', (_request, socket: Duplex) => refuseSocket(socket, 405, ['Allow: GET, HEAD']));
-    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
-      if (socket.writable && error.code !== 'ECONNRESET') refuseSocket(socket, statusOfParseError(error.code));
-      else socket.destroy();
-    });
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.#hangUp(error, socket));
   }
 
   /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
@@ -99,15 +111,19 @@ export class MetadataServer {
     });
   }
 
-  /** Takes no new connections, finishes what is in flight, and then closes. */
+  /**
+   * Takes no new connections, answers what arrives on those that are open, each with its last answer, and closes.
+   */
   async close(): Promise<void> {
     this.#draining = true;
-    const impatience = setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS);
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-      this.#server.closeIdleConnections();
-    });
-    clearTimeout(impatience);
+    for (const response of this.#inFlight) response.shouldKeepAlive = false;
+    const timers = [
+      setTimeout(() => this.#server.closeIdleConnections(), LAST_REQUEST_MS),
+      setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS),
+    ];
+    // Not http.Server's own close, which breaks idle connections off at once, under a request that is on its way.
+    await new Promise<void>((resolve) => NetServer.prototype.close.call(this.#server, () => resolve()));
+    for (const timer of timers) clearTimeout(timer);
   }
 
   #admit(socket: Socket): void {
@@ -130,9 +146,23 @@ export class MetadataServer {
     });
   }
 
+  /** What came is no request. It is answered so, unless an answer is under way, into which nothing must be written. */
+  #hangUp(error: NodeJS.ErrnoException, socket: Socket): void {
+    const last = this.#lastAnswers.get(socket);
+    const isOver = last !== undefined && last.writableEnded && !last.shouldKeepAlive;
+    if (isOver) socket.destroySoon();
+    else if (!socket.writable || error.code === 'ECONNRESET' || (last && !last.writableEnded)) socket.destroy();
+    else refuseSocket(socket, statusOfParseError(error.code));
+  }
+
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const address = this.#addresses.get(request.socket);
     if (address === undefined) return; // The connection was refused.
+    this.#lastAnswers.set(request.socket, response);
+    this.#inFlight.add(response);
+    response.once('close', () => this.#inFlight.delete(response));
+    const delay = this.#pace.delay(address);
+    if (delay > 0 && delay <= LONGEST_DELAY_MS) await setTimeoutPromise(delay);
     const exchange: Exchange = {
       request,
       response,
@@ -151,6 +181,7 @@ export class MetadataServer {
     let found: Route | undefined;
     let failure: unknown;
     try {
+      if (delay > LONGEST_DELAY_MS) throw new Refusal(429, 'too many requests from this address', ['Retry-After', '1']);
       exchange.path = canonicalPath(request.url ?? '');
       found = route(exchange.path);
       this.#check(exchange, found);
@@ -169,7 +200,8 @@ export class MetadataServer {
     if (kind === 'refused') throw new Refusal(404, 'credentials of the host are not to be had');
     const allowed = kind === 'session-token' ? request.method === 'PUT' : isRead(request.method);
     if (!allowed) {
-      throw new Refusal(405, 'the method is not one of this path', ['Allow', kind === 'session-token' ? 'PUT' : 'GET, HEAD']);
+      const methods = kind === 'session-token' ? 'PUT' : 'GET, HEAD';
+      throw new Refusal(405, 'the method is not one of this path', ['Allow', methods]);
     }
 
     if (hasBody(request)) {

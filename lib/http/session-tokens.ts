@@ -19,8 +19,9 @@ export class SessionTokens {
    */
   issue(holder: string, seconds: number): string {
     const expiry = Buffer.alloc(EXPIRY_BYTES);
-    expiry.writeUIntBE(Math.floor(this.#now() / 1000) + seconds, 0, EXPIRY_BYTES);
-    return Buffer.concat([VERSION, expiry, this.#mac(holder, expiry)]).toString('base64url');
+    expiry.writeUIntBE(this.#now() + seconds * 1000, 0, EXPIRY_BYTES);
+    const signed = Buffer.concat([VERSION, expiry]);
+    return Buffer.concat([signed, this.#mac(holder, signed)]).toString('base64url');
   }
 
   /** @returns the whole seconds it has left, at least 1; undefined when it is not a token of this holder, or over */
@@ -28,19 +29,20 @@ export class SessionTokens {
     const bytes = Buffer.from(token, 'base64url');
     // Exactly one spelling is a token; Node's decoder would take others.
     if (bytes.length !== TOKEN_BYTES || bytes.toString('base64url') !== token) return undefined;
-    const expiry = bytes.subarray(VERSION.length, VERSION.length + EXPIRY_BYTES);
-    const mac = bytes.subarray(VERSION.length + EXPIRY_BYTES);
-    if (!timingSafeEqual(mac, this.#mac(holder, expiry))) return undefined;
-    const left = expiry.readUIntBE(0, EXPIRY_BYTES) - Math.floor(this.#now() / 1000);
-    return left >= 1 ? left : undefined;
+    const signed = bytes.subarray(0, SIGNED_BYTES);
+    if (!timingSafeEqual(bytes.subarray(SIGNED_BYTES), this.#mac(holder, signed))) return undefined;
+    const left = signed.readUIntBE(VERSION.length, EXPIRY_BYTES) - this.#now();
+    return left > 0 ? Math.ceil(left / 1000) : undefined;
   }
 
-  #mac(holder: string, expiry: Buffer): Buffer {
-    return createHmac('sha256', this.#key).update(expiry).update(holder).digest();
+  #mac(holder: string, signed: Buffer): Buffer {
+    return createHmac('sha256', this.#key).update(signed).update(holder).digest();
   }
 }
 
 /** The first byte of a token, which makes it begin with "A" as those of IMDS do. */
 const VERSION = Buffer.from([1]);
+/** Milliseconds since the epoch. */
 const EXPIRY_BYTES = 6;
-const TOKEN_BYTES = VERSION.length + EXPIRY_BYTES + 32;
+const SIGNED_BYTES = VERSION.length + EXPIRY_BYTES;
+const TOKEN_BYTES = SIGNED_BYTES + 32;

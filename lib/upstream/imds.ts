@@ -138,9 +138,11 @@ export class Imds {
         { agent: this.#agent, method, path, headers, ...this.#target, ...(signal ? { signal } : {}) },
         (response) => {
           cancel();
+          answered = true;
           resolve(response);
         },
       );
+      let answered = false;
       // Until it is connected the service may be away; afterwards it may be slow.
       let connected = false;
       const late = (): void => void outgoing.destroy(new UpstreamTimeout(`${this.#url.host} takes too long to answer`));
@@ -153,9 +155,15 @@ export class Imds {
         else connected = true;
       });
       outgoing.once('timeout', late);
+      outgoing.once('upgrade', (_response, socket) => {
+        cancel();
+        socket.destroy();
+        reject(new UpstreamUnreachable(`${this.#url.host} wants to switch protocols`));
+      });
       outgoing.once('error', (error: NodeJS.ErrnoException) => {
         cancel();
         // The service may close an idle connection just as it is used again; nothing was answered, so ask again.
+        if (answered) return; // Whoever reads the body is told.
         if (outgoing.reusedSocket && error.code === 'ECONNRESET' && !signal?.aborted) {
           resolve(this.#send(request, patience));
         } else if (error instanceof UpstreamTimeout || error instanceof UpstreamUnreachable || signal?.aborted) {

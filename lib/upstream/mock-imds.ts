@@ -53,10 +53,11 @@ function listenOnLoopback(server: Server): Promise<number> {
   });
 }
 
-/** Every version has the same tree, also one that is not listed. */
+/** Every version has the same tree, also one of a date that is not listed. */
 function lookUp(version: Tree, path: string): string | undefined {
   const [versionName, ...names] = path.split('/').filter((part) => part !== '');
   if (versionName === undefined) return VERSIONS.join('\n');
+  if (!VERSIONS.includes(versionName) && !/^\d{4}-\d{2}-\d{2}$/.test(versionName)) return undefined;
   let node: Tree | string | undefined = version;
   for (const name of names) node = typeof node === 'object' ? child(node, name) : undefined;
   return typeof node === 'object' ? listing(node) : node;

@@ -46,17 +46,24 @@ export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLi
   return async (exchange) => {
     const { request, response, path } = exchange;
     if (disabled) throw new Refusal(403, 'the settings pass nothing through');
-    if ((allow && !allow.test(path)) || deny?.test(path)) throw new Refusal(404, 'the settings do not pass this path through');
+    if ((allow && !allow.test(path)) || deny?.test(path)) {
+      throw new Refusal(404, 'the settings do not pass this path through');
+    }
     const gone = new AbortController();
     response.once('close', () => {
       if (!response.writableFinished) gone.abort();
     });
-    const answer = await imds.request({
+    const ask = imds.request({
       method: request.method === 'HEAD' ? 'HEAD' : 'GET',
       path,
       headers: requestHeaders(request),
       signal: gone.signal,
     });
+    const answer = await ask.catch((error: unknown) => {
+      if (gone.signal.aborted) return undefined; // Nobody waits for it any more.
+      throw error;
+    });
+    if (!answer) return;
     if (answer.statusCode === 401) {
       answer.destroy();
       throw new UpstreamUnreachable('the metadata service refuses the token that it gave');
@@ -64,7 +71,9 @@ export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLi
 
     response.writeHead(answer.statusCode ?? 502, responseHeaders(answer, exchange));
     // A body that breaks off must not look complete, so the container's connection breaks off as well.
-    await pipeline(answer, response);
+    await pipeline(answer, response).catch((error: Error) => {
+      if (!gone.signal.aborted) throw new UpstreamUnreachable(`the answer broke off: ${error.message}`, { cause: error });
+    });
   };
 }
 
