@@ -16,7 +16,9 @@ export interface MesosOptions {
 const STATE_STANDS_MS = 1_000;
 const LONGEST_STATE = 64 * 1024 * 1024;
 
-/** Finds the running task of a Mesos agent that has an address. Its labels stand for a container's labels and variables. */
+/**
+ * Finds the running task of a Mesos agent that has an address. Its labels stand for a container's labels and variables.
+ */
 export class MesosTasks {
   readonly #options: MesosOptions;
   #state: { tasks: Promise<ReadonlyMap<string, Container>>; until: number } | undefined;

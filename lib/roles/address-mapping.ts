@@ -46,7 +46,9 @@ export function anyMapped(mapping: AddressMapping): Container | undefined {
 function mappedCaller(address: string, value: unknown, accounts: AccountNames): Container {
   const entry = typeof value === 'string' ? { name: value } : object(value);
   const unknown = Object.keys(entry).find((key) => !ENTRY_KEYS.includes(key));
-  if (unknown !== undefined) throw new BadRoleRequest(`${quote(address)} has ${quote(unknown)}; there are ${ENTRY_KEYS.join(', ')}`);
+  if (unknown !== undefined) {
+    throw new BadRoleRequest(`${quote(address)} has ${quote(unknown)}; there are ${ENTRY_KEYS.join(', ')}`);
+  }
   const { name, account_id: account, external_id: externalId, session_name: sessionName } = texts(address, entry);
   if (!name) throw new BadRoleRequest(`${quote(address)} names no role`);
   const role = account ? `${name}@${account}` : name;

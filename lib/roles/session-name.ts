@@ -52,7 +52,8 @@ export function sessionName(naming: SessionNaming, container: Container, host: s
 function containerName(container: Container): string {
   const { name, shortId } = container;
   if (shortId === '') return sanitiseSessionName(name);
-  return `${name.replace(NOT_ALLOWED, '_').slice(0, LONGEST - shortId.length - 1)}-${shortId}`;
+  const start = name.replace(NOT_ALLOWED, '_').slice(0, LONGEST - shortId.length - 1);
+  return start === '' ? shortId : `${start}-${shortId}`;
 }
 
 /** `{image}-{name}-{id}`: what one of image and name does not need of its half the other may have; their ends are kept. */

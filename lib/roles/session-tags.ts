@@ -43,7 +43,8 @@ export function sessionTags({ labels, env }: TagSources, container: Container): 
       const value = values.get(name);
       if (value === undefined) continue;
       if (!TAG_VALUE.test(value)) {
-        throw new BadRoleRequest(`${quote(value)}, the value of ${quote(name)}, is no session tag; STS takes up to 256 letters, digits, spaces and _.:/=+-@`);
+        const takes = 'STS takes up to 256 letters, digits, spaces and _.:/=+-@';
+        throw new BadRoleRequest(`${quote(value)}, the value of ${quote(name)}, is no session tag; ${takes}`);
       }
       tags.set(name, value);
     }

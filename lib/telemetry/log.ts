@@ -86,8 +86,19 @@ const SYSLOG_LEVEL = { debug: 7, info: 6, warning: 4, error: 3 } as const;
 
 /** GELF 1.1. Source: the GELF payload specification of Graylog. */
 function gelfLine(time: number, level: UsedLevel, message: string, fields: Fields, host: string): string {
-  const extras = Object.entries(fields).map(([name, value]) => [`_${name}`, typeof value === 'boolean' ? String(value) : value]);
-  const line = { version: '1.1', host, short_message: message, timestamp: time / 1000, level: SYSLOG_LEVEL[level] };
+  const line = {
+    version: '1.1',
+    host,
+    short_message: message,
+    timestamp: time / 1000,
+    level: SYSLOG_LEVEL[level],
+    _level_name: level,
+    _pid: process.pid,
+  };
+  // GELF knows numbers and texts only.
+  const extras = Object.entries(fields).map(([name, value]) => {
+    return [`_${name}`, typeof value === 'boolean' ? String(value) : value];
+  });
   return `${JSON.stringify({ ...line, ...Object.fromEntries(extras) })}\n`;
 }
 
