@@ -45,13 +45,13 @@ build/test: bin/metadataproxy test/tsconfig.json $(shell find test -name '*.ts')
 TEST := node --enable-source-maps --test --test-reporter=spec
 
 test: build/test ## Install, build, run the unit and integration tests
-	$(TEST) $$(find build/test/unit build/test/integration -name '*.test.mjs')
+	$(TEST) --test-concurrency=4 $$(find build/test/unit build/test/integration -name '*.test.mjs')
 
 unit: build/test ## Run the unit tests alone
-	$(TEST) $$(find build/test/unit -name '*.test.mjs')
+	$(TEST) --test-concurrency=4 $$(find build/test/unit -name '*.test.mjs')
 
 integration: build/test ## Run the integration tests alone
-	$(TEST) $$(find build/test/integration -name '*.test.mjs')
+	$(TEST) --test-concurrency=4 $$(find build/test/integration -name '*.test.mjs')
 
 readme: build/test ## Write README's table of settings anew
 	UPDATE_README=1 $(TEST) build/test/unit/readme.test.mjs

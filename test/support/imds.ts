@@ -137,7 +137,11 @@ export class Imds {
     this.#server = undefined;
     const closed = once(server, 'close');
     server.close();
-    for (const { socket } of this.#connections) socket.resetAndDestroy();
+    for (const { socket } of this.#connections) {
+      // A reset of a socket that its peer has just closed leaves Node 20 spinning at the process's exit.
+      if (socket.writable) socket.resetAndDestroy();
+      else socket.destroy();
+    }
     await closed;
   }
 

@@ -1,0 +1,25 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { backoff } from '../../lib/backoff.ts';
+
+test('the wait doubles with each failure, up to the longest, and half of it is by chance', () => {
+  for (const [failures, ceiling] of [
+    [1, 100],
+    [2, 200],
+    [3, 400],
+    [6, 3200],
+    [7, 5000],
+    [8, 5000],
+    [5000, 5000],
+  ] as const) {
+    assert.equal(
+      backoff(failures, 100, 5000, () => 0),
+      ceiling / 2,
+    );
+    assert.equal(
+      backoff(failures, 100, 5000, () => 0.5),
+      ceiling * 0.75,
+    );
+    assert.ok(backoff(failures, 100, 5000, () => 0.999_999) <= ceiling);
+  }
+});

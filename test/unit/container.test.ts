@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { describeContainer, type Kept } from '../../lib/containers/container.ts';
+import { anEngineContainer } from './helpers/fixtures.ts';
+
+const NOTHING: Kept = { env: new Set(), labels: new Set() };
+
+test('of environment and labels only those that settings refer to are kept', () => {
+  const found = anEngineContainer({
+    env: new Map([['IAM_ROLE', 'a=b'], ['SECRET', 'x'], ['iam_role', 'no'], ['IAM_EXTERNAL_ID', '']]),
+    labels: new Map([['team', 'web'], ['other', 'x']]),
+  });
+  const kept = { env: new Set(['IAM_ROLE', 'IAM_EXTERNAL_ID', 'MISSING']), labels: new Set(['team']) };
+  const { env, labels } = describeContainer(found, kept);
+  assert.deepEqual([...env], [['IAM_ROLE', 'a=b'], ['IAM_EXTERNAL_ID', '']]);
+  assert.deepEqual([...labels], [['team', 'web']]);
+  assert.deepEqual([...describeContainer(found, { ...NOTHING, labels: 'all' }).labels.keys()], ['team', 'other']);
+});
+
+test('a container has addresses of its own, none, or those of another one', () => {
+  const networkOf = (networkMode: string) => describeContainer(anEngineContainer({ networkMode }), NOTHING).network;
+  assert.deepEqual(['default', 'bridge', 'my-network', ''].map(networkOf), ['own', 'own', 'own', 'own']);
+  assert.deepEqual(['host', 'none'].map(networkOf), ['host', 'none']);
+  assert.deepEqual(networkOf('container:abc'), { sharedWith: 'abc' });
+});
+
+test("a short id is the 12 characters that Docker's own tools show", () => {
+  assert.equal(describeContainer(anEngineContainer({ id: '0123456789abcdef'.repeat(4) }), NOTHING).shortId, '0123456789ab');
+});
+
+test("Rancher's label claims an address, with or without its prefix length", () => {
+  const claimed = (label: string) =>
+    describeContainer(anEngineContainer({ labels: new Map([['io.rancher.container.ip', label]]) }), NOTHING).labelledAddress;
+  assert.deepEqual(['10.42.1.2/16', '10.42.1.2', 'nonsense', ''].map(claimed), ['10.42.1.2', '10.42.1.2', undefined, undefined]);
+});

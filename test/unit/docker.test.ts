@@ -1,0 +1,317 @@
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { parseDockerEndpoint } from '../../lib/containers/docker-endpoint.ts';
+import {
+  DockerEngine,
+  EngineFailure,
+  EngineUnreachable,
+  type EngineEvent,
+} from '../../lib/containers/docker.ts';
+import { DockerEngine as StandIn } from '../support/docker-engine.ts';
+import { Journal } from '../support/journal.ts';
+
+async function setUp(t: TestContext, transport: 'unix' | 'tcp' = 'unix') {
+  const engine = await StandIn.start({ transport });
+  const endpoint = parseDockerEndpoint(engine.url);
+  assert.ok(endpoint);
+  const client = new DockerEngine(endpoint);
+  t.after(async () => {
+    client.close();
+    await engine.close();
+  });
+  return { engine, client, host: engine.host };
+}
+
+for (const transport of ['unix', 'tcp'] as const) {
+  test(`the engine is asked over ${transport}, without a version in the path`, async (t) => {
+    const { engine, client, host } = await setUp(t, transport);
+    await host.run({ name: 'web', address: '172.17.0.2' });
+    assert.deepEqual(
+      (await client.runningContainers()).map(({ name }) => name),
+      ['web'],
+    );
+    assert.deepEqual(
+      engine.requests.all().map(({ version }) => version),
+      [''],
+    );
+  });
+}
+
+test('running containers are listed with their addresses on every network, by its id', async (t) => {
+  const { client, host } = await setUp(t);
+  const web = await host.run({
+    name: 'web',
+    networks: { bridge: { address: '172.17.0.2' }, other: { address: '10.1.0.2', ipv6: 'FD00:0::2' } },
+  });
+  host.create({ name: 'not-started' });
+  host.stop(await host.run({ name: 'stopped' }));
+  host.pause(await host.run({ name: 'paused', networkMode: `container:${web.id}` }));
+  const found = await client.runningContainers();
+  assert.deepEqual(found.map(({ name }) => name).toSorted(), ['paused', 'web']);
+  const [listed] = found.filter(({ name }) => name === 'web');
+  assert.deepEqual(
+    listed?.addresses,
+    new Map([
+      [host.findNetwork('bridge')?.id, ['172.17.0.2']],
+      [host.findNetwork('other')?.id, ['10.1.0.2', 'fd00::2']],
+    ]),
+  );
+  const [paused] = found.filter(({ name }) => name === 'paused');
+  assert.equal(paused?.networkMode, `container:${web.id}`);
+  assert.equal(paused?.addresses.size, 0);
+});
+
+test('an inspect tells of the environment, the labels and whether it runs', async (t) => {
+  const { client, host } = await setUp(t);
+  const { id } = host.create({
+    name: 'web',
+    env: ['IAM_ROLE=a=b', 'ODD'],
+    labels: { team: 'x' },
+    image: 'nginx',
+  });
+  const before = await client.inspect(id);
+  assert.ok(before);
+  assert.deepEqual([before.id, before.name, before.image, before.running], [id, 'web', 'nginx', false]);
+  assert.deepEqual(
+    [before.env, before.labels, before.addresses.size],
+    [new Map([['IAM_ROLE', 'a=b']]), new Map([['team', 'x']]), 0],
+  );
+  host.start(id);
+  assert.equal((await client.inspect(id))?.running, true);
+});
+
+test('a container or a network that is not there is undefined', async (t) => {
+  const { client } = await setUp(t);
+  assert.equal(await client.inspect('nobody'), undefined);
+  assert.equal(await client.networkAddresses('nothing'), undefined);
+});
+
+test('what is asked for cannot leave its place in the path', async (t) => {
+  const { engine, client } = await setUp(t);
+  await client.inspect('../../images/x?a=b#c');
+  assert.deepEqual(
+    engine.requests.all().map(({ path }) => path),
+    ['/containers/../../images/x?a=b#c/json'],
+  );
+});
+
+test("a network's inspect tells the addresses without their prefix length, also while a container is starting", async (t) => {
+  const { client, host } = await setUp(t);
+  const { id } = host.create({ networks: { other: { address: '10.1.0.2', ipv6: 'fd00::2' } } });
+  host.connect(id, 'other');
+  const network = host.findNetwork('other')?.id ?? '';
+  assert.deepEqual(await client.networkAddresses(network), new Map([[id, ['10.1.0.2', 'fd00::2']]]));
+});
+
+test('the gateway bridge is found by its name', async (t) => {
+  const { client, host } = await setUp(t);
+  const { id } = await host.run({
+    networks: { overlay: { address: '10.0.1.2' } },
+    gatewayAddress: '172.19.0.2',
+  });
+  assert.deepEqual((await client.networkAddresses('docker_gwbridge'))?.get(id), ['172.19.0.2']);
+});
+
+test('documents of a shape that nobody expects are read as far as they go', async (t) => {
+  const { engine, client } = await setUp(t);
+  for (const body of [
+    {},
+    [],
+    'text',
+    7,
+    { Id: 7, Config: null, NetworkSettings: { Networks: [1, null] }, State: 'x' },
+  ]) {
+    const fault = engine.fault(/./, { kind: 'body', body });
+    const found = await client.inspect('x');
+    assert.deepEqual([found?.id, found?.env, found?.addresses.size, found?.running], ['', new Map(), 0, false]);
+    assert.deepEqual(await client.networkAddresses('x'), new Map());
+    fault.lift();
+  }
+  engine.fault('/networks/x', {
+    kind: 'body',
+    body: { Containers: { a: null, b: { IPv4Address: 'no address', IPv6Address: 5 } } },
+  });
+  assert.deepEqual(
+    await client.networkAddresses('x'),
+    new Map([
+      ['a', []],
+      ['b', []],
+    ]),
+  );
+});
+
+test('a list that is none is a failure, and not an empty host', async (t) => {
+  const { engine, client } = await setUp(t);
+  for (const body of [{}, null, 'x', { message: 'no' }]) {
+    const fault = engine.fault('/containers/json', { kind: 'body', body });
+    await assert.rejects(client.runningContainers(), EngineFailure);
+    fault.lift();
+  }
+  engine.fault('/containers/json', { kind: 'status', status: 404 });
+  await assert.rejects(client.runningContainers(), EngineFailure);
+});
+
+for (const kind of ['truncated', 'malformed', 'cut', 'reset'] as const) {
+  test(`an answer that is ${kind} is a failure of an engine that is there`, async (t) => {
+    const { engine, client, host } = await setUp(t);
+    const { id } = await host.run();
+    engine.fault(/./, { kind });
+    await assert.rejects(client.networkAddresses('bridge'), EngineFailure);
+    await assert.rejects(client.inspect(id), EngineFailure);
+    await assert.rejects(client.runningContainers(), EngineFailure);
+  });
+}
+
+test('a failure says what the engine said, and where', async (t) => {
+  const { engine, client } = await setUp(t);
+  engine.fault(/./, { kind: 'status', status: 500, message: `broken ${'x'.repeat(1000)}` });
+  await assert.rejects(client.inspect('x'), (error) => {
+    assert.ok(error instanceof EngineFailure);
+    assert.match(error.message, /docker\.sock answered \/containers\/x\/json with 500: .*broken/);
+    assert.ok(error.message.length < 500);
+    return true;
+  });
+});
+
+test('an engine whose socket is not there, or where nobody listens, cannot be reached', async (t) => {
+  const { engine, client } = await setUp(t, 'tcp');
+  await engine.stop();
+  await assert.rejects(client.runningContainers(), EngineUnreachable);
+  await assert.rejects(
+    client.events(() => {}, new AbortController().signal),
+    EngineUnreachable,
+  );
+  const nowhere = new DockerEngine({
+    kind: 'unix',
+    socketPath: '/nowhere/docker.sock',
+    url: 'unix:///nowhere/docker.sock',
+  });
+  await assert.rejects(nowhere.inspect('x'), EngineUnreachable);
+});
+
+// Events
+
+async function follow(t: TestContext) {
+  const parts = await setUp(t);
+  const events = new Journal<EngineEvent>('an event that was read');
+  const stop = new AbortController();
+  const { ended } = await parts.client.events((event) => events.add(event), stop.signal);
+  return { ...parts, events, ended, stop };
+}
+
+test("a container's life is told by the events of the engine, in their order", async (t) => {
+  const { engine, events, host } = await follow(t);
+  const { id } = await host.run({ address: '172.17.0.2' });
+  host.rename(id, 'new-name');
+  host.remove(id);
+  await events.first(({ kind }) => kind === 'destroy');
+  const network = host.findNetwork('bridge')?.id ?? '';
+  assert.deepEqual(events.all(), [
+    { kind: 'create', container: id },
+    { kind: 'connect', container: id, network, driver: 'bridge' },
+    { kind: 'start', container: id },
+    { kind: 'rename', container: id, name: 'new-name' },
+    { kind: 'die', container: id },
+    { kind: 'disconnect', container: id, network, driver: 'bridge' },
+    { kind: 'destroy', container: id },
+  ]);
+  const [subscription] = engine.subscriptions.all();
+  assert.deepEqual(JSON.parse(subscription?.filters ?? ''), {
+    type: ['container', 'network'],
+    event: ['create', 'start', 'die', 'destroy', 'rename', 'connect', 'disconnect'],
+  });
+});
+
+function line(event: object): string {
+  return `${JSON.stringify(event)}\n`;
+}
+
+test('events are read whole, however they are cut and joined on the way', async (t) => {
+  const { engine, events } = await follow(t);
+  const text = ['é', '🐳', 'c']
+    .map((ID) => line({ Type: 'container', Action: 'start', Actor: { ID } }))
+    .join('\n\r\n');
+  const bytes = Buffer.from(text);
+  // One byte at a time, so that characters are cut too.
+  for (let at = 0; at < bytes.length; at += 1) engine.writeToSubscribers(bytes.subarray(at, at + 1));
+  await events.several(3);
+  engine.writeToSubscribers(text);
+  await events.several(6);
+  assert.deepEqual(
+    events.all().map(({ container }) => container),
+    ['é', '🐳', 'c', 'é', '🐳', 'c'],
+  );
+});
+
+test('events that mean nothing here are left out', async (t) => {
+  const { engine, events } = await follow(t);
+  for (const event of [
+    { Type: 'image', Action: 'create', Actor: { ID: 'x' } },
+    { Type: 'network', Action: 'create', Actor: { ID: 'x' } },
+    { Type: 'network', Action: 'destroy', Actor: { ID: 'x' } },
+    { Type: 'container', Action: 'connect', Actor: { ID: 'x' } },
+    { Type: 'container', Action: 'exec_start: sh -c start', Actor: { ID: 'x' } },
+    { Type: 'container', Action: 'health_status: healthy', Actor: { ID: 'x' } },
+    {},
+    [],
+    null,
+    7,
+    'start',
+  ]) {
+    engine.writeToSubscribers(line(event as object));
+  }
+  engine.writeToSubscribers(line({ Type: 'container', Action: 'die', Actor: { ID: 'last' } }));
+  assert.deepEqual(await events.first(), { kind: 'die', container: 'last' });
+});
+
+test('an event that is no JSON ends the stream: what it told is unknown', async (t) => {
+  const { engine, ended } = await follow(t);
+  engine.writeToSubscribers('{"Type":"container"\n');
+  const error = await ended;
+  assert.ok(error instanceof EngineFailure);
+  assert.match(error.message, /no JSON/);
+});
+
+test('an event without an end ends the stream', async (t) => {
+  const { engine, ended } = await follow(t);
+  engine.writeToSubscribers('x'.repeat(4 * 1024 * 1024 + 1));
+  assert.match((await ended).message, /endless/);
+});
+
+for (const cleanly of [true, false]) {
+  test(`the end of the stream is told, ${cleanly ? 'an orderly one' : 'a sudden one'}`, async (t) => {
+    const { engine, ended } = await follow(t);
+    engine.dropSubscribers(cleanly);
+    assert.ok((await ended) instanceof Error);
+  });
+}
+
+test('whoever follows the events may stop', async (t) => {
+  const { engine, ended, stop } = await follow(t);
+  stop.abort();
+  assert.ok((await ended) instanceof Error);
+  assert.equal(engine.subscriptions.all().length, 1);
+});
+
+test('an engine that refuses to tell events is a failure', async (t) => {
+  const { engine, client } = await setUp(t);
+  for (const status of [400, 404, 500]) {
+    const fault = engine.fault('/events', { kind: 'status', status });
+    await assert.rejects(
+      client.events(() => {}, new AbortController().signal),
+      EngineFailure,
+    );
+    fault.lift();
+  }
+});
+
+test('no more than eight calls are under way at once, and following the events is not one of them', async (t) => {
+  const { engine, client } = await follow(t);
+  const fault = engine.fault(/^\/containers\//, { kind: 'hold' });
+  const asked = Array.from({ length: 20 }, (_, index) => client.inspect(`c${index}`));
+  await engine.requests.several(8, ({ path }) => path.startsWith('/containers/'));
+  const network = client.networkAddresses('bridge');
+  assert.equal(engine.requests.all(({ path }) => path.startsWith('/containers/')).length, 8);
+  fault.lift();
+  await Promise.all([...asked, network]);
+});

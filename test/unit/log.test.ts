@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Log, LOG_LEVELS, type LogFormat, type LogLevel } from '../../lib/telemetry/log.ts';
+
+const NOW = Date.parse('2026-01-02T03:04:05.006Z');
+
+function setUp(format: LogFormat = 'text', level: LogLevel = 'debug') {
+  const written: string[] = [];
+  const log = new Log({ level, format, host: 'host', write: (lines) => written.push(lines), now: () => NOW });
+  const text = (): string => {
+    log.flush();
+    return written.join('');
+  };
+  return { log, written, text };
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test('a line of text has the time, the level, what happened and what it is about', () => {
+  const { log, text } = setUp();
+  log.debug('one');
+  log.info('two', { name: 'web', count: 3, ok: true, nothing: undefined });
+  log.warning('three', { spaced: 'a b', empty: '', quoted: 'a"b' });
+  log.error('four', { role_arn: 'arn:aws:iam::123456789012:role/a/b' });
+  assert.deepEqual(text().split('\n'), [
+    '2026-01-02T03:04:05.006Z DEBUG one',
+    '2026-01-02T03:04:05.006Z INFO  two name=web count=3 ok=true',
+    '2026-01-02T03:04:05.006Z WARN  three spaced="a b" empty="" quoted="a\\"b"',
+    '2026-01-02T03:04:05.006Z ERROR four role_arn=arn:aws:iam::123456789012:role/a/b',
+    '',
+  ]);
+});
+
+test('a line of JSON is one object', () => {
+  const { log, text } = setUp('json');
+  log.warning('what happened', { name: 'a "b"\nc', count: 3, ok: false, nothing: undefined });
+  assert.match(text(), /^\{.*\}\n$/);
+  assert.deepEqual(JSON.parse(text()), {
+    time: '2026-01-02T03:04:05.006Z',
+    level: 'warning',
+    msg: 'what happened',
+    name: 'a "b"\nc',
+    count: 3,
+    ok: false,
+  });
+});
+
+const USED_LEVELS = ['debug', 'info', 'warning', 'error'] as const;
+for (const [index, level] of LOG_LEVELS.entries()) {
+  test(`at the level ${level} nothing less is logged`, () => {
+    const { log, text } = setUp('json', level);
+    for (const one of USED_LEVELS) log[one](one);
+    const levels = text()
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => (JSON.parse(line) as { level: string }).level);
+    assert.deepEqual(levels, USED_LEVELS.slice(index));
+    assert.equal(log.isDebug, level === 'debug');
+  });
+}
+
+for (const format of ['text', 'json'] as const) {
+  test(`nothing that a container is named or asks for makes a line of its own, as ${format}`, () => {
+    const { log, text } = setUp(format);
+    const forged = '2026-01-02T03:04:05.006Z ERROR forged';
+    for (const value of [
+      `\n${forged}`,
+      `\r\n${forged}`,
+      `a\r${forged}`,
+      `\u001b[2K\u001b[1G${forged}`,
+      `"\n${forged}`,
+      '\u0000\u0007',
+    ]) {
+      log.info('request', { path: value });
+    }
+    assert.equal(text().split('\n').length, 6 + 1);
+    assert.doesNotMatch(text(), /[\u0000-\u0009\u000b-\u001f]/);
+    assert.doesNotMatch(text(), /^.{0,30}ERROR/m);
+  });
+}
+
+test('nothing that a container is named makes a field of its own', () => {
+  const { log, text } = setUp();
+  log.info('request', { name: 'a status=200', other: 'b=c' });
+  assert.match(text(), / name="a status=200" other="b=c"$/m);
+});
+
+test('a burst of events is one write', async () => {
+  const { log, written } = setUp();
+  for (let event = 0; event < 1000; event += 1) log.info('event', { event });
+  assert.equal(written.length, 0);
+  await turn();
+  assert.deepEqual(
+    written.map((lines) => lines.split('\n').length),
+    [1001],
+  );
+  log.info('later');
+  await turn();
+  assert.equal(written.length, 2, 'and a later one another');
+});
+
+test('what is left is written at the end, once', async () => {
+  const { log, written } = setUp();
+  log.info('last words');
+  log.flush();
+  assert.equal(written.length, 1);
+  await turn();
+  log.flush();
+  assert.equal(written.length, 1);
+});

@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { BadTarget, canonicalPath } from '../../lib/http/canonical-path.ts';
+import { isForwardable, route, type Route } from '../../lib/http/router.ts';
+import { hostIdentityIn, readingsOf } from '../support/generous-path.ts';
+import { SeededRandom } from '../support/seeded-random.ts';
+import { randomTarget } from './helpers/targets.ts';
+
+const SECURITY = '/latest/meta-data/iam/security-credentials';
+
+function credentials(role: string, extended = false): Route {
+  return { kind: 'role-credentials', role, extended };
+}
+
+const ROUTES: readonly (readonly [path: string, expected: Route])[] = [
+  ['/latest/api/token', { kind: 'session-token' }],
+  ['/latest/meta-data/iam', { kind: 'iam-listing' }],
+  ['/latest/meta-data/iam/', { kind: 'iam-listing' }],
+  ['/latest/meta-data/iam/info', { kind: 'iam-info' }],
+  [SECURITY, { kind: 'role-name' }],
+  [`${SECURITY}/`, { kind: 'role-name' }],
+  [`${SECURITY}/app`, credentials('app')],
+  [`${SECURITY}/app/`, credentials('app')],
+  [`${SECURITY}/app/whatever/follows`, credentials('app')],
+  [`${SECURITY}/a+b=c,d.e@f-g_h`, credentials('a+b=c,d.e@f-g_h')],
+  [`${SECURITY}-extended`, { kind: 'role-name' }],
+  [`${SECURITY}-extended/`, { kind: 'role-name' }],
+  [`${SECURITY}-extended/app`, credentials('app', true)],
+  ['/2012-01-12/meta-data/iam/', { kind: 'iam-listing' }],
+  ['/2021-07-15/meta-data/iam/security-credentials/app', credentials('app')],
+  ['/v2/credentials', { kind: 'container-credentials' }],
+  ['/v2/credentials/', { kind: 'container-credentials' }],
+  ['/v2/credentials/0123-abcd', { kind: 'container-credentials' }],
+  ['/v2/credentials/iam/security-credentials', { kind: 'container-credentials' }],
+  ['/creds', { kind: 'container-credentials' }],
+  ['/creds/any/thing', { kind: 'container-credentials' }],
+];
+
+for (const [path, expected] of ROUTES) {
+  test(`${path} is answered here: ${expected.kind}`, () => {
+    assert.deepEqual(route(path), expected);
+    assert.equal(canonicalPath(path), path, 'and the path is a canonical one');
+  });
+}
+
+for (const path of [
+  '/latest/meta-data/iam/security-credentials-v2/app',
+  '/latest/meta-data/iam/other',
+  '/latest/meta-data/iam/Info',
+  '/latest/meta-data/IAM/info',
+  '/latest/meta-data/Iam',
+  '/latest/meta-data/iam2/info',
+  '/latest/meta-data/iam-v2',
+  '/latest/meta-data/identity-credentials',
+  '/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance',
+  '/latest/meta-data/Identity-Credentials/ec2/info',
+  '/latest/identity-credentials/ec2/info',
+  '/latest/iam/security-credentials/app',
+  '/latest/dynamic/iam/info',
+  '/latest/meta-data/x/iam/info',
+  '/latest/meta-data/security-credentials/app',
+  '/iam/security-credentials/',
+  '/meta-data/iam/security-credentials/app',
+  '/2012-01-11/meta-data/iam/info',
+  '/2007-01-19/meta-data/iam/security-credentials/app',
+  '/1.0/meta-data/iam/security-credentials/app',
+  '/LATEST/meta-data/iam/info',
+  '/latest/META-DATA/iam/info',
+  '/3000/meta-data/iam/info',
+  '/latest2/meta-data/iam/info',
+  '/2012-01-12x/meta-data/iam/info',
+  '/latest/meta-data/tags/instance/iam-role/x',
+  '/latest/meta-data/tags/instance/iam-role/',
+  '/latest/meta-data/tags/iam',
+  '/latest/meta-data/x/tags/instance/iam-role',
+  '/latest/user-data/iam',
+]) {
+  test(`${path} is refused: it could name a credential of the host`, () => {
+    assert.deepEqual(route(path), { kind: 'refused' });
+  });
+}
+
+for (const path of [
+  '/',
+  '/latest',
+  '/latest/',
+  '/latest/meta-data/',
+  '/latest/meta-data/instance-id',
+  '/latest/user-data',
+  '/latest/dynamic/instance-identity/document',
+  '/latest/meta-data/placement/region',
+  '/latest/meta-data/network/interfaces/macs/0e:49:61:0f:c3:11/device-number',
+  '/latest/meta-data/tags/instance/Name',
+  '/latest/meta-data/tags/instance/iam-role',
+  '/2021-07-15/meta-data/tags/instance/identity-credentials',
+  '/latest/meta-data/diamond',
+  '/latest/meta-data/x-iam',
+  '/latest/api/token/',
+  '/latest/api',
+  '/1.0/api/token',
+  '/v2',
+  '/v2/credentialsx',
+  '/credsx',
+  '/v2/metadata',
+]) {
+  test(`${path} is passed through`, () => {
+    assert.deepEqual(route(path), { kind: 'pass-through' });
+  });
+}
+
+const CASES = 10_000;
+
+/** Reads targets that were made up to be misread; those that are refused at once are left out. */
+function* canonicalPaths(): Generator<{ target: string; path: string; about: string }> {
+  const random = SeededRandom.fromEnvironment(process.env, 5);
+  for (let count = 0; count < CASES; count += 1) {
+    const target = randomTarget(random);
+    try {
+      const path = canonicalPath(target);
+      yield {
+        target,
+        path,
+        about: `seed ${random.seed}, case ${count}: ${JSON.stringify(target)} read as ${path}`,
+      };
+    } catch (error) {
+      assert.ok(error instanceof BadTarget);
+    }
+  }
+}
+
+test('what is passed through names no credential of the host, however generously the path is read', () => {
+  let passed = 0;
+  let refused = 0;
+  for (const { path, about } of canonicalPaths()) {
+    const { kind } = route(path);
+    if (kind === 'refused') refused += 1;
+    if (kind !== 'pass-through') continue;
+    passed += 1;
+    assert.equal(hostIdentityIn(path), undefined, about);
+    const isTag = /^\/[^/]+\/meta-data\/tags\/instance\/[^/]+$/.test(path);
+    const name = isTag ? path.split('/').slice(5) : [];
+    for (const segments of readingsOf(path)) {
+      const naming = segments.filter((segment) =>
+        /^(iam|identity-credentials|security-credentials)/i.test(segment),
+      );
+      const allowed = name.map((segment) => segment.toLowerCase());
+      assert.deepEqual(
+        naming.filter((segment) => !allowed.includes(segment)),
+        [],
+        about,
+      );
+    }
+  }
+  assert.ok(passed > 1000 && refused > 1000, `${passed} passed, ${refused} refused: nothing was tested`);
+});
+
+test('what is passed through would be passed through if it were read again', () => {
+  for (const { path, about } of canonicalPaths()) {
+    assert.deepEqual(route(canonicalPath(path)), route(path), about);
+    if (route(path).kind === 'pass-through') assert.ok(isForwardable(path), about);
+  }
+});
+
+test('a role in a path is never empty and has no slash', () => {
+  let seen = 0;
+  for (const { path, about } of canonicalPaths()) {
+    const found = route(path);
+    if (found.kind !== 'role-credentials') continue;
+    seen += 1;
+    assert.match(found.role, /^[^/]+$/, about);
+  }
+  assert.ok(seen > 100, `${seen} paths with a role: nothing was tested`);
+});

@@ -1,0 +1,264 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { UnknownCaller, type Container } from '../../lib/containers/container.ts';
+import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
+import { raw, request } from '../support/client.ts';
+import { aContainer } from './helpers/fixtures.ts';
+import { startServer } from './helpers/metadata-server.ts';
+
+const TOKEN = 'x-aws-ec2-metadata-token';
+const TTL = 'x-aws-ec2-metadata-token-ttl-seconds';
+const TOKEN_PATH = '/latest/api/token';
+const ID_PATH = '/latest/meta-data/instance-id';
+
+function container(id: string): Container {
+  return aContainer({ id, name: `name-of-${id}` });
+}
+
+test('each kind of path has its handler', async (t) => {
+  const { port } = await startServer(t);
+  const security = '/latest/meta-data/iam/security-credentials';
+  for (const [path, body] of [
+    [ID_PATH, `passed ${ID_PATH}`],
+    ['//latest//x/../user-data?q', 'passed /latest/user-data'],
+    ['/latest/meta-data/iam/', 'listing /latest/meta-data/iam/'],
+    ['/latest/meta-data/iam/info', 'info /latest/meta-data/iam/info'],
+    [security, `role name ${security}`],
+    [`${security}/app/x`, 'app false'],
+    [`${security}-extended/app`, 'app true'],
+    ['/v2/credentials/x', 'container credentials /v2/credentials/x'],
+  ] as const) {
+    const answer = await request({ port, path });
+    assert.deepEqual([answer.status, answer.body, answer.headers['server']], [200, body, 'EC2ws']);
+    const head = await request({ port, path, method: 'HEAD' });
+    assert.deepEqual([head.status, head.body, head.headers['content-length']], [200, '', `${body.length}`]);
+  }
+});
+
+test('the first thing that is wrong with a request is what it is told', async (t) => {
+  const { port } = await startServer(t);
+  const bad = '/latest;x';
+  const host = '/latest/meta-data/identity-credentials/ec2/info';
+  for (const [method, path, headers, status] of [
+    ['POST', bad, '', 400],
+    ['POST', host, '', 404],
+    ['GET', host, 'X-aws-ec2-metadata-token: bad', 404],
+    ['POST', ID_PATH, 'Content-Length: 5', 405],
+    ['GET', ID_PATH, 'Content-Length: 5', 413],
+    ['GET', ID_PATH, 'Transfer-Encoding: chunked', 400],
+    ['GET', ID_PATH, 'X-aws-ec2-metadata-token: bad', 401],
+    ['PUT', TOKEN_PATH, '', 400],
+    ['PUT', TOKEN_PATH, 'X-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 1', 413],
+    ['PUT', TOKEN_PATH, 'X-aws-ec2-metadata-token-ttl-seconds: 60\r\nX-Forwarded-For: 1.2.3.4', 403],
+    ['PUT', TOKEN_PATH, 'X-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0', 200],
+    ['GET', TOKEN_PATH, '', 405],
+    ['PUT', ID_PATH, '', 405],
+    ['DELETE', '/v2/credentials', '', 405],
+    ['GET', `http://169.254.169.254${ID_PATH}`, '', 400],
+    ['OPTIONS', '*', '', 400],
+  ] as const) {
+    const bytes = `${method} ${path} HTTP/1.1\r\nHost: x\r\n${headers === '' ? '' : `${headers}\r\n`}\r\n`;
+    const { responses } = await raw({ port, bytes });
+    assert.equal(responses[0]?.status, status, bytes);
+    if (status === 405)
+      assert.ok(responses[0]?.rawHeaders.includes(path === TOKEN_PATH ? 'PUT' : 'GET, HEAD'), bytes);
+  }
+});
+
+test("a token's time is a whole number of seconds from 1 to 21600", async (t) => {
+  const { port } = await startServer(t);
+  const status = async (ttl: string | string[]): Promise<number> =>
+    (await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: ttl } })).status;
+  for (const ttl of ['1', '21600', '00060']) assert.equal(await status(ttl), 200, ttl);
+  for (const ttl of ['', '0', '21601', '-1', '1.5', '1e3', '0x10', 'x', '99999999999', ['60', '60']])
+    assert.equal(await status(ttl), 400, String(ttl));
+});
+
+test('a session token is good for the container that got it alone, at all its addresses', async (t) => {
+  const { port, containers, time } = await startServer(t);
+  containers
+    .set('127.0.0.2', container('a'))
+    .set('127.0.0.3', container('a'))
+    .set('127.0.0.4', container('b'));
+  const { body: token, headers } = await request({
+    port,
+    from: '127.0.0.2',
+    method: 'PUT',
+    path: TOKEN_PATH,
+    headers: { [TTL]: '60' },
+  });
+  assert.equal(headers[TTL], '60');
+  const ask = (from: string, given = token) =>
+    request({ port, from, path: ID_PATH, headers: { [TOKEN]: given } });
+  const answer = await ask('127.0.0.2');
+  assert.equal(answer.status, 200);
+  assert.equal((await ask('127.0.0.3')).status, 200);
+  for (const from of ['127.0.0.4', '127.0.0.5']) assert.equal((await ask(from)).status, 401, from);
+  for (const bad of ['', 'x', `${token}x`]) assert.equal((await ask('127.0.0.2', bad)).status, 401, bad);
+  time.now += 60_000;
+  assert.equal((await ask('127.0.0.2')).status, 401);
+});
+
+test('who got a token before it was known which container it is may use it afterwards', async (t) => {
+  const { port, containers } = await startServer(t);
+  const { body } = await request({
+    port,
+    from: '127.0.0.2',
+    method: 'PUT',
+    path: TOKEN_PATH,
+    headers: { [TTL]: '60' },
+  });
+  containers.set('127.0.0.2', container('a'));
+  assert.equal(
+    (await request({ port, from: '127.0.0.2', path: ID_PATH, headers: { [TOKEN]: body } })).status,
+    200,
+  );
+});
+
+test('where IMDSv2 is required, reads without a token are refused, and nothing else is', async (t) => {
+  const { port } = await startServer(t, {}, { tokenRequired: true });
+  for (const path of [ID_PATH, '/latest/meta-data/iam/', '/v2/credentials'])
+    assert.equal((await request({ port, path })).status, 401, path);
+  const { status, body } = await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: '60' } });
+  assert.equal(status, 200);
+  const answer = await request({ port, path: ID_PATH, headers: { [TOKEN]: body } });
+  assert.deepEqual([answer.status, answer.headers[TTL]], [200, '60']);
+});
+
+test('what a handler throws is told by its row of the table, passing trouble as JSON', async (t) => {
+  const { port } = await startServer(t, {
+    iamListing: async () => Promise.reject(new UnknownCaller('secret')),
+    iamInfo: () => {
+      throw Object.assign(new CredentialsUnavailable('secret'), { retryAfter: 2500 });
+    },
+  });
+  const unknown = await request({ port, path: '/latest/meta-data/iam/' });
+  assert.deepEqual([unknown.status, unknown.headers['content-type']], [404, 'text/html']);
+  const trouble = await request({ port, path: '/latest/meta-data/iam/info' });
+  assert.deepEqual(
+    [trouble.status, trouble.headers['retry-after'], trouble.headers['content-type']],
+    [503, '3', 'application/json'],
+  );
+  assert.deepEqual(Object.keys(JSON.parse(trouble.body) as object), ['Code', 'Message']);
+  assert.doesNotMatch(unknown.body + trouble.body, /secret/);
+});
+
+test('an unhandled error is logged, that request is answered 500, and the next one is served', async (t) => {
+  const { port, lines } = await startServer(t, { iamListing: () => assert.fail('a bug') });
+  assert.equal((await request({ port, path: '/latest/meta-data/iam/' })).status, 500);
+  assert.match(String((await lines.first(({ level }) => level === 'error'))['error']), /a bug/);
+  assert.equal((await request({ port, path: ID_PATH })).status, 200);
+});
+
+test('one address holds so many connections and no more', async (t) => {
+  const { port } = await startServer(t, { passThrough: () => {} }, { maxConnectionsPerAddress: 2 });
+  const hold = new AbortController();
+  const held = [1, 2].map(() => request({ port, path: ID_PATH, signal: hold.signal }).catch(() => {}));
+  // Connections are made in order: this one comes third.
+  const { responses } = await raw({ port, bytes: `GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n` });
+  assert.equal(responses[0]?.status, 503);
+  assert.ok(responses[0]?.rawHeaders.includes('Retry-After'));
+  assert.equal(
+    (await request({ port, from: '127.0.0.9', path: TOKEN_PATH })).status,
+    405,
+    'others are served',
+  );
+  hold.abort();
+  await Promise.all(held);
+});
+
+test('bytes that are no request are refused', async (t) => {
+  const { port } = await startServer(t);
+  for (const [bytes, status] of [
+    ['nonsense\r\n\r\n', 400],
+    [`GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(9000)}\r\n\r\n`, 431],
+    ['CONNECT 169.254.169.254:80 HTTP/1.1\r\nHost: x\r\n\r\n', 405],
+    [
+      `GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
+      400,
+    ],
+  ] as const) {
+    const { responses } = await raw({ port, bytes, responses: Infinity });
+    assert.deepEqual(
+      responses.map((response) => response.status),
+      [status],
+      bytes.slice(0, 40),
+    );
+  }
+});
+
+test('what follows a refused body on a connection is no request', async (t) => {
+  const { port } = await startServer(t);
+  const smuggled = `GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`;
+  for (const head of [
+    `Content-Length: ${smuggled.length}`,
+    'Transfer-Encoding: chunked',
+    'Content-Length: 1',
+  ]) {
+    const { responses } = await raw({
+      port,
+      bytes: `GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n${head}\r\n\r\n${smuggled}`,
+      responses: Infinity,
+    });
+    assert.deepEqual(
+      responses.filter(({ status }) => status === 200),
+      [],
+      head,
+    );
+    assert.ok([400, 413].includes(responses[0]?.status ?? 0));
+  }
+});
+
+test('each credential answer is a line of the log with its container, its status and its time', async (t) => {
+  const { port, lines } = await startServer(t, {
+    containerCredentials: (exchange) => {
+      exchange.container = container('0123456789abcdef');
+      exchange.roleArn = 'arn:aws:iam::123456789012:role/app';
+      exchange.response.end();
+    },
+  });
+  await request({ port, path: '/v2/credentials' });
+  const line = await lines.first(({ msg }) => msg === 'credentials served');
+  assert.deepEqual(
+    [
+      line.level,
+      line['container'],
+      line['container_id'],
+      line['role_arn'],
+      line['status'],
+      line['address'],
+      typeof line['ms'],
+    ],
+    [
+      'info',
+      'name-of-0123456789abcdef',
+      '0123456789ab',
+      'arn:aws:iam::123456789012:role/app',
+      200,
+      '127.0.0.1',
+      'number',
+    ],
+  );
+});
+
+test('the listener ends when what is in flight is finished', async (t) => {
+  let finish = (): void => {};
+  const begun = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  let release = (): void => {};
+  const { server, port } = await startServer(t, {
+    passThrough: async ({ response }) => {
+      finish();
+      await new Promise<void>((resolve) => (release = resolve));
+      response.end('finished');
+    },
+  });
+  const answer = request({ port, path: ID_PATH });
+  await begun;
+  const closed = server.close();
+  await assert.rejects(request({ port, path: ID_PATH }), /ECONNREFUSED/);
+  release();
+  assert.equal((await answer).body, 'finished');
+  await closed;
+});

@@ -1,0 +1,529 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  AssumeRoleDenied,
+  CredentialsUnavailable,
+  type Credentials,
+} from '../../lib/credentials/credentials.ts';
+import { CredentialStore } from '../../lib/credentials/store.ts';
+import { someCredentials } from './helpers/fixtures.ts';
+import { ManualClock, settled } from './helpers/manual-clock.ts';
+import { deferred, watch, type Deferred } from './helpers/promises.ts';
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+
+interface Request {
+  readonly key: string;
+}
+
+interface Fetch extends Deferred<Credentials> {
+  readonly key: string;
+  /** Answers with credentials that are good for so long from now. */
+  give(lifetime?: number): Credentials;
+}
+
+interface Options {
+  offset?: number;
+  concurrency?: number;
+  random?: () => number;
+}
+
+/** A store whose every fetch is answered by the test. */
+function setUp({ offset = 15 * MINUTE, concurrency = 16, random = () => 0.5 }: Options = {}) {
+  const clock = new ManualClock();
+  const fetches: Fetch[] = [];
+  const failed: { key: string; message: string; retryIn: number }[] = [];
+  const fetched: string[] = [];
+  const store = new CredentialStore<Request>({
+    fetch: ({ key }) => {
+      const answer = deferred<Credentials>();
+      const give = (lifetime = HOUR): Credentials => {
+        const credentials = make(`${key}#${fetches.length}`, clock.now() + lifetime);
+        answer.resolve(credentials);
+        return credentials;
+      };
+      fetches.push({ key, ...answer, give });
+      return answer.promise;
+    },
+    clock,
+    random,
+    offset,
+    concurrency,
+    onFetched: ({ key }) => fetched.push(key),
+    onFailed: ({ key }, { message }, retryIn) => failed.push({ key, message, retryIn }),
+  });
+  const last = (): Fetch => {
+    const fetch = fetches.at(-1);
+    assert.ok(fetch, 'nothing was fetched');
+    return fetch;
+  };
+  return { clock, store, fetches, fetched, failed, last };
+}
+
+function make(name: string, expiration: number): Credentials {
+  return someCredentials({ accessKeyId: `ASIA${name}`, expiration });
+}
+
+const A = { key: 'a' };
+const B = { key: 'b' };
+
+/** A store that holds an hour's credentials for a container that runs. */
+async function retained(options?: Options) {
+  const parts = setUp(options);
+  parts.store.retain(A);
+  await settled();
+  const credentials = parts.last().give();
+  await settled();
+  assert.equal(parts.store.get(A), credentials);
+  return { ...parts, credentials };
+}
+
+test('1,000 simultaneous requests for one cold role make exactly one call', async () => {
+  const { store, fetches, last } = setUp();
+  const answers = Promise.all(Array.from({ length: 1000 }, () => store.obtain(A)));
+  await settled();
+  assert.equal(fetches.length, 1);
+  const credentials = last().give();
+  assert.ok((await answers).every((answer) => answer === credentials));
+  assert.equal(fetches.length, 1);
+});
+
+test('a failing call is shared as well, and told to everyone who waits', async () => {
+  const { store, fetches, last } = setUp();
+  const answers = Array.from({ length: 100 }, () => watch(store.obtain(A)));
+  await settled();
+  last().reject(new AssumeRoleDenied('AccessDenied', 'no'));
+  await settled();
+  assert.equal(fetches.length, 1);
+  assert.ok(answers.every(({ error }) => error instanceof AssumeRoleDenied));
+});
+
+test('what was asked for under another key is never handed out', async () => {
+  const { store, fetches } = setUp();
+  const [a, b] = [store.obtain(A), store.obtain(B)];
+  await settled();
+  assert.deepEqual(
+    fetches.map(({ key }) => key),
+    ['a', 'b'],
+  );
+  for (const fetch of fetches) fetch.give();
+  assert.match((await a).accessKeyId, /^ASIAa/);
+  assert.match((await b).accessKeyId, /^ASIAb/);
+});
+
+test('a container that is created has its credentials before it asks', async () => {
+  const { store, last } = setUp();
+  store.warm(A);
+  await settled();
+  const credentials = last().give();
+  await settled();
+  assert.equal(store.get(A), credentials);
+});
+
+test('a request joins the call that the creation of its container has begun', async () => {
+  const { store, fetches, last } = setUp();
+  store.warm(A);
+  store.retain(A);
+  const answer = store.obtain(A);
+  await settled();
+  assert.equal(fetches.length, 1);
+  assert.equal(last().give(), await answer);
+});
+
+test('what is handed out has at least the offset left', async () => {
+  const { store, clock, fetches, last } = setUp({ offset: 15 * MINUTE });
+  const first = store.obtain(A);
+  await settled();
+  const credentials = last().give(HOUR);
+  await first;
+  store.retain(A);
+  // The renewal, which is due by now, hangs.
+  await clock.advance(45 * MINUTE - 1);
+  assert.equal(store.get(A), credentials);
+  await clock.advance(1);
+  assert.equal(store.get(A), undefined, 'exactly 15 minutes left are not more than 15 minutes');
+  const answer = store.obtain(A);
+  await settled();
+  assert.equal(fetches.length, 2);
+  assert.equal(last().give(), await answer);
+});
+
+test('an offset of nothing hands out credentials until they expire', async () => {
+  const { store, clock, credentials } = await retained({ offset: 0 });
+  await clock.advance(HOUR - 1);
+  assert.equal(store.get(A), credentials);
+  await clock.advance(1);
+  assert.equal(store.get(A), undefined);
+});
+
+test('credentials that never have the offset left are handed out in the first half of their life', async () => {
+  const { store, clock, fetches, last } = setUp({ offset: 15 * MINUTE });
+  store.retain(A);
+  await settled();
+  const credentials = last().give(10 * MINUTE);
+  await settled();
+  assert.equal(fetches.length, 1, 'no call after call');
+  await clock.advance(3 * MINUTE);
+  assert.equal(store.get(A), credentials);
+  assert.equal(fetches.length, 1);
+  await clock.advance(2 * MINUTE);
+  assert.equal(store.get(A), undefined);
+  assert.equal(fetches.length, 2);
+});
+
+for (const [random, at] of [
+  [0, 0.75],
+  [0.999_999, 0.95],
+] as const) {
+  test(`a renewal begins before the offset is reached, by chance ${random} after ${at} of that time`, async () => {
+    const { store, clock, fetches, last, credentials } = await retained({ random: () => random });
+    await clock.advance(45 * MINUTE * at - 1000);
+    assert.equal(fetches.length, 1);
+    await clock.advance(2000);
+    assert.equal(fetches.length, 2, 'in the background, without a request');
+    assert.equal(store.get(A), credentials, 'nobody waits for it');
+    const renewed = last().give();
+    await settled();
+    assert.equal(store.get(A), renewed);
+  });
+}
+
+test('a running container never has to wait, for as long as STS answers', async () => {
+  const { store, clock, fetches, last } = await retained();
+  for (let minute = 0; minute < 24 * 60; minute += 1) {
+    const before = fetches.length;
+    await clock.advance(MINUTE);
+    if (fetches.length > before) last().give();
+    await settled();
+    const credentials = store.get(A);
+    assert.ok(credentials, `nothing at minute ${minute}`);
+    assert.ok(credentials.expiration - clock.now() >= 15 * MINUTE);
+  }
+  assert.ok(fetches.length <= (24 * 60) / (45 * 0.75), `${fetches.length} calls in a day`);
+});
+
+test('while STS fails, what is still valid is handed out, and not a moment longer', async () => {
+  const { store, clock, fetches, credentials } = await retained();
+  let rejected = 0;
+  const failAll = (): void => {
+    for (; rejected < fetches.length; rejected += 1)
+      fetches[rejected]?.reject(new CredentialsUnavailable('down'));
+  };
+  for (let minute = 1; minute < 60; minute += 1) {
+    await clock.advance(MINUTE);
+    failAll();
+    const answer = watch(store.obtain(A));
+    await settled();
+    failAll();
+    await settled();
+    assert.equal(answer.value, credentials, `minute ${minute}`);
+  }
+  await clock.advance(MINUTE - 1);
+  failAll();
+  await settled();
+  assert.equal(await store.obtain(A), credentials);
+  await clock.advance(1);
+  const answer = watch(store.obtain(A));
+  await settled();
+  failAll();
+  await settled();
+  assert.ok(answer.error instanceof CredentialsUnavailable);
+});
+
+test('a role that is denied keeps what is still valid, too', async () => {
+  const { store, clock, last, credentials } = await retained();
+  await clock.advance(46 * MINUTE);
+  last().reject(new AssumeRoleDenied('AccessDenied', 'the policy was changed'));
+  await settled();
+  assert.equal(await store.obtain(A), credentials);
+  await clock.advance(14 * MINUTE);
+  last().reject(new AssumeRoleDenied('AccessDenied', 'still no'));
+  await settled();
+  await assert.rejects(store.obtain(A), AssumeRoleDenied);
+});
+
+test('what fails is tried again after 0.5 to 1 s, then after twice as long each time, up to a minute', async () => {
+  for (const random of [0, 0.5, 0.999_999]) {
+    const { store, clock, fetches, failed, last } = setUp({ random: () => random });
+    store.retain(A);
+    await settled();
+    for (let failures = 1; failures <= 40; failures += 1) {
+      last().reject(new CredentialsUnavailable('down'));
+      await settled();
+      const { retryIn = NaN } = failed.at(-1) ?? {};
+      const ceiling = Math.min(60_000, 1000 * 2 ** (failures - 1));
+      assert.ok(retryIn >= ceiling / 2 && retryIn <= ceiling, `${retryIn} ms after ${failures} failures`);
+      assert.equal(fetches.length, failures, 'not at once');
+      await clock.advance(retryIn - 1);
+      assert.equal(fetches.length, failures, 'not early');
+      await clock.advance(1);
+      assert.equal(fetches.length, failures + 1, 'and then it is');
+    }
+  }
+});
+
+test('a success ends the backoff', async () => {
+  const { store, clock, last, failed } = setUp({ random: () => 0 });
+  store.retain(A);
+  await settled();
+  for (let failure = 0; failure < 5; failure += 1) {
+    last().reject(new CredentialsUnavailable('down'));
+    await settled();
+    await clock.advance(failed.at(-1)?.retryIn ?? 0);
+  }
+  last().give();
+  await settled();
+  await clock.advance(45 * MINUTE * 0.75);
+  last().reject(new CredentialsUnavailable('down again'));
+  await settled();
+  assert.equal(failed.at(-1)?.retryIn, 500);
+});
+
+test('requests during the backoff call nobody and are told when to come back', async () => {
+  const { store, clock, fetches, last } = setUp({ random: () => 0.999_999 });
+  store.retain(A);
+  await settled();
+  for (const wait of [1000, 2000, 4000]) {
+    last().reject(new CredentialsUnavailable('down'));
+    await settled();
+    if (wait < 4000) await clock.advance(wait);
+  }
+  await clock.advance(1000);
+  for (let request = 0; request < 50; request += 1) {
+    await assert.rejects(store.obtain(A), (error: Error) => {
+      assert.ok(error instanceof CredentialsUnavailable);
+      assert.equal(error.message, 'down');
+      assert.equal(Math.round(error.retryAfter), 3000);
+      return true;
+    });
+  }
+  assert.equal(fetches.length, 3);
+});
+
+test('what STS denies is told apart from passing trouble, also during the backoff', async () => {
+  const { store, last } = setUp();
+  store.retain(A);
+  await settled();
+  last().reject(new AssumeRoleDenied('AccessDenied', 'no'));
+  await settled();
+  await assert.rejects(
+    store.obtain(A),
+    (error: Error) => error instanceof AssumeRoleDenied && error.code === 'AccessDenied',
+  );
+});
+
+test('an error of any other kind is passing trouble', async () => {
+  const { store, last } = setUp();
+  const answer = watch(store.obtain(A));
+  await settled();
+  last().reject(new TypeError('a bug'));
+  await settled();
+  assert.ok(answer.error instanceof CredentialsUnavailable);
+  assert.ok(answer.error.retryAfter >= 1000);
+});
+
+test('with the last container that uses them, credentials are dropped', async () => {
+  const { store, clock, fetches, credentials } = await retained();
+  store.retain(A);
+  store.release(A);
+  assert.equal(store.get(A), credentials, 'one container is left');
+  store.release(A);
+  assert.equal(store.get(A), undefined);
+  assert.equal(store.size, 0);
+  assert.deepEqual(clock.pending, [], 'and nothing is renewed any more');
+  await clock.advance(2 * HOUR);
+  assert.equal(fetches.length, 1);
+});
+
+test('what is released more often than it was retained harms nobody', async () => {
+  const { store, last } = setUp();
+  store.release(A);
+  store.warm(A);
+  store.release(A);
+  store.retain(A);
+  store.retain(A);
+  store.release(A);
+  await settled();
+  last().give();
+  await settled();
+  assert.ok(store.get(A));
+});
+
+test('a container that ends while its role is being assumed leaves nothing behind', async () => {
+  const { store, clock, last } = setUp();
+  store.retain(A);
+  await settled();
+  store.release(A);
+  last().give();
+  await settled();
+  assert.equal(store.size, 0);
+  assert.equal(store.get(A), undefined);
+  assert.deepEqual(clock.pending, []);
+});
+
+test('a container that ends while its role cannot be assumed leaves nothing behind', async () => {
+  const { store, clock, last } = setUp();
+  store.retain(A);
+  await settled();
+  store.release(A);
+  last().reject(new CredentialsUnavailable('down'));
+  await settled();
+  assert.equal(store.size, 0);
+  assert.deepEqual(clock.pending, []);
+});
+
+test('a container that starts again gets credentials of its own, not those of a call from before its end', async () => {
+  const { store, fetches } = setUp();
+  store.retain(A);
+  await settled();
+  store.release(A);
+  store.retain(A);
+  await settled();
+  assert.equal(fetches.length, 2);
+  const [before, after] = fetches;
+  const late = after?.give();
+  await settled();
+  before?.give();
+  await settled();
+  assert.equal(store.get(A), late);
+});
+
+test('what was made for a container that never starts is let go, and not renewed', async () => {
+  const { store, clock, fetches, last } = setUp();
+  store.warm(A);
+  await settled();
+  last().give();
+  await clock.advance(HOUR);
+  assert.equal(store.size, 0);
+  assert.equal(fetches.length, 1);
+});
+
+test('a role that cannot be assumed for a container that never starts is let go as well', async () => {
+  const { store, clock, fetches, last } = setUp();
+  store.warm(A);
+  await settled();
+  last().reject(new AssumeRoleDenied('AccessDenied', 'no'));
+  await clock.advance(HOUR);
+  assert.equal(store.size, 0);
+  assert.equal(fetches.length, 1);
+});
+
+test('credentials that have expired on arrival are passing trouble, and the clock is named', async () => {
+  for (const lifetime of [0, -1, -HOUR]) {
+    const { store, last, failed } = setUp();
+    store.retain(A);
+    const answer = watch(store.obtain(A));
+    await settled();
+    last().give(lifetime);
+    await settled();
+    assert.ok(answer.error instanceof CredentialsUnavailable);
+    assert.match(failed[0]?.message ?? '', /clock/);
+    assert.equal(store.get(A), undefined);
+  }
+});
+
+test('a renewal that expired on arrival does not push out what is still valid', async () => {
+  const { store, clock, last, credentials } = await retained();
+  await clock.advance(46 * MINUTE);
+  last().give(-1);
+  await settled();
+  assert.equal(await store.obtain(A), credentials);
+});
+
+test('credentials with a second left are handed out without a call for each request', async () => {
+  const { store, clock, fetches, last } = setUp();
+  store.retain(A);
+  await settled();
+  last().give(1000);
+  await settled();
+  assert.ok(store.get(A));
+  for (let request = 0; request < 100; request += 1) await store.obtain(A);
+  assert.equal(fetches.length, 1);
+  await clock.advance(1000);
+  assert.equal(fetches.length, 2);
+});
+
+test('while old credentials are valid nobody waits longer than half a second for new ones', async () => {
+  const { store, clock, last, credentials } = await retained();
+  await clock.advance(46 * MINUTE);
+  const answer = watch(store.obtain(A));
+  await clock.advance(499);
+  assert.equal(answer.state, 'pending');
+  await clock.advance(1);
+  assert.equal(answer.value, credentials);
+  const renewed = last().give();
+  await settled();
+  assert.equal(store.get(A), renewed, 'the call went on, and counts');
+});
+
+test('nobody waits longer than ten seconds for a first answer', async () => {
+  const { store, clock, fetches, last } = setUp();
+  store.retain(A);
+  const answer = watch(store.obtain(A));
+  await clock.advance(9_999);
+  assert.equal(answer.state, 'pending');
+  await clock.advance(1);
+  assert.ok(answer.error instanceof CredentialsUnavailable);
+  assert.ok(answer.error.retryAfter >= 1000);
+  assert.equal(fetches.length, 1);
+  last().give();
+  await settled();
+  assert.ok(store.get(A), 'the call went on, and counts');
+});
+
+test('no more than so many calls are under way at once', async () => {
+  const { store, fetches } = setUp({ concurrency: 3 });
+  for (let role = 0; role < 10; role += 1) store.retain({ key: `${role}` });
+  await settled();
+  for (let answered = 0; answered < 10; answered += 1) {
+    assert.equal(fetches.length, Math.min(answered + 3, 10));
+    if (answered % 2 === 0) fetches[answered]?.give();
+    else fetches[answered]?.reject(new CredentialsUnavailable('down'));
+    await settled();
+  }
+  assert.deepEqual(
+    fetches.map(({ key }) => key),
+    Array.from({ length: 10 }, (_, role) => `${role}`),
+  );
+});
+
+test('who waits for credentials comes before whose container has yet to ask', async () => {
+  const { store, fetches, last } = setUp({ concurrency: 1 });
+  store.warm({ key: 'first' });
+  store.warm({ key: 'ahead of time' });
+  void store.obtain({ key: 'waiting' });
+  await settled();
+  last().give();
+  await settled();
+  assert.deepEqual(
+    fetches.map(({ key }) => key),
+    ['first', 'waiting'],
+  );
+});
+
+test('who begins to wait for a call that was queued ahead of time comes first from then on', async () => {
+  const { store, fetches, last } = setUp({ concurrency: 1 });
+  store.warm({ key: 'first' });
+  store.warm({ key: 'ahead of time' });
+  store.warm(A);
+  void store.obtain(A);
+  await settled();
+  last().give();
+  await settled();
+  assert.deepEqual(
+    fetches.map(({ key }) => key),
+    ['first', 'a'],
+  );
+});
+
+test('after the end nothing is kept and no timer is left', async () => {
+  const { store, clock, last } = await retained();
+  store.retain(B);
+  await settled();
+  store.close();
+  assert.equal(store.size, 0);
+  last().give();
+  await settled();
+  assert.deepEqual(clock.pending, []);
+});
