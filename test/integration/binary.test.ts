@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { test, type TestContext } from 'node:test';
+import { DockerEngine } from '../support/docker-engine.ts';
+import { request } from '../support/proxy.ts';
+import { Sts } from '../support/sts.ts';
+import { accessKeyIn } from './host.ts';
+
+const PROGRAM = 'bin/metadataproxy';
+
+/** The program alone in an empty directory. */
+function copied(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'metadataproxy-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  copyFileSync(PROGRAM, join(directory, 'metadataproxy'));
+  return directory;
+}
+
+test('the program is one executable file of less than 700 kB', () => {
+  assert.ok(statSync(PROGRAM).size < 700_000, String(statSync(PROGRAM).size));
+  accessSync(PROGRAM, constants.X_OK);
+  assert.match(readFileSync(PROGRAM, 'latin1').slice(0, 30), /^#!\/usr\/bin\/env node\n/);
+});
+
+test('the program copied alone to an empty directory starts by its own name', (t) => {
+  const directory = copied(t);
+  const path = `${dirname(process.execPath)}:${process.env['PATH']}`;
+  const { status, stdout, stderr } = spawnSync('./metadataproxy', ['--version'], {
+    cwd: directory, env: { PATH: path }, encoding: 'utf8',
+  });
+  assert.deepEqual([status, stderr], [0, '']);
+  assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+test('the program copied alone to an empty directory does its job, and leaves nothing there', async (t) => {
+  const directory = copied(t);
+  const [docker, sts] = [await DockerEngine.start(), await Sts.start()];
+  t.after(async () => void await Promise.all([docker.close(), sts.close()]));
+  const child = spawn(process.execPath, ['metadataproxy', '--mock', '-s', '127.0.0.1:0'], {
+    cwd: directory,
+    env: {
+      ADMIN_ADDR: 'off', LOG_FORMAT: 'json', DOCKER_URL: docker.url, AWS_EC2_METADATA_DISABLED: 'true',
+      AWS_ENDPOINT_URL_STS: sts.url, AWS_ENDPOINT_URL_IAM: sts.url, AWS_ACCESS_KEY_ID: 'AKIABASE',
+      AWS_SECRET_ACCESS_KEY: 'x', AWS_CONFIG_FILE: '/dev/null', AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
+    },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const ended = once(child, 'close');
+  t.after(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  let port = 0;
+  for await (const line of createInterface({ input: child.stderr })) {
+    const { msg, address } = JSON.parse(line) as { msg: string; address?: string };
+    if (msg === 'listening') port = Number(address?.split(':')[1]);
+    if (msg === 'containers known') break;
+  }
+  // A name without an account: both SDK clients are needed, and both are in the file.
+  await docker.host.run({ address: '127.0.0.11', env: { IAM_ROLE: 'alone' } });
+  const answer = await request({ port, from: '127.0.0.11', path: '/creds' });
+  assert.equal(sts.issuedAs(accessKeyIn(answer)).call.roleArn, 'arn:aws:iam::123456789012:role/alone');
+  child.kill('SIGTERM');
+  assert.deepEqual(await ended, [0, null]);
+  assert.deepEqual(readdirSync(directory), ['metadataproxy']);
+});

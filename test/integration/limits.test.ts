@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { describe, test } from 'node:test';
+import { parseResponses } from '../support/http-bytes.ts';
+import { INSTANCE_ID } from '../support/imds.ts';
+import { host, INSTANCE_ID_PATH, until } from './host.ts';
+
+const READ = `GET ${INSTANCE_ID_PATH} HTTP/1.1\r\nHost: x\r\n`;
+
+/** A connection, and all that comes on it until it is closed. */
+function open(port: number, from: string, bytes = ''): { socket: Socket; over: Promise<string> } {
+  const socket = connect({ port, host: '127.0.0.1', localAddress: from });
+  let text = '';
+  socket.setEncoding('latin1').on('data', (chunk: string) => (text += chunk)).on('error', () => {});
+  if (bytes !== '') socket.write(bytes);
+  // Not events.once(), which takes a reset for a failure.
+  return { socket, over: new Promise((resolve) => socket.once('close', () => resolve(text))) };
+}
+
+/** Connections that have been answered once, and so are counted. */
+async function keepOpen(port: number, from: string, count: number): Promise<Socket[]> {
+  return await Promise.all(Array.from({ length: count }, async () => {
+    const { socket } = open(port, from, `${READ}\r\n`);
+    await once(socket, 'data');
+    return socket;
+  }));
+}
+
+test('one address holds MAX_CONNECTIONS_PER_ADDRESS connections; more are answered 503 with Retry-After', async (t) => {
+  const { proxy, ask } = await host(t, { env: { MAX_CONNECTIONS_PER_ADDRESS: '3' } });
+  const held = await keepOpen(proxy.port, '127.0.0.11', 3);
+  t.after(() => held.forEach((socket) => socket.destroy()));
+  for (const bytes of ['', `${READ}\r\n`]) {
+    const [response] = parseResponses(await open(proxy.port, '127.0.0.11', bytes).over);
+    assert.equal(response?.status, 503);
+    assert.match(response?.rawHeaders.join() ?? '', /Retry-After,1/);
+    assert.match(response?.rawHeaders.join() ?? '', /Server,EC2ws/);
+  }
+  // Others are unaffected.
+  assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
+});
+
+test('a connection that is closed makes room for another one of the same address', async (t) => {
+  const { proxy, ask } = await host(t, { env: { MAX_CONNECTIONS_PER_ADDRESS: '2' } });
+  const [first, second] = await keepOpen(proxy.port, '127.0.0.11', 2);
+  t.after(() => void second?.destroy());
+  assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).status, 503);
+  first?.destroy();
+  await until(() => ask('127.0.0.11', INSTANCE_ID_PATH), ({ status }) => status === 200);
+  // Refused ones are not counted.
+  for (let times = 0; times < 5; times += 1) {
+    await until(() => ask('127.0.0.11', INSTANCE_ID_PATH), ({ status }) => status === 200);
+  }
+});
+
+test('what is sent on a refused connection is not served', async (t) => {
+  const { proxy, imds } = await host(t, { env: { MAX_CONNECTIONS_PER_ADDRESS: '1' } });
+  const [held] = await keepOpen(proxy.port, '127.0.0.11', 1);
+  t.after(() => void held?.destroy());
+  const before = imds.requests.entries.length;
+  const text = await open(proxy.port, '127.0.0.11', `${READ}\r\n`.repeat(5)).over;
+  assert.doesNotMatch(text, new RegExp(INSTANCE_ID));
+  assert.equal(imds.requests.entries.length, before);
+});
+
+test('MAX_CONNECTIONS are open at once in all; more are closed', async (t) => {
+  const { proxy } = await host(t, { env: { MAX_CONNECTIONS: '4' } });
+  const held = [
+    ...await keepOpen(proxy.port, '127.0.0.11', 2), ...await keepOpen(proxy.port, '127.0.0.12', 2),
+  ];
+  t.after(() => held.forEach((socket) => socket.destroy()));
+  assert.equal(await open(proxy.port, '127.0.0.13', `${READ}\r\n`).over, '');
+  held.pop()?.destroy();
+  const text = await until(
+    () => open(proxy.port, '127.0.0.13', `${READ}Connection: close\r\n\r\n`).over, (answer) => answer !== '',
+  );
+  assert.match(text, new RegExp(INSTANCE_ID));
+});
+
+test('an address in its IPv4 and its IPv6-mapped form is one address', async (t) => {
+  const { proxy, ask } = await host(t, { env: { HOST: '::', MAX_CONNECTIONS_PER_ADDRESS: '2' } });
+  const held = await keepOpen(proxy.port, '127.0.0.11', 2);
+  t.after(() => held.forEach((socket) => socket.destroy()));
+  assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).status, 503);
+  assert.equal((await ask('::1', INSTANCE_ID_PATH)).body, INSTANCE_ID);
+});
+
+describe('a client that takes its time', { concurrency: true }, () => {
+  test('is cut off with 408 when a request\'s head does not come', async (t) => {
+    const { proxy } = await host(t);
+    const texts = await Promise.all([
+      open(proxy.port, '127.0.0.11', `GET ${INSTANCE_ID_PATH} HTTP/1.1\r\nHost:`).over,
+      open(proxy.port, '127.0.0.12', 'G').over,
+    ]);
+    for (const text of texts) assert.deepEqual(parseResponses(text).map(({ status }) => status), [408]);
+  });
+
+  test('is cut off although a byte comes now and then', async (t) => {
+    const { proxy, imds } = await host(t);
+    const { socket, over } = open(proxy.port, '127.0.0.11', READ);
+    const trickle = setInterval(() => socket.write('X-A: b\r\n'), 250);
+    const text = await over;
+    clearInterval(trickle);
+    assert.deepEqual(parseResponses(text).map(({ status }) => status), [408]);
+    assert.equal(imds.requests.entries.length, 0);
+  });
+
+  test('holds up nobody else', async (t) => {
+    const { proxy, ask } = await host(t);
+    const slow = Array.from({ length: 200 }, () => open(proxy.port, '127.0.0.11', READ));
+    assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).body, INSTANCE_ID);
+    assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
+    for (const { socket } of slow) socket.destroy();
+  });
+});
