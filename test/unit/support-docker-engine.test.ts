@@ -36,7 +36,11 @@ async function get(engine: DockerEngine, path: string): Promise<Got> {
 
 async function at(engine: DockerEngine, path: string, ...keys: string[]): Promise<unknown> {
   const { body } = await get(engine, path);
-  return keys.reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], body);
+  return dig(body, ...keys);
+}
+
+function dig(value: unknown, ...keys: string[]): unknown {
+  return keys.reduce<unknown>((part, key) => (part as Record<string, unknown> | undefined)?.[key], value);
 }
 
 /** A container's address on a network, as its inspect shows it. */
@@ -139,8 +143,8 @@ test('between connect and start the inspect is held, the network already has the
   assert.equal(await at(engine, '/networks/bridge', 'Containers', id, 'IPv4Address'), '127.0.0.11/16');
   engine.host.start(id);
   const { body } = await inspect;
-  assert.equal(body['State']['Running'], true);
-  assert.equal(body['NetworkSettings']['Networks']['bridge']['IPAddress'], '127.0.0.11');
+  assert.equal(dig(body, 'State', 'Running'), true);
+  assert.equal(dig(body, 'NetworkSettings', 'Networks', 'bridge', 'IPAddress'), '127.0.0.11');
 });
 
 test('the list has the running containers, with all also the others', async (t) => {
