@@ -12,7 +12,7 @@ import { hostAndPort, type Config } from './config.ts';
 import type { Container } from './containers/container.ts';
 import { ContainerDirectory, type DirectoryState } from './containers/directory.ts';
 import { DockerEngine } from './containers/docker.ts';
-import { AssumeRoleDenied } from './credentials/credentials.ts';
+import { AssumeRoleDenied, ROLE_NOT_ALLOWED } from './credentials/credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
 import { Callers } from './http/callers.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
@@ -220,14 +220,11 @@ function makeStore(config: Config, log: Log, imds: Imds): CredentialStore<RoleRe
       const expires = new Date(expiration).toISOString();
       log.info('role assumed', { role_arn: roleArn, session_name: sessionName, expires, ms });
     },
-    onFailed: ({ role, sessionName }, error, retryIn) => {
-      log.error('role not assumed', {
-        role: role.text,
-        session_name: sessionName,
-        code: error instanceof AssumeRoleDenied ? error.code : undefined,
-        error: error.message,
-        retry_in_ms: Math.round(retryIn),
-      });
+    onFailed: ({ role, sessionName }, error, retryIn, failures) => {
+      const code = error instanceof AssumeRoleDenied ? error.code : undefined;
+      const fields = { role: role.text, session_name: sessionName, code, error: error.message };
+      if (code !== ROLE_NOT_ALLOWED) log.error('role not assumed', { ...fields, retry_in_ms: Math.round(retryIn) });
+      else if (failures === 1) log.warning('role not allowed', fields);
     },
   });
 }

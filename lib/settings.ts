@@ -104,7 +104,9 @@ function nameList(text: string): readonly string[] {
 }
 
 function parseAccountNames(text: string): ReadonlyMap<string, string> | undefined {
-  const entries = Object.entries(JSON.parse(text) as Record<string, unknown>);
+  const parsed: unknown = JSON.parse(text);
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined;
+  const entries = Object.entries(parsed);
   const isMap = entries.every(([, account]) => typeof account === 'string' && isAccountId(account));
   return isMap ? new Map(entries as [string, string][]) : undefined;
 }
@@ -428,7 +430,7 @@ export const SETTINGS = {
     from: 'lyft',
     default: '^.*$',
     expects: 'a regular expression',
-    help: 'What of both names is compared: the first group, or without one the whole match.',
+    help: 'What of both names is compared, from their start: the first group, or without one the whole match.',
     parse: (text) => new RegExp(text),
   }),
   mesosLookup: setting({

@@ -50,8 +50,10 @@ export class ReverseLookup {
   }
 
   #compared(name: string): string | undefined {
-    const match = this.#options.pattern.exec(name.replace(/\.+$/, '').toLowerCase());
-    return (match?.[1] ?? match?.[0]) || undefined;
+    const match = this.#options.pattern.exec(name.replace(/\.+$/, ''));
+    // Not somewhere in the middle of a name that somebody else chose.
+    if (match?.index !== 0) return undefined;
+    return (match[1] ?? match[0]).toLowerCase() || undefined;
   }
 }
 

@@ -21,6 +21,9 @@ export class CredentialsUnavailable extends Error {
   retryAfter = 0;
 }
 
+/** The code of a refusal by our own settings, which asks STS nothing. */
+export const ROLE_NOT_ALLOWED = 'RoleNotAllowed';
+
 /** STS (or IAM) says no, and will until somebody changes a policy, a role or a setting. */
 export class AssumeRoleDenied extends Error {
   readonly code: string;

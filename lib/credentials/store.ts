@@ -28,7 +28,8 @@ export interface StoreOptions<Request extends Keyed> {
   /** How many fetches are under way at once, at the most. */
   concurrency: number;
   onFetched?: (request: Request, credentials: Credentials, milliseconds: number) => void;
-  onFailed?: (request: Request, error: Error, retryIn: number) => void;
+  /** `failures` counts from 1, in a row. */
+  onFailed?: (request: Request, error: Error, retryIn: number, failures: number) => void;
 }
 
 /** Failing calls are repeated after a second at first, and at least once a minute: a policy is mended at any time. */
@@ -219,7 +220,7 @@ export class CredentialStore<Request extends Keyed> {
         ? error
         : new CredentialsUnavailable(error.message, { cause: error });
     entry.nextAttempt = clock.now() + wait;
-    onFailed?.(entry.request, entry.lastError, wait);
+    onFailed?.(entry.request, entry.lastError, wait, entry.failures);
     this.#wake(entry, wait);
   }
 

@@ -3,7 +3,7 @@ import { within, type Clock } from '../clock.ts';
 import type { RoleArn } from '../roles/role-arn.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 import type { AwsClients } from './aws.ts';
-import { AssumeRoleDenied, CredentialsUnavailable, type Credentials } from './credentials.ts';
+import { AssumeRoleDenied, CredentialsUnavailable, ROLE_NOT_ALLOWED, type Credentials } from './credentials.ts';
 
 export interface StsOptions {
   clients: AwsClients;
@@ -33,7 +33,7 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
   return async (request: RoleRequest): Promise<Credentials> => {
     const role = await resolve(request);
     if (!request.allowed.every((patterns) => patterns.some((pattern) => pattern.matches(role.arn)))) {
-      throw new AssumeRoleDenied('RoleNotAllowed', `the settings do not allow this container the role ${role.arn}`);
+      throw new AssumeRoleDenied(ROLE_NOT_ALLOWED, `the settings do not allow this container the role ${role.arn}`);
     }
     const wanted = request.durationSeconds;
     const duration = wanted !== undefined && wanted >= (tooLong.get(role.arn) ?? Infinity) ? undefined : wanted;

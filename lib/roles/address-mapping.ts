@@ -51,6 +51,9 @@ function mappedCaller(address: string, value: unknown, accounts: AccountNames): 
   }
   const { name, account_id: account, external_id: externalId, session_name: sessionName } = texts(address, entry);
   if (!name) throw new BadRoleRequest(`${quote(address)} names no role`);
+  if (account && (name.includes('@') || name.startsWith('arn:'))) {
+    throw new BadRoleRequest(`${quote(address)} names the account twice: in "name" and in "account_id"`);
+  }
   const role = account ? `${name}@${account}` : name;
   try {
     parseRoleReference(role, accounts);
@@ -73,7 +76,8 @@ function mappedCaller(address: string, value: unknown, accounts: AccountNames): 
 
 function texts(address: string, entry: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
   return Object.fromEntries(
-    Object.entries(entry).map(([key, value]) => {
+    // lyft writes null for what is not said.
+    Object.entries(entry).filter(([, value]) => value !== null).map(([key, value]) => {
       if (typeof value !== 'string') throw new BadRoleRequest(`${quote(address)}: ${quote(key)} is not a text`);
       return [key, value];
     }),

@@ -16,7 +16,33 @@ export function parseArnPattern(text: string): ArnPattern {
 
 /** A test for whole strings in which `*` stands for any characters, and `?` for one. */
 export function wildcard(pattern: string): (text: string) => boolean {
-  const escaped = pattern.replace(/[\\^$.+()[\]{}|]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.');
-  const whole = new RegExp(`^${escaped}$`, 's');
-  return (text) => whole.test(text);
+  return (text) => matchesWhole(pattern, text);
+}
+
+/**
+ * Not by a regular expression: the texts are chosen by whoever starts containers, and one that makes an expression
+ * backtrack would stop everybody's service. Here only the last `*` is ever tried anew, each time a character further on.
+ */
+function matchesWhole(pattern: string, text: string): boolean {
+  let [inPattern, inText] = [0, 0];
+  let lastStar = -1;
+  let afterStar = 0;
+  while (inText < text.length) {
+    const wanted = pattern[inPattern];
+    if (wanted === '*') {
+      lastStar = inPattern;
+      afterStar = inText;
+      inPattern += 1;
+    } else if (wanted === '?' || (wanted !== undefined && wanted === text[inText])) {
+      inPattern += 1;
+      inText += 1;
+    } else if (lastStar !== -1) {
+      afterStar += 1;
+      inText = afterStar;
+      inPattern = lastStar + 1;
+    } else {
+      return false;
+    }
+  }
+  return /^\**$/.test(pattern.slice(inPattern));
 }

@@ -1,4 +1,4 @@
-import { array, object } from '../json.ts';
+import { array, object, type JsonObject } from '../json.ts';
 import type { Container } from '../containers/container.ts';
 import { parseArnPattern, wildcard, type ArnPattern } from './arn-pattern.ts';
 import { BadRoleRequest } from './bad-request.ts';
@@ -49,7 +49,7 @@ export function parseRoleRules(text: string, accounts: AccountNames): RoleRule[]
 }
 
 function parseRule(value: unknown, number: number, accounts: AccountNames): RoleRule {
-  const rule = object(value);
+  const rule = strictObject(value, 'a rule');
   // A misspelt key would silently allow what was to be forbidden.
   checkKeys(rule, RULE_KEYS, 'a rule');
   const tests = parseMatch(rule['match']);
@@ -72,7 +72,7 @@ function parseAllowed(value: unknown): ArnPattern[] {
 
 function parseMatch(value: unknown): Test[] {
   if (value === undefined) return [];
-  const match = object(value);
+  const match = strictObject(value, '"match"');
   checkKeys(match, MATCH_KEYS, '"match"');
   const tests: Test[] = [];
   const pattern = (key: string): ((candidate: string) => boolean) => wildcard(text(match[key], `"${key}"`));
@@ -88,11 +88,19 @@ function parseMatch(value: unknown): Test[] {
     const network = pattern('network');
     tests.push((container) => container.networks.some(network));
   }
-  for (const [label, wanted] of Object.entries(object(match['label']))) {
+  for (const [label, wanted] of Object.entries(match['label'] === undefined ? {} : strictObject(match['label'], '"label"'))) {
     const value = wildcard(text(wanted, `the label "${label}"`));
     tests.push((container) => value(container.labels.get(label) ?? '') && container.labels.has(label));
   }
   return tests;
+}
+
+/** Anything else must not be read as a rule, or a match, without conditions: it would fit every container. */
+function strictObject(value: unknown, what: string): JsonObject {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new BadRoleRequest(`${what} is not a JSON object`);
+  }
+  return object(value);
 }
 
 function checkKeys(value: Readonly<Record<string, unknown>>, known: readonly string[], what: string): void {

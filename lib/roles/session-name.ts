@@ -51,7 +51,7 @@ export function sessionName(naming: SessionNaming, container: Container, host: s
 
 function containerName(container: Container): string {
   const { name, shortId } = container;
-  if (shortId === '') return sanitiseSessionName(name);
+  if (shortId === '') return sanitiseSessionName(name) || sanitiseSessionName(`caller-${name}`);
   const start = name.replace(NOT_ALLOWED, '_').slice(0, LONGEST - shortId.length - 1);
   return start === '' ? shortId : `${start}-${shortId}`;
 }

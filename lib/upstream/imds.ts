@@ -147,8 +147,12 @@ export class Imds {
       let connected = false;
       const late = (): void => void outgoing.destroy(new UpstreamTimeout(`${this.#url.host} takes too long to answer`));
       let cancel = this.#clock.after(CONNECT_TIMEOUT_MS, () => {
-        if (!connected) outgoing.destroy(new UpstreamUnreachable(`${this.#url.host} cannot be reached`));
-        else cancel = this.#clock.after(patience - CONNECT_TIMEOUT_MS, late);
+        // After a stall of this process the connection may be there, and only not be heard of yet.
+        setImmediate(() => {
+          if (answered) return;
+          if (!connected) outgoing.destroy(new UpstreamUnreachable(`${this.#url.host} cannot be reached`));
+          else cancel = this.#clock.after(patience - CONNECT_TIMEOUT_MS, late);
+        });
       });
       outgoing.once('socket', (socket) => {
         if (socket.connecting) socket.once('connect', () => (connected = true));

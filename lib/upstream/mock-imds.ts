@@ -15,7 +15,7 @@ export interface MockImds {
 
 const REGION = 'us-east-1';
 const ZONE = 'us-east-1a';
-const MAC = '0e:49:61:0f:c3:11';
+const MAC = 'ae:30:76:ce:38:62'; // lyft's, which writes it in capitals.
 const LOCAL_IP = '172.31.34.17';
 const PUBLIC_IP = '203.0.113.25'; // Of the block that RFC 5737 keeps for documentation.
 const LOCAL_HOSTNAME = 'ip-172-31-34-17.ec2.internal';
@@ -53,11 +53,10 @@ function listenOnLoopback(server: Server): Promise<number> {
   });
 }
 
-/** Every version has the same tree, also one of a date that is not listed. */
+/** Every version has the same tree, also one that is not listed. */
 function lookUp(version: Tree, path: string): string | undefined {
   const [versionName, ...names] = path.split('/').filter((part) => part !== '');
   if (versionName === undefined) return VERSIONS.join('\n');
-  if (!VERSIONS.includes(versionName) && !/^\d{4}-\d{2}-\d{2}$/.test(versionName)) return undefined;
   let node: Tree | string | undefined = version;
   for (const name of names) node = typeof node === 'object' ? child(node, name) : undefined;
   return typeof node === 'object' ? listing(node) : node;
@@ -65,7 +64,8 @@ function lookUp(version: Tree, path: string): string | undefined {
 
 /** A public key is listed as `0=name`, and asked for as `0`. */
 function child(directory: Tree, name: string): Tree | string | undefined {
-  const key = Object.keys(directory).find((candidate) => candidate === name || candidate.startsWith(`${name}=`));
+  const wanted = name.toLowerCase() === MAC ? MAC : name;
+  const key = Object.keys(directory).find((candidate) => candidate === wanted || candidate.startsWith(`${wanted}=`));
   return key === undefined ? undefined : directory[key];
 }
 
@@ -88,6 +88,7 @@ function metaData(instanceId: string): Tree {
     'block-device-mapping': { ami: '/dev/xvda', root: '/dev/xvda' },
     events: { maintenance: { history: '[]', scheduled: '[]' }, recommendations: {} },
     hostname: LOCAL_HOSTNAME,
+    iam: {}, // Listed here, answered by the proxy.
     'instance-action': 'none',
     'instance-id': instanceId,
     'instance-life-cycle': 'on-demand',

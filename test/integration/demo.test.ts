@@ -70,7 +70,7 @@ test('--mock: directories list what they have, and every entry can be read', asy
 });
 
 test('--mock: what is not there is 404', async () => {
-  const paths = ['/latest/meta-data/nothing', '/latest/meta-data/instance-id/x', '/1999/', '/latest/__proto__'];
+  const paths = ['/latest/meta-data/nothing', '/latest/meta-data/instance-id/x', '/latest/__proto__'];
   for (const path of paths) {
     assert.equal((await ask(path)).status, 404, path);
   }

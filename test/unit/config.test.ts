@@ -117,7 +117,7 @@ test('every setting can be set by each of its environment variables', () => {
     ['ROLE_EXPIRATION_THRESHOLD', '20', 'roleCacheOffset', 1_200_000],
     ['ROLE_MAPPING_FILE', '/m.json', 'roleMapping', '/m.json'],
     ['ROLE_REVERSE_LOOKUP', 'true', 'reverseLookup', true],
-    ['HOSTNAME_MATCH_REGEX', '^(.*)$', 'hostnamePattern', /^(.*)$/],
+    ['HOSTNAME_MATCH_REGEX', 'web-(\\d+)', 'hostnamePattern', /web-(\d+)/],
     ['MESOS_STATE_LOOKUP', 'true', 'mesosLookup', true],
     ['MESOS_STATE_URL', 'http://m/state', 'mesosUrl', new URL('http://m/state')],
     ['MESOS_STATE_TIMEOUT', '5', 'mesosTimeout', 5],

@@ -56,6 +56,7 @@ test('every directory lists what is in it, and everything that is listed is ther
     assert.equal(status, 200, directory);
     for (const name of body.split('\n').filter((line) => line !== '')) {
       const path = directory + name;
+      if (name === 'iam/') continue; // The proxy's own to answer.
       assert.equal(route(canonicalPath(path)).kind, 'pass-through', path);
       seen.push(path);
       if (path.endsWith('/')) await walk(path);
@@ -70,13 +71,12 @@ test('every directory lists what is in it, and everything that is listed is ther
 test('it has no credentials, and nothing that is not in the tree', async (t) => {
   const { get } = await setUp(t);
   for (const path of [
-    `${META_DATA}iam/`,
     `${META_DATA}iam/security-credentials/`,
     `${META_DATA}nothing`,
     `${META_DATA}instance-id/x`,
-    '/nothing',
-    '/__proto__',
-    '/constructor',
+    '/latest/nothing',
+    '/latest/__proto__',
+    '/latest/constructor',
     `${META_DATA}toString`,
     `${META_DATA}instance-id/length`,
   ]) {
