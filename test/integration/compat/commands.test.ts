@@ -1,0 +1,443 @@
+import assert from 'node:assert/strict';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { runToEnd, startProxy, type ProxyOptions, type Test } from '../../support/proxy.ts';
+import { arnOf, directory, fileWith, host, standIns, type StandIns } from './host.ts';
+
+const A = '127.0.0.21';
+const B = '127.0.0.22';
+const C = '127.0.0.23';
+
+// metadataproxy check
+
+interface Check {
+  readonly name: string;
+  readonly outcome: string;
+  readonly detail: string;
+  readonly advice?: string;
+}
+
+const REDIRECT =
+  '-A PREROUTING -d 169.254.169.254/32 -i docker0 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 18000';
+
+/** A directory with an iptables that prints these rules for the one command that only looks at them. */
+function iptables(t: Test, rules: readonly string[], exitCode = 0): string {
+  const path = directory(t);
+  const script = `#!/bin/sh
+[ "$*" = "-w -t nat -S" ] || exit 99
+cat <<'RULES'
+${['-P PREROUTING ACCEPT', ...rules].join('\n')}
+RULES
+exit ${exitCode}
+`;
+  writeFileSync(join(path, 'iptables'), script);
+  chmodSync(join(path, 'iptables'), 0o755);
+  return `${path}:/usr/bin:/bin`;
+}
+
+async function check(
+  t: Test,
+  others: Partial<StandIns>,
+  env: ProxyOptions['env'] = {},
+  args: readonly string[] = [],
+) {
+  const { code, stdout } = await runToEnd({
+    ...others,
+    args: ['check', '--json', ...args],
+    env: {
+      PORT: '18000',
+      PATH: iptables(t, [REDIRECT]),
+      DEFAULT_ROLE: arnOf('fallback'),
+      AWS_REGION: 'eu-west-1',
+      ...env,
+    },
+  });
+  const { ok, checks } = JSON.parse(stdout) as { ok: boolean; checks: Check[] };
+  const of = (name: string): Check => {
+    const found = checks.find((one) => one.name === name);
+    assert.ok(found, `no check ${name} in ${stdout}`);
+    return found;
+  };
+  return { code, ok, checks, of };
+}
+
+const failed = (checks: readonly Check[]): string[] =>
+  checks.filter(({ outcome }) => outcome === 'failed').map(({ name }) => name);
+
+test('metadataproxy check: where everything is in place all is ok, and the exit code 0', async (t) => {
+  const others = await standIns(t);
+  await others.docker.host.run({ name: 'web', address: A });
+  const { code, ok, checks } = await check(t, others);
+  assert.deepEqual({ code, ok }, { code: 0, ok: true });
+  assert.deepEqual(checks, [
+    { name: 'Docker Engine', outcome: 'ok', detail: `unix://${others.docker.socketPath} answers; 1 running` },
+    { name: 'metadata service', outcome: 'ok', detail: 'IMDSv1 and IMDSv2' },
+    {
+      name: "the proxy's credentials",
+      outcome: 'ok',
+      detail: 'arn:aws:iam::123456789012:user/base in eu-west-1',
+    },
+    { name: 'default role', outcome: 'ok', detail: `${arnOf('fallback')} can be assumed` },
+    { name: 'firewall', outcome: 'ok', detail: REDIRECT },
+  ]);
+});
+
+test('metadataproxy check prints a table, and what to do about each that fails', async (t) => {
+  const others = await standIns(t);
+  const good = await runToEnd({
+    ...others,
+    args: ['check'],
+    env: { PORT: '18000', PATH: iptables(t, [REDIRECT]) },
+  });
+  assert.deepEqual({ code: good.code, stderr: good.stderr }, { code: 0, stderr: '' });
+  const [head = '', ...rows] = good.stdout.trimEnd().split('\n');
+  assert.match(head, /^CHECK +RESULT +WHAT WAS FOUND$/);
+  const [result, found] = [head.indexOf('RESULT'), head.indexOf('WHAT')];
+  assert.deepEqual(
+    rows.map((row) => [row.slice(0, result).trim(), row.slice(result, found).trim()]),
+    [
+      ['Docker Engine', 'ok'],
+      ['metadata service', 'ok'],
+      ["the proxy's credentials", 'ok'],
+      ['default role', 'ok'],
+      ['firewall', 'ok'],
+    ],
+  );
+
+  const bad = await runToEnd({
+    imds: others.imds,
+    sts: others.sts,
+    args: ['check'],
+    env: { PORT: '18000', PATH: iptables(t, []) },
+  });
+  assert.equal(bad.code, 1);
+  assert.match(
+    bad.stdout,
+    /^Docker Engine +FAILED +the Docker Engine at unix:\/\/\/nonexistent\/docker\.sock cannot be used: /m,
+  );
+  assert.match(bad.stdout, /^Docker Engine: Is the daemon running, does DOCKER_URL name its socket, /m);
+  assert.match(
+    bad.stdout,
+    /^firewall: Containers reach the real metadata service: set up the rules that README shows\.$/m,
+  );
+});
+
+test('metadataproxy check: a Docker Engine that does not answer fails', async (t) => {
+  const { imds, sts } = await standIns(t);
+  const { code, ok, checks, of } = await check(t, { imds, sts });
+  assert.deepEqual({ code, ok, failed: failed(checks) }, { code: 1, ok: false, failed: ['Docker Engine'] });
+  assert.match(
+    of('Docker Engine').detail,
+    /^the Docker Engine at unix:\/\/\/nonexistent\/docker\.sock cannot be used: .*ENOENT/,
+  );
+  assert.match(of('Docker Engine').advice ?? '', /DOCKER_URL/);
+});
+
+test('metadataproxy check: a Docker Engine that answers an error fails', async (t) => {
+  const others = await standIns(t);
+  others.docker.fault('/containers/json', { kind: 'status', status: 500, message: 'no containers today' });
+  const { code, checks, of } = await check(t, others);
+  assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ['Docker Engine'] });
+  assert.match(of('Docker Engine').detail, /answered \/containers\/json with 500: .*no containers today/);
+});
+
+test('metadataproxy check: tells which versions of the metadata service answer, and fails if none does', async (t) => {
+  const others = await standIns(t);
+  others.imds.v2Only = true;
+  assert.equal((await check(t, others)).of('metadata service').detail, 'IMDSv2 only');
+  others.imds.v2Only = false;
+  const noTokens = others.imds.fault('/latest/api/token', { kind: 'status', status: 403 });
+  const v1 = await check(t, others);
+  assert.deepEqual(
+    [v1.code, v1.of('metadata service').outcome, v1.of('metadata service').detail],
+    [0, 'ok', 'IMDSv1 only'],
+  );
+  others.imds.v2Only = true;
+  const neither = await check(t, others);
+  assert.deepEqual(
+    [neither.code, failed(neither.checks), neither.of('metadata service').detail],
+    [1, ['metadata service'], 'answers neither IMDSv1 nor IMDSv2'],
+  );
+  noTokens.lift();
+  await others.imds.stop();
+  const none = await check(t, others);
+  assert.deepEqual([none.code, failed(none.checks)], [1, ['metadata service']]);
+  assert.match(none.of('metadata service').detail, /ECONNREFUSED/);
+  assert.match(none.of('metadata service').advice ?? '', /METADATA_URL/);
+});
+
+test('metadataproxy check: base credentials that do not work fail, and say why', async (t) => {
+  const others = await standIns(t);
+  others.sts.fault({ kind: 'expired-token' });
+  const { code, checks, of } = await check(t, others, { DEFAULT_ROLE: undefined });
+  assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ["the proxy's credentials"] });
+  assert.match(of("the proxy's credentials").detail, /ExpiredToken/);
+  assert.match(of("the proxy's credentials").advice ?? '', /AWS_ACCESS_KEY_ID/);
+});
+
+test('metadataproxy check: where there are no base credentials at all it fails', async (t) => {
+  const others = await standIns(t);
+  const { code, checks } = await check(t, others, {
+    DEFAULT_ROLE: undefined,
+    AWS_ACCESS_KEY_ID: undefined,
+    AWS_SECRET_ACCESS_KEY: undefined,
+  });
+  assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ["the proxy's credentials"] });
+});
+
+test('metadataproxy check: a default role that cannot be assumed fails', async (t) => {
+  const others = await standIns(t);
+  others.sts.fault({ kind: 'deny' }, arnOf('fallback'));
+  const { code, checks, of } = await check(t, others);
+  assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ['default role'] });
+  assert.match(of('default role').detail, /not authorized to perform: sts:AssumeRole/);
+  assert.match(of('default role').advice ?? '', /trust policy/);
+});
+
+test('metadataproxy check: a default role that ALLOWED_ROLES does not allow fails', async (t) => {
+  const others = await standIns(t);
+  const { code, checks } = await check(t, others, { ALLOWED_ROLES: arnOf('app-*') });
+  assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ['default role'] });
+});
+
+test('metadataproxy check: no default role is ok', async (t) => {
+  const { code, of } = await check(t, await standIns(t), { DEFAULT_ROLE: undefined });
+  assert.equal(code, 0);
+  assert.deepEqual(of('default role'), {
+    name: 'default role',
+    outcome: 'ok',
+    detail: 'none is set; containers that name no role get 404',
+  });
+});
+
+for (const [what, rules, outcome, detail] of [
+  ['a REDIRECT to the port of the proxy', [REDIRECT], 'ok', REDIRECT],
+  [
+    'a DNAT to the port of the proxy',
+    ['-A PREROUTING -d 169.254.169.254/32 -i br-+ -p tcp -j DNAT --to-destination 172.17.0.1:18000'],
+    'ok',
+    undefined,
+  ],
+  ['no rule', [], 'failed', 'nothing redirects 169.254.169.254'],
+  [
+    'a rule to another port',
+    [REDIRECT.replace('18000', '8000')],
+    'failed',
+    `redirected elsewhere: ${REDIRECT.replace('18000', '8000')}`,
+  ],
+  [
+    'a rule to a longer port',
+    [REDIRECT.replace('18000', '180001')],
+    'failed',
+    `redirected elsewhere: ${REDIRECT.replace('18000', '180001')}`,
+  ],
+  [
+    'a rule for another address',
+    [REDIRECT.replace('169.254.169.254', '169.254.170.2')],
+    'failed',
+    'nothing redirects 169.254.169.254',
+  ],
+] as const) {
+  test(`metadataproxy check: the firewall with ${what} is ${outcome}`, async (t) => {
+    const { code, of } = await check(t, await standIns(t), { PATH: iptables(t, rules) });
+    const { outcome: found, detail: told } = of('firewall');
+    assert.deepEqual({ code, found }, { code: outcome === 'ok' ? 0 : 1, found: outcome });
+    assert.equal(told, detail ?? rules[0]);
+  });
+}
+
+test('metadataproxy check: PORT and --server say to which port the firewall must lead', async (t) => {
+  const others = await standIns(t);
+  const PATH = iptables(t, [REDIRECT.replace('18000', '8000')]);
+  assert.equal((await check(t, others, { PATH, PORT: '8000' })).of('firewall').outcome, 'ok');
+  assert.equal((await check(t, others, { PATH }, ['--server', ':8000'])).of('firewall').outcome, 'ok');
+});
+
+test('metadataproxy check: without iptables, or without the right to use it, the firewall is unknown, which is no failure', async (t) => {
+  const others = await standIns(t);
+  const missing = await check(t, others, { PATH: directory(t) });
+  assert.deepEqual(
+    [missing.code, missing.of('firewall').outcome, missing.of('firewall').detail],
+    [0, 'unknown', 'there is no iptables on this host'],
+  );
+  const refused = await check(t, others, { PATH: iptables(t, [], 4) });
+  assert.deepEqual(
+    [refused.code, refused.of('firewall').outcome, refused.of('firewall').detail],
+    [0, 'unknown', 'the rules cannot be read'],
+  );
+  assert.match(refused.of('firewall').advice ?? '', /as root/);
+});
+
+test('metadataproxy check: wrong settings end it with exit code 2', async () => {
+  const { code, stdout, stderr } = await runToEnd({ args: ['check'], env: { PORT: 'x' } });
+  assert.deepEqual({ code, stdout }, { code: 2, stdout: '' });
+  assert.equal(
+    stderr,
+    'metadataproxy: PORT: "x" is not valid: expected a whole number from 0 to 65535 (0: any free port)\n',
+  );
+});
+
+// metadataproxy roles
+
+interface Row {
+  readonly name: string;
+  readonly id: string;
+  readonly image: string;
+  readonly addresses: readonly string[];
+  readonly role: string | null;
+  readonly source: string;
+  readonly credentials: string;
+  readonly expires: string | null;
+  readonly error: string | null;
+}
+
+async function rows(options: ProxyOptions): Promise<Row[]> {
+  const { code, stdout, stderr } = await runToEnd({ ...options, args: ['roles', '--json'] });
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' });
+  return (JSON.parse(stdout) as Row[]).sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+async function runSome({ docker }: StandIns): Promise<void> {
+  await docker.host.run({
+    name: 'a-variable',
+    image: 'shop/web:1',
+    address: A,
+    env: { IAM_ROLE: arnOf('app') },
+  });
+  await docker.host.run({
+    name: 'b-label',
+    networks: { front: { address: B }, back: { address: C } },
+    labels: { 'metadataproxy.role': arnOf('app') },
+  });
+  await docker.host.run({ name: 'c-default', address: '127.0.0.24' });
+  await docker.host.run({ name: 'd-rule', address: '127.0.0.25', env: { IAM_ROLE: arnOf('own') } });
+  await docker.host.run({ name: 'e-mistaken', address: '127.0.0.26', env: { IAM_ROLE: 'no role' } });
+  const ended = await docker.host.run({
+    name: 'f-ended',
+    address: '127.0.0.27',
+    env: { IAM_ROLE: arnOf('app') },
+  });
+  docker.host.stop(ended);
+}
+
+const SOURCES = [
+  ['a-variable', 'variable IAM_ROLE', arnOf('app')],
+  ['b-label', 'label metadataproxy.role', arnOf('app')],
+  ['c-default', 'default role', arnOf('fallback')],
+  ['d-rule', 'rule 1', arnOf('forced')],
+  [
+    'e-mistaken',
+    '"no role" is not a role; expected "name", "name@123456789012", "path/name@123456789012" or a role ARN',
+    null,
+  ],
+];
+
+test('metadataproxy roles: from the running proxy, with the state of the credentials', async (t) => {
+  const env = {
+    DEFAULT_ROLE: arnOf('fallback'),
+    ROLE_RULES: fileWith(t, JSON.stringify([{ match: { name: 'd-*' }, role: arnOf('forced') }])),
+  };
+  const { docker, imds, sts, proxy, statusFor } = await host(t, {
+    env,
+    before: ({ sts: standIn }) => void standIn.fault({ kind: 'deny' }, arnOf('forced')),
+  });
+  await runSome({ docker, imds, sts });
+  for (const address of [A, B, '127.0.0.24', '127.0.0.25']) await statusFor(address);
+  // Without Docker: so it is the proxy that answered.
+  const options = { env: { ADMIN_ADDR: `127.0.0.1:${proxy.adminPort}` } };
+  const found = await rows(options);
+  assert.deepEqual(
+    found.map(({ name, source, role }) => [name, source, role]),
+    SOURCES,
+  );
+  assert.deepEqual(
+    found.map(({ credentials }) => credentials),
+    ['ready', 'ready', 'ready', 'failing', 'none'],
+  );
+  const [first] = found;
+  assert.equal(first?.image, 'shop/web:1');
+  assert.equal(first.id, docker.host.findContainer('a-variable')?.id.slice(0, 12));
+  assert.deepEqual(first.addresses, [A]);
+  assert.deepEqual([...(found[1]?.addresses ?? [])].sort(), [B, C]);
+  assert.match(first.expires ?? '', /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+  assert.match(found[3]?.error ?? '', /not authorized/);
+
+  const { code, stdout } = await runToEnd({ ...options, args: ['roles'] });
+  assert.equal(code, 0);
+  assert.match(stdout, /^CONTAINER +ID +ADDRESSES +ROLE +FROM +CREDENTIALS$/m);
+  assert.match(
+    stdout,
+    new RegExp(
+      `^a-variable +${first.id} +127\\.0\\.0\\.21 +${arnOf('app')} +variable IAM_ROLE +ready until `,
+      'm',
+    ),
+  );
+  assert.match(stdout, /^e-mistaken .* - .* none$/m);
+  assert.match(stdout, /\(from the running proxy\)\n$/);
+});
+
+test('metadataproxy roles: from Docker where no proxy answers, with the state of the credentials unknown', async (t) => {
+  const others = await standIns(t);
+  await runSome(others);
+  const options = {
+    ...others,
+    env: {
+      ADMIN_ADDR: 'off',
+      DEFAULT_ROLE: arnOf('fallback'),
+      ROLE_RULES: fileWith(t, JSON.stringify([{ match: { name: 'd-*' }, role: arnOf('forced') }])),
+    },
+  };
+  const found = await rows(options);
+  assert.deepEqual(
+    found.map(({ name, source, role }) => [name, source, role]),
+    SOURCES,
+  );
+  assert.deepEqual(
+    found.map(({ credentials }) => credentials),
+    ['unknown', 'unknown', 'unknown', 'unknown', 'none'],
+  );
+  assert.deepEqual([...(found[1]?.addresses ?? [])].sort(), [B, C]);
+  assert.deepEqual(others.sts.calls.all(), [], 'looking assumes no role');
+  const { stdout } = await runToEnd({ ...options, args: ['roles'] });
+  assert.match(stdout, /\(from Docker; no proxy answers, so the state of credentials is unknown\)\n$/);
+});
+
+test('metadataproxy roles: no secret is in it', async (t) => {
+  const others = await standIns(t);
+  const proxy = await startProxy(t, others);
+  await proxy.awaitLog('containers known');
+  await others.docker.host.run({
+    name: 'web',
+    address: A,
+    env: { IAM_ROLE: arnOf('app'), IAM_EXTERNAL_ID: 'the-external-id' },
+  });
+  await proxy.awaitLog('role assumed');
+  const { stdout } = await runToEnd({
+    args: ['roles', '--json'],
+    env: { ADMIN_ADDR: `127.0.0.1:${proxy.adminPort}` },
+  });
+  assert.match(stdout, /"ready"/);
+  assert.doesNotMatch(stdout, /StandInSecret|StandInToken|the-external-id/);
+});
+
+test('metadataproxy roles: where neither a proxy nor Docker answers it ends with exit code 1 and says why', async () => {
+  const { code, stdout, stderr } = await runToEnd({ args: ['roles'], env: { ADMIN_ADDR: 'off' } });
+  assert.deepEqual({ code, stdout }, { code: 1, stdout: '' });
+  assert.match(
+    stderr,
+    /^metadataproxy: the Docker Engine at unix:\/\/\/nonexistent\/docker\.sock cannot be used: .*\n$/,
+  );
+});
+
+test('metadataproxy roles: wrong settings and broken rules end it with exit code 2', async (t) => {
+  const file = fileWith(t, '{}');
+  const broken = await runToEnd({ args: ['roles'], env: { ADMIN_ADDR: 'off', ROLE_RULES: file } });
+  assert.deepEqual(
+    [broken.code, broken.stderr],
+    [2, `metadataproxy: ROLE_RULES: ${file}: not a JSON list of rules\n`],
+  );
+  const flag = await runToEnd({ args: ['roles', '--nonsense'] });
+  assert.equal(flag.code, 2);
+  assert.match(flag.stderr, /--nonsense.*See metadataproxy --help\.\n$/);
+});

@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CallerFinder, type OtherSource } from '../../lib/callers/finder.ts';
+import { DirectoryUnavailable, type Container } from '../../lib/containers/container.ts';
+import { parseAddressMapping, type AddressMapping } from '../../lib/roles/address-mapping.ts';
+
+const caller = (name: string): Container => ({
+  id: name.padEnd(64, '0'),
+  shortId: name.padEnd(12, '0'),
+  name,
+  image: '',
+  hostname: '',
+  labelledAddress: undefined,
+  networks: [],
+  network: 'own',
+  labels: new Map(),
+  env: new Map(),
+});
+
+type Answer = Container | undefined | Error;
+const A = '10.0.0.7';
+
+function set(answers: { docker?: Answer; others?: Answer[]; mapping?: Record<string, string> }) {
+  const asked: string[] = [];
+  const source = (name: string, answer: Answer): OtherSource => ({
+    find: () => {
+      asked.push(name);
+      return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
+    },
+  });
+  const mapping: AddressMapping | undefined =
+    answers.mapping && parseAddressMapping(JSON.stringify(answers.mapping), new Map());
+  const finder = new CallerFinder({
+    directory: source('docker', answers.docker),
+    mapping: () => mapping,
+    others: (answers.others ?? []).map((answer, index) => source(`other ${index + 1}`, answer)),
+  });
+  return { asked, find: async () => (await finder.find(A))?.name };
+}
+
+const away = new DirectoryUnavailable('away');
+
+test('without mapping and other sources it is Docker that says', async () => {
+  assert.equal(await set({ docker: caller('web') }).find(), 'web');
+  assert.equal(await set({}).find(), undefined);
+  await assert.rejects(set({ docker: away }).find(), away);
+});
+
+test('what Docker knows at once is found at once', () => {
+  const web = caller('web');
+  const finder = new CallerFinder({ directory: { find: () => web }, mapping: () => undefined, others: [] });
+  assert.equal(finder.find(A), web);
+});
+
+test('a mapped address is its caller at once, whatever Docker knows or whether it is there', async () => {
+  for (const docker of [caller('web'), away, undefined]) {
+    const { find, asked } = set({ docker, others: [caller('task')], mapping: { [A]: 'mapped', '*': 'any' } });
+    assert.equal(await find(), A);
+    assert.deepEqual(asked, []);
+  }
+});
+
+test('Docker counts before the others, they in their order, and "*" last', async () => {
+  const mapping = { '*': 'any' };
+  for (const [docker, others, expected, asked] of [
+    [caller('web'), [caller('task'), undefined], 'web', ['docker']],
+    [undefined, [caller('task'), caller('other')], 'task', ['docker', 'other 1']],
+    [undefined, [undefined, caller('other')], 'other', ['docker', 'other 1', 'other 2']],
+    [undefined, [undefined, undefined], 'any-address', ['docker', 'other 1', 'other 2']],
+  ] as const) {
+    const made = set({ docker, others: [...others], mapping });
+    assert.equal(await made.find(), expected);
+    assert.deepEqual(made.asked, asked);
+  }
+});
+
+test('who is away does not keep another from saying', async () => {
+  assert.equal(await set({ docker: away, others: [caller('task')] }).find(), 'task');
+  assert.equal(await set({ docker: undefined, others: [away, caller('other')] }).find(), 'other');
+});
+
+test('while somebody is away an address that nobody else knows is not "*"', async () => {
+  await assert.rejects(set({ docker: away, others: [undefined], mapping: { '*': 'any' } }).find(), away);
+  await assert.rejects(
+    set({ docker: undefined, others: [undefined, away], mapping: { '*': 'any' } }).find(),
+    away,
+  );
+});
+
+test('an address that nobody knows is nobody, unless there is a "*"', async () => {
+  assert.equal(await set({ mapping: { '10.0.0.8': 'other' } }).find(), undefined);
+  assert.equal(await set({ mapping: { '*': 'any' } }).find(), 'any-address');
+});
+
+test('an error that is not of being away is not hidden', async () => {
+  const error = new Error('a mistake');
+  await assert.rejects(set({ others: [error, caller('task')] }).find(), error);
+});
+
+test('a mapping that is read anew counts for the next request', async () => {
+  let mapping = parseAddressMapping(JSON.stringify({ [A]: 'a' }), new Map());
+  const finder = new CallerFinder({
+    directory: { find: () => undefined },
+    mapping: () => mapping,
+    others: [],
+  });
+  assert.equal((await finder.find(A))?.env.get('IAM_ROLE'), 'a');
+  mapping = parseAddressMapping(JSON.stringify({ [A]: 'b' }), new Map());
+  assert.equal((await finder.find(A))?.env.get('IAM_ROLE'), 'b');
+  mapping = parseAddressMapping('{}', new Map());
+  assert.equal(await finder.find(A), undefined);
+});

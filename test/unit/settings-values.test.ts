@@ -1,0 +1,321 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ConfigError, readConfig, type Environment, type FlagValues } from '../../lib/config.ts';
+import { readSettingFile } from '../../lib/setting-file.ts';
+import { SETTINGS, type Setting, type SettingName } from '../../lib/settings.ts';
+
+const DURATION = 'a duration such as "15m" or "5m30s"';
+const YES_OR_NO = '"true" or "false"';
+const ROLE = '"name", "name@123456789012", "path/name@123456789012" or a role ARN';
+const LISTEN = '"host:port" or ":port"';
+const CONNECTIONS = 'a whole number from 1 to 1000000';
+const REGULAR = 'a regular expression';
+const TEMPLATE_PLACES = 'there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}';
+const SESSION_NAME = '"container", "classic", "shared", or a template such as "{container.name}@{host}"';
+const TAGS = '"Labels:a,b", "Env:X,Y", or both with a space between';
+const POLICY = 'an IAM policy as JSON';
+const DOCKER = 'unix:///path, tcp://host:port, http://host:port or https://host:port';
+const METADATA_URL = 'http://host or http://host:port';
+const ACCOUNTS = 'JSON such as {"prod": "123456789012"}';
+const JSON_POLICY = 'the session policy is not a JSON object with a "Statement"';
+
+/** What Node says of it, which differs between its versions. */
+function reason(make: () => unknown): string {
+  try {
+    make();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error('nothing is wrong');
+}
+
+/** Why an expected form does not tell everything, and the form. */
+interface Bad {
+  readonly text: string;
+  readonly because?: string;
+  readonly expected: string;
+}
+
+const bad = (expected: string, ...texts: string[]): Bad[] => texts.map((text) => ({ text, expected }));
+const because = (why: string, expected: string, text: string): Bad => ({ text, because: why, expected });
+
+/** Every setting with values that mean nothing, as its first variable, or else its flag, has them. */
+const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'takes anything'>> = {
+  server: bad(LISTEN, 'somewhere', '127.0.0.1', ':65536', ':-1', ':', '::1:80', 'a:b:80'),
+  host: bad('an IP address, or "localhost"', 'example.com', '127.0.0', '[::]', '0.0.0.0:80'),
+  port: bad('a whole number from 0 to 65535 (0: any free port)', '65536', '-1', '1.5', 'http', '0x10', '1e3'),
+  adminAddress: bad('"host:port" or "off"', 'on', '18001', '127.0.0.1:65536'),
+  maxConnections: bad(CONNECTIONS, '0', '1000001', 'many', '-5'),
+  maxConnectionsPerAddress: bad(CONNECTIONS, '0', '1000001', 'many', '2.5'),
+  maxRequestsPerSecond: bad('a whole number from 0 to 1000000 (0: no limit)', '-1', '1000001', 'all'),
+  readTimeout: bad(DURATION, '5', '0', '999ms', '25h', '-5s', '5 s', 'soon'),
+  writeTimeout: bad(DURATION, '5', '0s', '999ms', '25h', '1m-5s', 'soon'),
+  docker: bad(
+    DOCKER,
+    'docker',
+    'ssh://host',
+    'unix://',
+    'npipe:////./pipe/docker',
+    'tcp://host:port',
+    'http://h/path',
+    'tcp://',
+  ),
+  dockerTlsVerify: bad(YES_OR_NO, 'maybe', '2'),
+  dockerCertPath: 'another test',
+  dockerSyncPeriod: bad(DURATION, '60', 'never', '-1m'),
+  defaultRole: 'another test',
+  accountNames: [
+    ...bad(
+      ACCOUNTS,
+      '{"prod": "12345"}',
+      '{"prod": 123456789012}',
+      '{"prod": "123456789012", "stage": null}',
+      '"prod"',
+      '123456789012',
+      '[]',
+      '["123456789012"]',
+      'null',
+    ),
+    because(
+      reason(() => JSON.parse('{')),
+      ACCOUNTS,
+      '{',
+    ),
+    because(
+      reason(() => JSON.parse("{'prod': '123456789012'}")),
+      ACCOUNTS,
+      "{'prod': '123456789012'}",
+    ),
+  ],
+  ignoreImageRoles: bad(YES_OR_NO, 'image'),
+  allowedRoles: [
+    because(
+      '"app-*" matches no role; expected an ARN such as arn:aws:iam::123456789012:role/app-*',
+      'role ARNs with "*", separated by commas or spaces',
+      'app-*',
+    ),
+    because(
+      '"arn:aws:iam::123456789012:user/jo" matches no role; expected an ARN such as arn:aws:iam::123456789012:role/app-*',
+      'role ARNs with "*", separated by commas or spaces',
+      'arn:aws:iam::123456789012:role/a, arn:aws:iam::123456789012:user/jo',
+    ),
+  ],
+  roleRules: 'another test',
+  sessionNaming: [
+    because(
+      '"fixed" is the same for all; expected "shared", "classic" or a template with {…}',
+      SESSION_NAME,
+      'fixed',
+    ),
+    because(`"{name}" has the place {name}; ${TEMPLATE_PLACES}`, SESSION_NAME, '{name}'),
+    because(`"{label:}" has the place {label:}; ${TEMPLATE_PLACES}`, SESSION_NAME, '{label:}'),
+    because('"{host" has a brace without its other one', SESSION_NAME, '{host'),
+  ],
+  sessionKey: bad('"Env:NAME" or "Labels:NAME"', 'NAME', 'env:NAME', 'Label:x', 'Env:', 'Labels:a b'),
+  sessionTags: bad(
+    TAGS,
+    'team',
+    'Labels:',
+    'Labels:a b',
+    'labels:a',
+    'Labels:a{b',
+    `Labels:${Array.from({ length: 51 }, (_, index) => index).join(',')}`,
+  ),
+  transitiveTags: bad(YES_OR_NO, 'some'),
+  sourceIdentity: [
+    because(
+      `"{owner}" has the place {owner}; ${TEMPLATE_PLACES}`,
+      'a text or a template such as "{label:owner}"',
+      '{owner}',
+    ),
+    because(
+      '"owner}" has a brace without its other one',
+      'a text or a template such as "{label:owner}"',
+      'owner}',
+    ),
+  ],
+  roleDuration: bad('a duration from "15m" to "12h"', '14m59s', '12h1s', '3600', 'long'),
+  defaultPolicy: [
+    because(`the session policy "{" is no JSON (${reason(() => JSON.parse('{'))})`, POLICY, '{'),
+    because(JSON_POLICY, POLICY, '[]'),
+    because(JSON_POLICY, POLICY, '{"Version":"2012-10-17"}'),
+    because(JSON_POLICY, POLICY, '"Statement"'),
+    because(
+      'the session policy has 2049 characters; STS takes 2048',
+      POLICY,
+      JSON.stringify({ Statement: 'x'.repeat(2033) }),
+    ),
+  ],
+  defaultAccountId: bad('12 digits', '12345', '1234567890123', 'prod', '12345678901a'),
+  roleCacheOffset: bad(DURATION, '15', '-1m', '1d', 'm', '5m30'),
+  roleExpirationThreshold: bad('a whole number of minutes from 0 to 720', '15m', '721', '-1', '1.5'),
+  region: bad(
+    'a region such as "eu-west-1"',
+    'europe',
+    'eu-west',
+    'EU-WEST-1',
+    'eu-west-1/../x',
+    'eu_west_1',
+  ),
+  roleMapping: 'another test',
+  reverseLookup: bad(YES_OR_NO, 'dns'),
+  hostnamePattern: [
+    because(
+      reason(() => new RegExp('(')),
+      REGULAR,
+      '(',
+    ),
+    because(
+      reason(() => new RegExp('[')),
+      REGULAR,
+      '[',
+    ),
+  ],
+  mesosLookup: bad(YES_OR_NO, 'agent'),
+  mesosUrl: bad('an http:// URL', 'localhost:5051', 'https://localhost/state', 'http://', '/state'),
+  mesosTimeout: bad('a whole number of seconds from 1 to 60', '0', '61', '2s', '1.5'),
+  metadataUrl: bad(
+    METADATA_URL,
+    '169.254.169.254',
+    'https://169.254.169.254',
+    'http://h/path',
+    'http://h/?q',
+    'http://user@h',
+    'http://',
+  ),
+  imdsv2Required: bad(YES_OR_NO, 'required'),
+  passThroughAllow: [
+    because(
+      reason(() => new RegExp('(')),
+      REGULAR,
+      '(',
+    ),
+  ],
+  passThroughDeny: [
+    because(
+      reason(() => new RegExp('*', 'i')),
+      REGULAR,
+      '*',
+    ),
+  ],
+  disableUpstream: bad(YES_OR_NO, 'all'),
+  logLevel: bad('debug, info, warning, error, fatal, panic', 'loud', 'info,debug', '3'),
+  verbose: bad(YES_OR_NO, 'very'),
+  debug: bad(YES_OR_NO, 'please'),
+  copyDockerLabels: 'takes anything',
+  copyDockerEnv: 'takes anything',
+  copyRequestHeaders: 'takes anything',
+  labelSeparator: bad('a text without spaces', 'a b'),
+  logFormat: bad('text, json, gelf', 'xml', 'json,text'),
+  mockApi: bad(YES_OR_NO, 'mock'),
+  mockedInstanceId: bad('an instance id such as "i-0a1b2c3d4e5f67890"', 'an id', 'i/../x', 'i'.repeat(65)),
+  mockCredentials: bad(YES_OR_NO, 'fake'),
+  credentialRefreshPeriod: 'takes anything',
+  eventHandlers: 'takes anything',
+  queueSize: 'takes anything',
+};
+
+function problemsOf(env: Environment, flags: FlagValues = {}): readonly string[] {
+  try {
+    readConfig(flags, env);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.problems;
+  }
+  return [];
+}
+
+/** A setting's names: where it says what is wrong, and how it is given. */
+function ways(name: SettingName, text: string): { source: string; env: Environment; flags: FlagValues }[] {
+  const { env, flag }: Setting<unknown> = SETTINGS[name];
+  return [
+    ...env.map((variable) => ({ source: variable, env: { [variable]: text }, flags: {} })),
+    ...(flag ? [{ source: `--${flag.name}`, env: {}, flags: { [name]: text } }] : []),
+  ];
+}
+
+test('every setting is in this table', () => {
+  assert.deepEqual(Object.keys(BAD).sort(), Object.keys(SETTINGS).sort());
+  for (const values of Object.values(BAD)) assert.ok(typeof values === 'string' || values.length > 0);
+});
+
+for (const [name, values] of Object.entries(BAD) as [SettingName, readonly Bad[] | string][]) {
+  if (typeof values === 'string') continue;
+  for (const { text, because: why, expected } of values) {
+    test(`${SETTINGS[name].env[0] ?? name}: ${JSON.stringify(text.slice(0, 60))} is refused with what is expected`, () => {
+      for (const { source, env, flags } of ways(name, text)) {
+        assert.deepEqual(problemsOf(env, flags), [
+          `${source}: ${JSON.stringify(text)} is not valid: ${why === undefined ? '' : `${why}; `}expected ${expected}`,
+        ]);
+      }
+    });
+  }
+}
+
+for (const [name, values] of Object.entries(BAD) as [SettingName, readonly Bad[] | string][]) {
+  if (values !== 'takes anything') continue;
+  test(`${SETTINGS[name].env[0] ?? name} takes anything, and says so`, () => {
+    for (const { env, flags } of ways(name, 'any, thing/at:all'))
+      assert.deepEqual(problemsOf(env, flags), []);
+    assert.match(SETTINGS[name].expects, /^(?:anything|names, separated by commas)$/);
+  });
+}
+
+// The others
+
+for (const [text, message] of [
+  ['a role', `"a role" is not a role; expected ${ROLE}`],
+  ['name@prod', '"name@prod" names the account "prod"; expected 12 digits after the "@"'],
+  [
+    'arn:aws:iam::1234:role/x',
+    '"arn:aws:iam::1234:role/x" is not a role ARN; expected arn:aws:iam::123456789012:role/name',
+  ],
+  [
+    'arn:aws:s3:::bucket',
+    '"arn:aws:s3:::bucket" is not a role ARN; expected arn:aws:iam::123456789012:role/name',
+  ],
+] as const) {
+  test(`DEFAULT_ROLE: "${text}" is refused with what is expected`, () => {
+    for (const { source, env, flags } of ways('defaultRole', text))
+      assert.deepEqual(problemsOf(env, flags), [`${source}: ${JSON.stringify(text)} is not valid: ${message}`]);
+  });
+}
+
+test('DEFAULT_ROLE: an account that AWS_ACCOUNT_MAP does not name is refused with those that it names', () => {
+  const env = {
+    DEFAULT_ROLE: 'name@prod',
+    AWS_ACCOUNT_MAP: '{"stage": "123456789012", "test": "123456789012"}',
+  };
+  assert.deepEqual(problemsOf(env), [
+    'DEFAULT_ROLE: "name@prod" is not valid: "name@prod" names the account "prod"; expected 12 digits or one of stage, test after the "@"',
+  ]);
+});
+
+test('DOCKER_CERT_PATH: a directory without the files is refused with the first that is missing', () => {
+  const env = { DOCKER_URL: 'tcp://127.0.0.1:2376', DOCKER_CERT_PATH: '/nonexistent' };
+  assert.deepEqual(problemsOf(env), [
+    "DOCKER_CERT_PATH: cannot read the TLS files (ENOENT: no such file or directory, open '/nonexistent/ca.pem')",
+  ]);
+});
+
+for (const setting of ['ROLE_RULES', 'ROLE_MAPPING_FILE']) {
+  test(`${setting}: a file that is not there is refused with its path`, () => {
+    assert.throws(
+      () => readSettingFile(setting, '/nonexistent/x.json', JSON.parse),
+      (error) => {
+        assert.ok(error instanceof ConfigError);
+        assert.deepEqual(error.problems, [
+          `${setting}: /nonexistent/x.json: ENOENT: no such file or directory, open '/nonexistent/x.json'`,
+        ]);
+        return true;
+      },
+    );
+  });
+}
+
+test('all that is wrong is told at once', () => {
+  assert.deepEqual(
+    problemsOf({ PORT: 'x', LOG_LEVEL: 'loud', DEFAULT_ROLE: 'a role' }).map((line) => line.split(':')[0]),
+    ['PORT', 'LOG_LEVEL', 'DEFAULT_ROLE'],
+  );
+});

@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Container } from '../../lib/containers/container.ts';
+import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
+import { parseTemplate } from '../../lib/roles/template.ts';
+
+const WEB: Container = {
+  id: 'abcdef012345'.padEnd(64, '0'),
+  shortId: 'abcdef012345',
+  name: 'web',
+  image: 'shop/web:1',
+  hostname: 'inner',
+  networks: [],
+  network: 'own',
+  labelledAddress: undefined,
+  env: new Map([
+    ['STAGE', 'prod'],
+    ['LABEL:x', '{host}'],
+  ]),
+  labels: new Map([
+    ['team', 'shop'],
+    ['com.example/a b', 'odd'],
+    ['a:b', 'colon'],
+  ]),
+};
+
+for (const [text, expected] of [
+  ['{container.name}', 'web'],
+  ['{container.id}', 'abcdef012345'],
+  ['{image}', 'shop/web:1'],
+  ['{host}', 'the-host'],
+  ['{label:team}', 'shop'],
+  ['{env:STAGE}', 'prod'],
+  ['{label:missing}', ''],
+  ['{env:missing}', ''],
+  ['{label:STAGE}', ''],
+  ['{env:team}', ''],
+  ['{label:com.example/a b}', 'odd'],
+  ['{label:a:b}', 'colon'],
+  ['a{host}b{host}c', 'athe-hostbthe-hostc'],
+  ['plain', 'plain'],
+  ['', ''],
+  // What is filled in is text, never a place.
+  ['{env:LABEL:x}', '{host}'],
+  ['$&{container.name}$1', '$&web$1'],
+] as const) {
+  test(`the template "${text}" is "${expected}" for web`, () =>
+    assert.equal(parseTemplate(text).fill(WEB, 'the-host'), expected));
+}
+
+test('a template says which labels and variables it reads', () => {
+  const { text, labels, env } = parseTemplate('{label:a}-{env:B}-{label:c:d}-{container.name}');
+  assert.deepEqual(
+    { text, labels, env },
+    { text: '{label:a}-{env:B}-{label:c:d}-{container.name}', labels: ['a', 'c:d'], env: ['B'] },
+  );
+});
+
+for (const [text, reason] of [
+  [
+    '{name}',
+    '"{name}" has the place {name}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+  ],
+  [
+    '{}',
+    '"{}" has the place {}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+  ],
+  [
+    '{label:}',
+    '"{label:}" has the place {label:}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+  ],
+  [
+    '{Host}',
+    '"{Host}" has the place {Host}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+  ],
+  [
+    '{container.nameX}',
+    '"{container.nameX}" has the place {container.nameX}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+  ],
+  ['{host', '"{host" has a brace without its other one'],
+  ['host}', '"host}" has a brace without its other one'],
+  ['{{host}}', '"{{host}}" has a brace without its other one'],
+] as const) {
+  test(`the template "${text}" is refused`, () =>
+    assert.throws(() => parseTemplate(text), new BadRoleRequest(reason)));
+}
