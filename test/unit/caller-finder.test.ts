@@ -3,18 +3,13 @@ import { test } from 'node:test';
 import { CallerFinder, type OtherSource } from '../../lib/callers/finder.ts';
 import { DirectoryUnavailable, type Container } from '../../lib/containers/container.ts';
 import { parseAddressMapping, type AddressMapping } from '../../lib/roles/address-mapping.ts';
+import { aContainer } from './helpers/fixtures.ts';
 
-const caller = (name: string): Container => ({
+const caller = (name: string): Container => aContainer({
   id: name.padEnd(64, '0'),
   shortId: name.padEnd(12, '0'),
   name,
   image: '',
-  hostname: '',
-  labelledAddress: undefined,
-  networks: [],
-  network: 'own',
-  labels: new Map(),
-  env: new Map(),
 });
 
 type Answer = Container | undefined | Error;

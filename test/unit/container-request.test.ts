@@ -8,45 +8,24 @@ import { parseRoleReference } from '../../lib/roles/role-reference.ts';
 import { parseRoleRules } from '../../lib/roles/role-rules.ts';
 import type { RoleSettings } from '../../lib/roles/role-settings.ts';
 import { parseTemplate } from '../../lib/roles/template.ts';
+import { aContainer, roleSettings } from './helpers/fixtures.ts';
 
 const ACCOUNT = '123456789012';
-const PLAIN: RoleSettings = {
-  defaultRole: undefined,
-  defaultAccountId: undefined,
-  defaultPolicy: undefined,
-  accounts: new Map(),
-  allowed: undefined,
-  rules: [],
-  sessionNaming: { kind: 'container' },
-  sessionKey: undefined,
-  tags: undefined,
-  transitiveTags: false,
-  sourceIdentity: undefined,
-  durationSeconds: undefined,
-  host: 'host-1',
-};
-
 interface Says {
   readonly labels?: Readonly<Record<string, string>>;
   readonly env?: Readonly<Record<string, string>>;
   readonly name?: string;
 }
 
-const container = ({ labels = {}, env = {}, name = 'web' }: Says): Container => ({
-  id: 'a'.repeat(64),
-  shortId: 'a'.repeat(12),
+const container = ({ labels = {}, env = {}, name = 'web' }: Says): Container => aContainer({
   name,
   image: 'nginx',
-  hostname: '',
-  labelledAddress: undefined,
-  networks: [],
-  network: 'own',
   labels: new Map(Object.entries(labels)),
   env: new Map(Object.entries(env)),
 });
 
 const wish = (says: Says, settings: Partial<RoleSettings> = {}) =>
-  readWish(container(says), { ...PLAIN, ...settings });
+  readWish(container(says), roleSettings({ host: 'host-1', ...settings }));
 
 function assigned(found: Assignment | BadRoleRequest | undefined): Assignment {
   assert.ok(found !== undefined && !(found instanceof BadRoleRequest), String(found));

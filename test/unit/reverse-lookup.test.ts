@@ -3,19 +3,15 @@ import { test } from 'node:test';
 import { ReverseLookup } from '../../lib/callers/reverse-lookup.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Container } from '../../lib/containers/container.ts';
+import { aContainer } from './helpers/fixtures.ts';
 
 const named = (...hostnames: string[]): Container[] =>
-  hostnames.map((hostname, index) => ({
+  hostnames.map((hostname, index) => aContainer({
     id: `${index}`.repeat(64),
     shortId: `${index}`.repeat(12),
     name: `container-${index}`,
     image: '',
     hostname,
-    labelledAddress: undefined,
-    networks: [],
-    network: 'own',
-    labels: new Map(),
-    env: new Map(),
   }));
 
 /** Time that the test moves; a timer fires when its moment has come. */

@@ -3,22 +3,17 @@ import { test } from 'node:test';
 import type { Container } from '../../lib/containers/container.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
 import { parseRoleRules, type RoleRule } from '../../lib/roles/role-rules.ts';
+import { aContainer } from './helpers/fixtures.ts';
 
-const WEB: Container = {
-  id: 'a'.repeat(64),
-  shortId: 'a'.repeat(12),
+const WEB = aContainer({
   name: 'web-1',
   image: 'shop/web:1',
-  hostname: '',
-  env: new Map(),
   labels: new Map([
     ['team', 'shop'],
     ['empty', ''],
   ]),
-  labelledAddress: undefined,
   networks: ['front', 'back'],
-  network: 'own',
-};
+});
 
 const ACCOUNTS = new Map([['prod', '123456789012']]);
 const parse = (rules: unknown): RoleRule[] => parseRoleRules(JSON.stringify(rules), ACCOUNTS);

@@ -3,20 +3,16 @@ import { test } from 'node:test';
 import type { Container } from '../../lib/containers/container.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
 import { parseSessionNaming, sanitiseSessionName, sessionName } from '../../lib/roles/session-name.ts';
+import { aContainer } from './helpers/fixtures.ts';
 
 const ID = '69efa4'.padEnd(64, '0123456789abcdef');
-const WEB: Container = {
+const WEB = aContainer({
   id: ID,
   shortId: ID.slice(0, 12),
   name: 'web',
   image: 'nginx:1',
-  hostname: '',
-  env: new Map(),
   labels: new Map([['team', 'shop']]),
-  labelledAddress: undefined,
-  networks: [],
-  network: 'own',
-};
+});
 const nameOf = (setting: string, container: Partial<Container> = {}, host = 'host-1'): string =>
   sessionName(parseSessionNaming(setting), { ...WEB, ...container }, host);
 

@@ -3,16 +3,11 @@ import { test } from 'node:test';
 import type { Container } from '../../lib/containers/container.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
 import { parseTagSources, sessionTags } from '../../lib/roles/session-tags.ts';
+import { aContainer } from './helpers/fixtures.ts';
 
-const with_ = (labels: Record<string, string>, env: Record<string, string> = {}): Container => ({
-  id: 'a'.repeat(64),
-  shortId: 'a'.repeat(12),
+const with_ = (labels: Record<string, string>, env: Record<string, string> = {}): Container => aContainer({
   name: 'web',
   image: 'nginx',
-  hostname: '',
-  labelledAddress: undefined,
-  networks: [],
-  network: 'own',
   labels: new Map(Object.entries(labels)),
   env: new Map(Object.entries(env)),
 });
