@@ -18,6 +18,7 @@ interface Says {
 }
 
 const container = ({ labels = {}, env = {}, name = 'web' }: Says): Container => aContainer({
+  id: 'a'.repeat(64),
   name,
   image: 'nginx',
   labels: new Map(Object.entries(labels)),
