@@ -114,6 +114,8 @@ export class ContainerDirectory {
   #awaySinceEvents = true;
   #stream = new AbortController();
   #streamEnd: Promise<void> = Promise.resolve();
+  /** The engine's events come late, and it needs no daemon to start containers: see EngineEvents. */
+  #daemonless = false;
   #closed = false;
   #state: DirectoryState = 'starting';
   #connecting: Promise<Error | undefined> | undefined;
@@ -160,7 +162,8 @@ export class ContainerDirectory {
    */
   find(address: string): Container | undefined | Promise<Container | undefined> {
     if (this.#state !== 'synced') return this.#withPatience(this.#findWithoutEvents(address));
-    return this.#byAddress.get(address)?.container ?? this.#withPatience(this.#findOut(address));
+    const known = this.#daemonless ? undefined : this.#byAddress.get(address)?.container;
+    return known ?? this.#withPatience(this.#findOut(address));
   }
 
   /** What is known without asking anybody; for what need not be right at any price. */
@@ -171,6 +174,7 @@ export class ContainerDirectory {
   async #findOut(address: string): Promise<Container | undefined> {
     try {
       await this.#lookUpsDone();
+      if (this.#daemonless) await this.#confirm(address);
       if (!this.#byAddress.has(address)) await this.#rescanSoon();
       const entry = this.#byAddress.get(address);
       if (entry && !entry.container) await this.#inspect(entry.id);
@@ -182,12 +186,22 @@ export class ContainerDirectory {
     return this.#byAddress.get(address)?.container;
   }
 
+  /** Asks the engine whether an address is still where it was, and takes it away if not. */
+  async #confirm(address: string): Promise<void> {
+    const entry = this.#byAddress.get(address);
+    if (!entry || entry.addresses.get(LABELLED)?.includes(address)) return;
+    const found = await this.#options.engine.inspect(entry.id);
+    if (!found?.running) this.#remove(entry.id, !found);
+    else if (![...found.addresses.values()].flat().includes(address)) this.#replaceAddresses(entry, found.addresses);
+  }
+
   async #findWithoutEvents(address: string): Promise<Container | undefined> {
     const error = await this.#connect();
     if (!error && this.#state === 'synced') return this.find(address);
     const known = this.#byAddress.get(address)?.container;
     // Nobody can have started a container with an engine that has not been there, and so have got the address.
-    if (known && error instanceof EngineUnreachable && this.#awaySinceEvents) return known;
+    const nobodyStarted = error instanceof EngineUnreachable && this.#awaySinceEvents && !this.#daemonless;
+    if (known && nobodyStarted) return known;
     throw new DirectoryUnavailable(error?.message ?? BROKE_AT_ONCE, { cause: error });
   }
 
@@ -250,11 +264,12 @@ export class ContainerDirectory {
     // What happens during the first reading is heard, and applied after it.
     const missed: EngineEvent[] = [];
     let reading = true;
-    const { ended } = await engine.events((event) => {
+    const { ended, daemonless } = await engine.events((event) => {
       if (reading) missed.push(event);
       else this.#apply(event);
     }, stream.signal);
     this.#awaySinceEvents = false;
+    this.#daemonless = daemonless;
     let over: Error | undefined;
     const streamEnd = ended.then((error) => {
       over = error;
@@ -372,6 +387,9 @@ export class ContainerDirectory {
       case 'start':
         void this.#readStarted(id);
         break;
+      case 'rewire':
+        void this.#readAddresses(id);
+        break;
       case 'rename':
         this.#rename(id, event.name);
         break;
@@ -409,6 +427,23 @@ export class ContainerDirectory {
     }).catch(() => {
       // The stream ends with the engine; then everything is read anew. Otherwise the first request reads it.
     });
+  }
+
+  /** Podman says that a network has changed, not how. */
+  async #readAddresses(id: string): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (!entry?.started) return;
+    await this.#lookingUp(async (removals) => {
+      const found = await this.#options.engine.inspect(id);
+      if (found?.running && !removals.haveContainer(id)) this.#replaceAddresses(entry, found.addresses);
+    }).catch(() => {});
+  }
+
+  #replaceAddresses(entry: Entry, addresses: EngineContainer['addresses']): void {
+    for (const network of [...entry.addresses.keys()]) {
+      if (network !== LABELLED) this.#setAddresses(entry, network, []);
+    }
+    for (const [network, found] of addresses) this.#setAddresses(entry, network, found);
   }
 
   #lookForGateway(id: string, tries: number): void {
@@ -532,7 +567,9 @@ export class ContainerDirectory {
     if (!entry.running && entry.addresses.size === 0) this.#setEnded(entry);
   }
 
-  #setAddresses(entry: Entry, network: string, addresses: readonly string[]): void {
+  #setAddresses(entry: Entry, network: string, given: readonly string[]): void {
+    // Podman shows the addresses of the container that it shares the network of; they are that one's.
+    const addresses = typeof entry.container?.network === 'object' ? [] : given;
     for (const address of entry.addresses.get(network) ?? []) {
       if (this.#byAddress.get(address) === entry) this.#byAddress.delete(address);
     }

@@ -32,6 +32,8 @@ export interface EngineImage {
 /** An event of the engine, of those that `events` asks for. */
 export type EngineEvent =
   | { readonly kind: 'create' | 'start' | 'die' | 'destroy'; readonly container: string }
+  /** Something of its networks has changed, without saying what (Podman). */
+  | { readonly kind: 'rewire'; readonly container: string }
   | { readonly kind: 'rename'; readonly container: string; readonly name: string }
   | {
       readonly kind: 'connect' | 'disconnect';
@@ -40,7 +42,18 @@ export type EngineEvent =
       readonly driver: string;
     };
 
-/** The engine cannot be reached at all: nobody can start a container with it. */
+/** A stream of events that has begun. */
+export interface EngineEvents {
+  /** Resolves, with the reason, when the stream is over. */
+  readonly ended: Promise<Error>;
+  /**
+   * Podman: its events may be a quarter of a second late (measured with its file of events), and containers start and
+   * end also while its service is away.
+   */
+  readonly daemonless: boolean;
+}
+
+/** The engine cannot be reached at all: nobody can start a container with it, unless it is `daemonless`. */
 export class EngineUnreachable extends Error {}
 /** The engine is there, but did not answer as it should. */
 export class EngineFailure extends Error {}
@@ -56,9 +69,10 @@ const MAX_SOCKETS = 8;
 /** No socket, or nobody listening on it. */
 const NOBODY_THERE = new Set(['ENOENT', 'ECONNREFUSED']);
 
+/** Podman 4 filters by its own names for die and destroy, and then calls the former die. */
 const EVENT_FILTERS = {
   type: ['container', 'network'],
-  event: ['create', 'start', 'die', 'destroy', 'rename', 'connect', 'disconnect'],
+  event: ['create', 'start', 'die', 'died', 'destroy', 'remove', 'rename', 'connect', 'disconnect'],
 };
 
 /**
@@ -133,14 +147,15 @@ export class DockerEngine {
    * Follows the events of containers and networks until the stream ends or `signal` says so.
    *
    * @param onEvent called for each event, in the engine's order
-   * @returns once the engine has begun to stream: `ended` resolves, with the reason, when the stream is over
+   * @returns once the engine has begun to stream
    * @throws EngineUnreachable, EngineFailure
    */
-  async events(onEvent: (event: EngineEvent) => void, signal: AbortSignal): Promise<{ ended: Promise<Error> }> {
+  async events(onEvent: (event: EngineEvent) => void, signal: AbortSignal): Promise<EngineEvents> {
     const query = new URLSearchParams({ filters: JSON.stringify(EVENT_FILTERS) });
     const response = await this.#open(`/events?${query}`, { signal, agent: false });
     if (response.statusCode !== 200) throw await this.#unexpected(response, '/events');
-    return { ended: this.#readEvents(response, onEvent) };
+    const daemonless = response.headers['libpod-api-version'] !== undefined;
+    return { ended: this.#readEvents(response, onEvent), daemonless };
   }
 
   close(): void {
@@ -324,11 +339,17 @@ function parseEvent(line: string): EngineEvent | EngineFailure | undefined {
       case 'die':
       case 'destroy':
         return { kind: Action, container: id };
+      case 'died':
+        return { kind: 'die', container: id };
+      case 'remove':
+        return { kind: 'destroy', container: id };
       case 'rename':
         return { kind: Action, container: id, name: string(attributes['name']).replace(/^\//, '') };
     }
   }
   if (Type === 'network' && (Action === 'connect' || Action === 'disconnect')) {
+    // Podman tells the container alone, in the network's place.
+    if (attributes['container'] === undefined) return { kind: 'rewire', container: id };
     return { kind: Action, container: string(attributes['container']), network: id, driver: string(attributes['type']) };
   }
   return undefined;

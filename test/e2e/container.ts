@@ -22,11 +22,14 @@ export interface Run extends Result {
   readonly finished: number;
 }
 
+/** What a container is driven by: Docker's API, and a command line with docker's words. */
+export type Engine = Pick<DockerEngine, 'api' | 'docker' | 'tryDocker'>;
+
 interface Inspect {
   readonly State: { readonly StartedAt: string; readonly FinishedAt: string; readonly ExitCode: number };
   readonly NetworkSettings: {
     readonly SandboxKey: string;
-    readonly Networks: Readonly<Record<string, { readonly IPAddress: string }>>;
+    readonly Networks: Readonly<Record<string, { readonly IPAddress: string; readonly GlobalIPv6Address: string }>>;
   };
 }
 
@@ -40,17 +43,18 @@ let unnamed = 0;
 export class Container {
   readonly id: string;
   readonly name: string;
-  readonly #engine: DockerEngine;
+  readonly #engine: Engine;
   readonly #machine: Machine;
 
-  private constructor(id: string, name: string, engine: DockerEngine, machine: Machine) {
+  /** A container that is there already. */
+  constructor(id: string, name: string, engine: Engine, machine: Machine) {
     this.id = id;
     this.name = name;
     this.#engine = engine;
     this.#machine = machine;
   }
 
-  static async create(engine: DockerEngine, machine: Machine, spec: ContainerSpec): Promise<Container> {
+  static async create(engine: Engine, machine: Machine, spec: ContainerSpec): Promise<Container> {
     const name = spec.name ?? `unnamed-${(unnamed += 1)}`;
     const answer = await engine.api('POST', `/containers/create?name=${name}`, {
       Image: spec.image ?? BUSYBOX,

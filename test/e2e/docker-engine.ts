@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { chmod, copyFile, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Container, type ContainerSpec, IDLE } from './container.ts';
 import type { LabDirectory } from './leftovers.ts';
@@ -15,6 +15,13 @@ export const BUSYBOX = 'lab/busybox';
 // The names on PATH may lead elsewhere (another client, say); the Debian packages' are meant.
 const DOCKERD = '/usr/sbin/dockerd';
 const DOCKER = '/usr/bin/docker';
+
+/** What an image has besides busybox. */
+export interface MoreOfImage {
+  /** By their paths in the image, those on this machine. */
+  readonly files?: Readonly<Record<string, string>>;
+  readonly env?: Readonly<Record<string, string>>;
+}
 
 export class DockerEngine {
   /** Path of the API's unix socket. */
@@ -84,24 +91,13 @@ export class DockerEngine {
     });
   }
 
-  /** Makes an image of a static busybox, with each of its programs in /bin. */
-  async makeImage(name: string, entrypoint: string[] = []): Promise<void> {
-    const root = join(this.#lab.path, 'image');
-    for (const directory of ['bin', 'etc', 'lib', 'lib64', 'tmp', 'usr']) {
-      await mkdir(join(root, directory), { recursive: true });
-    }
-    await copyFile('/bin/busybox', join(root, 'bin', 'busybox'));
-    await chmod(join(root, 'bin', 'busybox'), 0o755);
-    const { stdout } = await execute('/bin/busybox', ['--list']);
-    for (const program of stdout.split('\n')) {
-      if (program === '' || program === 'busybox') continue;
-      // The link may be there since the last image.
-      await symlink('busybox', join(root, 'bin', program)).catch(() => undefined);
-    }
-    const archive = join(this.#lab.path, 'image.tar');
-    await execute('/bin/tar', ['--create', `--file=${archive}`, `--directory=${root}`, '.']);
-    const changes = entrypoint.length === 0 ? [] : ['--change', `ENTRYPOINT ${JSON.stringify(entrypoint)}`];
-    await this.docker('import', ...changes, archive, name);
+  /** Makes an image of a static busybox, with each of its programs in /bin, and what `more` says. */
+  async makeImage(name: string, entrypoint: string[] = [], more: MoreOfImage = {}): Promise<void> {
+    const { files = {}, env = {} } = more;
+    const archive = await makeArchive(this.#lab, name, files);
+    const changes = Object.entries(env).map(([key, value]) => `ENV ${key}=${value}`);
+    if (entrypoint.length > 0) changes.push(`ENTRYPOINT ${JSON.stringify(entrypoint)}`);
+    await this.docker('import', ...changes.flatMap((change) => ['--change', change]), archive, name);
   }
 
   /** Creates a container; start it with its methods. */
@@ -119,20 +115,53 @@ export class DockerEngine {
    * @param path with its query, without a version.
    */
   api(method: string, path: string, body?: unknown): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      const call = request({ socketPath: this.socket, method, path, agent: false }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', reject);
-        response.on('end', () => {
-          const answer = Buffer.concat(chunks);
-          if ((response.statusCode ?? 500) < 400) resolve(answer);
-          else reject(new Error(`${method} ${path}: ${response.statusCode}: ${answer.toString()}`));
-        });
-      });
-      call.on('error', reject);
-      if (body !== undefined) call.setHeader('Content-Type', 'application/json');
-      call.end(body === undefined ? undefined : JSON.stringify(body));
-    });
+    return callApi(this.socket, method, path, body);
   }
+}
+
+/** Calls an Engine API on a unix socket: see DockerEngine's `api`. */
+export function callApi(socketPath: string, method: string, path: string, body?: unknown): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, method, path, agent: false }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('error', reject);
+      response.on('end', () => {
+        const answer = Buffer.concat(chunks);
+        if ((response.statusCode ?? 500) < 400) resolve(answer);
+        else reject(new Error(`${method} ${path}: ${response.statusCode}: ${answer.toString()}`));
+      });
+    });
+    call.on('error', reject);
+    if (body !== undefined) call.setHeader('Content-Type', 'application/json');
+    call.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+/**
+ * Makes the file system of an image: a static busybox, with each of its programs in /bin, and the files that
+ * are given, by their paths in the image.
+ * @returns the path of the archive
+ */
+export async function makeArchive(
+  lab: LabDirectory, name: string, files: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  const root = join(lab.path, 'images', name.replace(/\W/g, '-'));
+  for (const directory of ['bin', 'etc', 'lib', 'lib64', 'tmp', 'usr']) {
+    await mkdir(join(root, directory), { recursive: true });
+  }
+  for (const [inside, source] of [['/bin/busybox', '/bin/busybox'], ...Object.entries(files)] as const) {
+    await mkdir(join(root, dirname(inside)), { recursive: true });
+    await copyFile(source, join(root, inside));
+    await chmod(join(root, inside), 0o755);
+  }
+  const { stdout } = await execute('/bin/busybox', ['--list']);
+  for (const program of stdout.split('\n')) {
+    if (program === '' || program === 'busybox') continue;
+    // The link may be there since the last image of that name.
+    await symlink('busybox', join(root, 'bin', program)).catch(() => undefined);
+  }
+  const archive = `${root}.tar`;
+  await execute('/bin/tar', ['--create', `--file=${archive}`, `--directory=${root}`, '.']);
+  return archive;
 }

@@ -7,6 +7,7 @@ import { closed } from './scenarios/closed.ts';
 import { crowds } from './scenarios/crowds.ts';
 import { identity } from './scenarios/identity.ts';
 import { networks } from './scenarios/networks.ts';
+import { podman } from './scenarios/podman.ts';
 import { restarts } from './scenarios/restarts.ts';
 import { upstream } from './scenarios/upstream.ts';
 
@@ -22,6 +23,7 @@ describe('on a real Docker host', { timeout: TEN_MINUTES }, () => {
 
   describe('identity', () => identity(lab));
   describe('networks', () => networks(lab));
+  describe('podman', () => podman(lab));
   describe('restarts', () => restarts(lab));
   describe('upstream', () => upstream(lab));
   describe('closed', () => closed(lab));

@@ -1,11 +1,12 @@
 // An EC2 host with everything around it, made of namespaces on this machine:
 //
 //   containers
-//       │ docker0, br-*, docker_gwbridge
+//       │ docker0, br-*, docker_gwbridge, podman*
 //   ┌───┴─────┐ 169.254.169.1       169.254.169.254 ┌──────────┐
 //   │ ec2host ├───────────── veth pair ─────────────┤ metadata │
-//   └─────────┘                                     └──────────┘
-//   proxy, dockerd, moto               stand-in metadata service
+//   │         ├─ eth0 ────── veth pair ─────── vpc ─┤          │
+//   └─────────┘ 10.0.0.10                  10.0.0.1 └──────────┘
+//   proxy, dockerd, moto               stand-in metadata service, neighbours
 //
 // What containers send to the metadata addresses goes to the proxy, by the host's own firewall rules; without
 // those rules it goes on to the stand-in metadata service, which answers with the host's credentials.
@@ -14,8 +15,9 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BUSYBOX, DockerEngine } from './docker-engine.ts';
 import { LabDirectory } from './leftovers.ts';
-import { Machine } from './machine.ts';
+import { Machine, type Result } from './machine.ts';
 import { startMoto } from './moto.ts';
+import { PodmanEngine } from './podman-engine.ts';
 import { MOTO_PORT, PROXY_PORT } from './ports.ts';
 import type { ImdsCalls } from './programs/stand-in-imds.ts';
 import type { StsFrontCalls } from './programs/sts-front.ts';
@@ -27,13 +29,17 @@ const LOGS = join('build', 'e2e');
 const PROXY_LOG = join(LOGS, 'proxy.log');
 
 export const IMDS_ADDRESS = '169.254.169.254';
+export const IMDS_ADDRESS_V6 = 'fd00:ec2::254';
 export const ECS_ADDRESS = '169.254.170.2';
 
 /** The host's end of the cable to the metadata service; what the service sees all traffic come from. */
 const HOST_ADDRESS = '169.254.169.1';
 
+/** The host's address in its network, at eth0; what the metadata service calls its local-ipv4. */
+export const LOCAL_IPV4 = '10.0.0.10';
+
 /** Where containers are: their packets come in by these. */
-const CONTAINER_INTERFACES = ['docker0', 'br-+', 'docker_gwbridge'];
+const CONTAINER_INTERFACES = ['docker0', 'br-+', 'docker_gwbridge', 'podman+'];
 
 /** The account of the roles that moto knows. */
 export const ACCOUNT = '123456789012';
@@ -47,6 +53,8 @@ export const STS_FOR_CONTAINERS = `http://172.17.0.1:${MOTO_PORT}`;
 export class Lab {
   readonly host: Machine;
   readonly docker: DockerEngine;
+  /** Not started: most of the lab does without. */
+  readonly podman: PodmanEngine;
   readonly imds: SideProgram<ImdsCalls>;
   readonly sts: SideProgram<StsFrontCalls>;
   readonly #metadata: Machine;
@@ -59,6 +67,7 @@ export class Lab {
   ) {
     this.host = host;
     this.docker = docker;
+    this.podman = new PodmanEngine(host, directory, join(LOGS, 'podman.log'));
     this.imds = imds;
     this.sts = sts;
     this.#metadata = metadata;
@@ -86,6 +95,8 @@ export class Lab {
     ]);
     await host.connect(metadata, { name: 'metadata', address: `${HOST_ADDRESS}/24` },
       { name: 'ec2host', address: `${IMDS_ADDRESS}/24` });
+    await host.connect(metadata, { name: 'eth0', address: `${LOCAL_IPV4}/24` },
+      { name: 'vpc', address: '10.0.0.1/24' });
     await metadata.run(['ip', 'route', 'add', 'default', 'via', HOST_ADDRESS]);
     await host.run(['/bin/sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward']);
 
@@ -112,6 +123,11 @@ export class Lab {
     await this.#proxy?.stop();
     this.#proxy = await Proxy.start(this.host, this.docker.socket, PROXY_LOG, settings);
     return this.#proxy;
+  }
+
+  /** Runs a command where a neighbour of the host's is, at 10.0.0.1. */
+  tryAsNeighbour(command: string[]): Promise<Result> {
+    return this.#metadata.tryRun(command);
   }
 
   /** All that every proxy of this lab has logged. */

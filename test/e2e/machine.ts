@@ -104,10 +104,15 @@ export class Machine {
 
   /** Runs a command inside to its end and returns what it printed; a status other than 0 is an error. */
   async run(command: string[]): Promise<string> {
-    const [program = '', ...args] = this.#inside(command);
-    const result = await execute(program, args);
+    const result = await this.tryRun(command);
     if (result.status !== 0) throw new Error(`${command.join(' ')} (${result.status}): ${result.stderr}`);
     return result.stdout;
+  }
+
+  /** The same, but a failure is a result. */
+  tryRun(command: string[]): Promise<Result> {
+    const [program = '', ...args] = this.#inside(command);
+    return execute(program, args);
   }
 
   /** Lays a cable to another machine: one end here, one end there, each named, with its address, and up. */

@@ -947,3 +947,47 @@ test('after the end nothing is followed any more', async (t) => {
   assert.equal(engine.followers, 0);
   assert.equal(engine.count('events'), 1);
 });
+
+// Podman, which needs no daemon to start containers, and whose events come late
+
+async function daemonless(t: TestContext) {
+  return synced(t, (engine) => {
+    engine.daemonless = true;
+    engine.runs('a', { [BRIDGE]: [IP] });
+  });
+}
+
+test('Podman is asked before each answer whether an address is still where it was', async (t) => {
+  const { engine, whoHas } = await daemonless(t);
+  assert.equal(await whoHas(IP), 'a');
+  // No event tells of it yet.
+  engine.stops('a');
+  engine.runs('b', { [BRIDGE]: [IP] });
+  assert.equal(await whoHas(IP), 'b');
+});
+
+test('an address that Podman has moved within a container does not stay where it was', async (t) => {
+  const { engine, whoHas } = await daemonless(t);
+  engine.joins('a', BRIDGE, OTHER_IP);
+  assert.equal(await whoHas(IP), undefined);
+  assert.equal(await whoHas(OTHER_IP), 'a');
+});
+
+test("while Podman's service is away nobody is believed to have an address: containers start without it", async (t) => {
+  const { engine, clock, whoHas } = await daemonless(t);
+  engine.failure = new EngineUnreachable('no socket');
+  engine.breaksStream();
+  assert.equal(await whoHas(IP), 'unavailable');
+  engine.failure = undefined;
+  await clock.advance(5_000);
+  assert.equal(await whoHas(IP), 'a');
+});
+
+test('when Podman says that a network of a container has changed, its addresses are read', async (t) => {
+  const { engine, directory } = await daemonless(t);
+  engine.joins('a', BRIDGE, OTHER_IP);
+  engine.tell({ kind: 'rewire', container: 'a' });
+  await settled();
+  assert.equal(directory.glance(OTHER_IP)?.id, 'a');
+  assert.equal(directory.glance(IP), undefined);
+});

@@ -47,6 +47,7 @@ const METADATA: Readonly<Record<string, string>> = {
   'meta-data/hostname': 'ip-10-0-0-10.eu-west-1.compute.internal',
   'meta-data/instance-id': INSTANCE_ID,
   'meta-data/instance-type': DOCUMENT.instanceType,
+  'meta-data/local-ipv4': DOCUMENT.privateIp,
   'meta-data/placement': 'availability-zone\nregion',
   'meta-data/placement/availability-zone': DOCUMENT.availabilityZone,
   'meta-data/placement/region': REGION,

@@ -1,4 +1,4 @@
-import { EngineFailure, type EngineContainer, type EngineEvent } from '../../../lib/containers/docker.ts';
+import { EngineFailure, type EngineContainer, type EngineEvent, type EngineEvents } from '../../../lib/containers/docker.ts';
 import { anEngineContainer } from './fixtures.ts';
 import { deferred } from './promises.ts';
 
@@ -32,6 +32,8 @@ interface Stream {
 export class ScriptedEngine {
   /** Every call in order: `list`, `inspect {id}`, `network {id}`, `events`. */
   readonly calls: string[] = [];
+  /** As Podman is. */
+  daemonless = false;
   /** Thrown by every call while set. */
   failure: Error | undefined;
   readonly #containers = new Map<string, Described>();
@@ -140,7 +142,7 @@ export class ScriptedEngine {
   async events(
     onEvent: (event: EngineEvent) => void,
     signal: AbortSignal,
-  ): Promise<{ ended: Promise<Error> }> {
+  ): Promise<EngineEvents> {
     await this.#answer('events', () => undefined);
     const { promise: ended, resolve: end } = deferred<Error>();
     const stream = { onEvent, end };
@@ -149,7 +151,7 @@ export class ScriptedEngine {
       this.#streams = this.#streams.filter((other) => other !== stream);
       end(new Error('aborted'));
     });
-    return { ended };
+    return { ended, daemonless: this.daemonless };
   }
 
   #show(id: string): EngineContainer {

@@ -1,0 +1,105 @@
+import { strict as assert } from 'node:assert';
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { METADATA, ask, callerIdentity, credentials, get, roleName } from '../asking.ts';
+import { INSTANCE_ID } from '../host-identity.ts';
+import { ACCOUNT, type Lab } from '../lab.ts';
+import { ADMIN_PORT, PROXY_PORT } from '../ports.ts';
+import { STATIC_KEYS } from '../proxy.ts';
+
+/** A user and a group of that number that nobody else has, and that /etc/passwd does not know. */
+const USER = 64_018;
+
+/** The host's addresses as a container finds them: its gateway's, and that of the host's own network. */
+const HOST_ADDRESSES = ['172.17.0.1', '169.254.169.1'];
+
+/** The proxy as a user of its own that may use Docker's socket, and nothing else. */
+export function leastPrivilege(lab: Lab): void {
+  describe('as a user of its own with only the docker group', () => {
+    let pid = 0;
+    let dockerGroup = 0;
+
+    before(async () => {
+      const directory = dirname(lab.docker.socket);
+      dockerGroup = (await stat(lab.docker.socket)).gid;
+      assert.notEqual(dockerGroup, 0, 'the daemon gives its socket to the group docker');
+      // The way to the socket is open to all, as that of /run/docker.sock is; the socket itself is not.
+      await chmod(directory, 0o711);
+      // The program is found by its shebang's `node`: this one puts every privilege away first.
+      const programs = join(directory, 'programs');
+      const pidFile = join(directory, 'proxy.pid');
+      await writeFile(join(programs, 'node'), `#!/bin/sh
+echo $$ >${pidFile}
+exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
+`, { mode: 0o755 });
+      // The home of a user that `useradd --system` makes, and that systemd tells the service.
+      const HOME = '/nonexistent';
+      await lab.startProxy({ ...STATIC_KEYS, HOME, PATH: `${programs}:${process.env['PATH']}` });
+      pid = Number(await readFile(pidFile, 'utf8'));
+    });
+
+    after(async () => void await lab.startProxy());
+
+    test('it has no other group and no capability', async () => {
+      const status = await readFile(`/proc/${pid}/status`, 'utf8');
+      const field = (name: string): string => new RegExp(`^${name}:\\s*(.*?)\\s*$`, 'm').exec(status)?.[1] ?? '';
+      const own = Array(4).fill(USER).join('\t');
+      assert.match(await readFile(`/proc/${pid}/cmdline`, 'utf8'), /node\0[^\0]*bin\/metadataproxy\0/);
+      assert.deepEqual(
+        ['Uid', 'Gid', 'Groups', 'CapEff', 'CapPrm', 'CapBnd', 'NoNewPrivs'].map(field),
+        [own, own, String(dockerGroup), NO_CAPABILITY, NO_CAPABILITY, NO_CAPABILITY, '1'],
+      );
+    });
+
+    test('that group is what opens Docker\'s socket to it', async () => {
+      const ping = ['curl', '--silent', '--show-error', '--unix-socket', lab.docker.socket, 'http://docker/_ping'];
+      assert.equal(await lab.host.run([...as(dockerGroup), ...ping]), 'OK');
+      await assert.rejects(lab.host.run([...as(USER), ...ping]), /connect/i);
+    });
+
+    test('a container gets its role, the AWS CLI its identity, and the rest is passed through', async () => {
+      const container = await lab.docker.startIdle('humble', { IAM_ROLE: 'worker' });
+      assert.equal(await roleName(container), 'worker');
+      assert.match((await credentials(container)).RoleArn, /:role\/worker$/);
+      assert.equal(await ask(container, `${METADATA}/instance-id`), INSTANCE_ID);
+      await container.remove();
+      const caller = await callerIdentity(lab, { name: 'humble-cli', env: { IAM_ROLE: 'app' } });
+      assert.equal(caller.arn, caller.sessionOf('app', ACCOUNT));
+    });
+
+    test('it finds Docker again after the daemon has made its socket anew', async () => {
+      const mark = lab.proxy.log.length;
+      await lab.docker.stop();
+      await lab.docker.start();
+      await lab.proxy.knowsContainers(mark);
+      const container = await lab.docker.startIdle('later', { IAM_ROLE: 'app' });
+      assert.equal(await roleName(container), 'app');
+      await container.remove();
+    });
+
+    test('a container reaches the containers\' listener at the host\'s addresses, never the operator\'s', async () => {
+      const health = `http://127.0.0.1:${ADMIN_PORT}/healthz`;
+      assert.match(await lab.host.run(['curl', '--silent', '--fail', health]), /alive/, 'it is there for the host');
+      const container = await lab.docker.startIdle('curious', { IAM_ROLE: 'app' });
+      for (const address of HOST_ADDRESSES) {
+        // The way there is open: what is refused below is refused by nobody's firewall.
+        await ask(container, `http://${address}:${PROXY_PORT}/healthcheck`);
+        for (const path of ['/healthz', '/readyz', '/status']) {
+          const { status, stdout, stderr } = await container.tryExec(...get(`http://${address}:${ADMIN_PORT}${path}`));
+          assert.notEqual(status, 0, `${address} answered ${path}: ${stdout}`);
+          assert.match(stderr, /Connection refused/, `${address}${path}`);
+        }
+      }
+      await container.remove();
+    });
+  });
+}
+
+const NO_CAPABILITY = '0'.repeat(16);
+
+/** What runs a command as the user with `group` besides its own, and takes every way back away. */
+function as(group: number): string[] {
+  return ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, `--groups=${group}`, '--inh-caps=-all',
+    '--bounding-set=-all', '--no-new-privs'];
+}
