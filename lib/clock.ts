@@ -1,7 +1,9 @@
 /** Time as a parameter, so that every expiry and every backoff is tested without waiting. */
 export interface Clock {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch; may be set back. For what has a date, such as an expiry. */
   now(): number;
+  /** Milliseconds since some time; only ever goes on. For how long something takes, or stands. */
+  monotonic(): number;
   /** Calls `action` once after `milliseconds`; the returned function takes that back. Never keeps the process alive. */
   after(milliseconds: number, action: () => void): () => void;
 }
@@ -11,6 +13,7 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
   now: Date.now,
+  monotonic: () => performance.now(),
   after(milliseconds, action) {
     const timer = setTimeout(action, Math.min(Math.max(milliseconds, 0), LONGEST_TIMER));
     timer.unref();

@@ -51,6 +51,8 @@ function makeLog({ logLevel, logFormat }: Config): Log {
 
 async function run(config: Config): Promise<void> {
   const log = makeLog(config);
+  // Nobody may be reading the log; an error of it that was logged would be the next one.
+  process.stderr.on('error', () => {});
   process.on('exit', () => log.flush());
   // One request's or one timer's trouble must not end everybody's service.
   process.on('uncaughtException', (error) => log.error('unexpected', { error: String(error.stack ?? error) }));

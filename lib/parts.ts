@@ -41,18 +41,19 @@ export function roleSettings(config: Config, rules: readonly RoleRule[]): RoleSe
 export function containerReader(config: Config, engine: DockerEngine) {
   const kept = keptOf(config);
   return async (found: EngineContainer): Promise<Container> => {
-    const own = config.ignoreImageRoles ? await withoutImageWishes(found, engine) : found;
+    const own = config.ignoreImageRoles ? await withoutImageClaims(found, engine) : found;
     return describeContainer(own, kept);
   };
 }
 
-/** A role that came with the image was chosen by whoever made the image, not by whoever started the container. */
-async function withoutImageWishes(found: EngineContainer, engine: DockerEngine): Promise<EngineContainer> {
+/** What came with the image was chosen by whoever made the image, not by whoever started the container. */
+async function withoutImageClaims(found: EngineContainer, engine: DockerEngine): Promise<EngineContainer> {
   const image = await engine.image(found.imageId);
-  const own = (values: ReadonlyMap<string, string>, ofImage: ReadonlyMap<string, string> | undefined, names: readonly string[]) =>
-    // Of an image that cannot be read anything might come.
-    new Map([...values].filter(([name, value]) => !names.includes(name) || (ofImage && ofImage.get(name) !== value)));
-  return { ...found, env: own(found.env, image?.env, WISH_VARIABLES), labels: own(found.labels, image?.labels, WISH_LABELS) };
+  // Of an image that cannot be read anything might come.
+  if (!image) return { ...found, env: new Map(), labels: new Map() };
+  const own = (values: ReadonlyMap<string, string>, ofImage: ReadonlyMap<string, string>) =>
+    new Map([...values].filter(([name, value]) => ofImage.get(name) !== value));
+  return { ...found, env: own(found.env, image.env), labels: own(found.labels, image.labels) };
 }
 
 function keptOf({ sessionKey, sessionTags, sessionNaming, sourceIdentity, roleRules, ...config }: Config): Kept {

@@ -291,7 +291,7 @@ export const SETTINGS = {
     from: 'new',
     default: 'false',
     expects: YES_OR_NO,
-    help: "A role that stands in the image's own ENV or LABEL does not count.",
+    help: "What stands in the image's own ENV or LABEL does not count, for roles and all that belongs to them.",
     parse: flagValue,
   }),
 

@@ -40,10 +40,10 @@ export class ReverseLookup {
   #nameOf(address: string): Promise<string | undefined> {
     const { clock, nameOf = systemName } = this.#options;
     const known = this.#names.get(address);
-    if (known && clock.now() < known.until) return known.name;
+    if (known && clock.monotonic() < known.until) return known.name;
     const name = within(clock, PATIENCE_MS, nameOf(address), () => new Error('too slow')).catch(() => undefined);
     this.#names.delete(address);
-    this.#names.set(address, { name, until: clock.now() + KEPT_MS });
+    this.#names.set(address, { name, until: clock.monotonic() + KEPT_MS });
     const [oldest] = this.#names.keys();
     if (this.#names.size > MOST_KEPT && oldest !== undefined) this.#names.delete(oldest);
     return name;

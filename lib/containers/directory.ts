@@ -176,6 +176,8 @@ export class ContainerDirectory {
       await this.#lookUpsDone();
       if (this.#daemonless) await this.#confirm(address);
       if (!this.#byAddress.has(address)) await this.#rescanSoon();
+      // The event that tells of it may have come meanwhile.
+      if (!this.#byAddress.has(address)) await this.#lookUpsDone();
       const entry = this.#byAddress.get(address);
       if (entry && !entry.container) await this.#inspect(entry.id);
     } catch (error) {
@@ -222,10 +224,10 @@ export class ContainerDirectory {
     const { clock, random } = this.#options;
     let failures = 0;
     while (!this.#closed) {
-      const began = clock.now();
+      const began = clock.monotonic();
       const error = await this.#connect();
       if (!error) await this.#streamEnd;
-      failures = !error && clock.now() - began > RECONNECT_LONGEST_MS ? 1 : failures + 1;
+      failures = !error && clock.monotonic() - began > RECONNECT_LONGEST_MS ? 1 : failures + 1;
       // A stream that broke is opened again at once; not so with an engine that breaks every one at once.
       if (!error && failures === 1) continue;
       if (!this.#closed) await pause(clock, backoff(failures, RECONNECT_FIRST_MS, RECONNECT_LONGEST_MS, random));
@@ -240,7 +242,7 @@ export class ContainerDirectory {
   #connect(): Promise<Error | undefined> {
     if (this.#state === 'synced') return Promise.resolve(undefined);
     const { clock } = this.#options;
-    if (this.#lastFailure && clock.now() - this.#lastFailure.at < FAILURE_STANDS_MS) {
+    if (this.#lastFailure && clock.monotonic() - this.#lastFailure.at < FAILURE_STANDS_MS) {
       return Promise.resolve(this.#lastFailure.error);
     }
     this.#connecting ??= this.#openAndSync()
@@ -249,7 +251,7 @@ export class ContainerDirectory {
         (error: Error) => {
           if (!(error instanceof EngineUnreachable)) this.#awaySinceEvents = false;
           if (error.message !== this.#lastFailure?.error.message) this.#report(error);
-          this.#lastFailure = { at: clock.now(), error };
+          this.#lastFailure = { at: clock.monotonic(), error };
           return error;
         },
       )
@@ -306,10 +308,10 @@ export class ContainerDirectory {
     const { clock } = this.#options;
     this.#nextRescan ??= this.#rescan
       .catch(() => {})
-      .then(() => pause(clock, this.#lastRescan + RESCAN_EVERY_MS - clock.now()))
+      .then(() => pause(clock, this.#lastRescan + RESCAN_EVERY_MS - clock.monotonic()))
       .then(() => {
         this.#nextRescan = undefined;
-        this.#lastRescan = clock.now();
+        this.#lastRescan = clock.monotonic();
         return (this.#rescan = this.#readAll('add'));
       });
     return this.#nextRescan;

@@ -165,11 +165,19 @@ export class DockerEngine {
   #readEvents(response: http.IncomingMessage, onEvent: (event: EngineEvent) => void): Promise<Error> {
     return new Promise((resolve) => {
       let rest = '';
+      let isTooLong = false;
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
         const lines = (rest + chunk).split('\n');
-        rest = lines.pop() ?? '';
-        if (rest.length > LONGEST_EVENT) response.destroy(new EngineFailure('the Docker Engine sent an endless event'));
+        // One container with labels beyond measure must not break the stream for all. What takes addresses away,
+        // the disconnect of a network, has no labels.
+        if (isTooLong && lines.length > 1) {
+          lines.shift();
+          isTooLong = false;
+        }
+        rest = isTooLong ? '' : (lines.pop() ?? '');
+        if (isTooLong) return;
+        if (rest.length > LONGEST_EVENT) [rest, isTooLong] = ['', true];
         for (const line of lines) {
           if (line.trim() === '') continue;
           const event = parseEvent(line);

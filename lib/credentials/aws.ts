@@ -91,17 +91,27 @@ export class AwsClients {
   /**
    * Turns what the SDK threw into an error with a meaning. After trouble with the proxy's own credentials the clients
    * are made anew, so that the credential chain is read again.
+   *
+   * @param secret what the call had in it that must not be repeated
    */
-  failure(error: unknown): AssumeRoleDenied | CredentialsUnavailable {
+  failure(error: unknown, secret?: string): AssumeRoleDenied | CredentialsUnavailable {
     if (error instanceof AssumeRoleDenied || error instanceof CredentialsUnavailable) return error;
-    const { name, message } = error instanceof Error ? error : new Error(String(error));
+    const { name, message: whole } = error instanceof Error ? error : new Error(String(error));
+    const message = withoutSecrets(whole, secret);
     if (BASE_CREDENTIAL_ERRORS.has(name)) {
-      this.#sts = this.#iam = undefined;
-      const why = `the proxy's own credentials do not work (${name}: ${message})`;
+      this.forget();
+      // Of a signature STS repeats the whole request, with its session token.
+      const detail = /Signature/.test(name) ? name : `${name}: ${message}`;
+      const why = `the proxy's own credentials do not work (${detail})`;
       return new CredentialsUnavailable(why, { cause: error });
     }
     if (isDenial(error)) return new AssumeRoleDenied(name, message, { cause: error });
     return new CredentialsUnavailable(`${name}: ${message}`, { cause: error });
+  }
+
+  /** The next call reads the credential chain anew. */
+  forget(): void {
+    this.#sts = this.#iam = undefined;
   }
 
   #forgetFallback(): void {
@@ -128,6 +138,11 @@ const CLIENT_OPTIONS = {
     throwOnRequestTimeout: true,
   },
 } as const;
+
+/** STS repeats what it objects to, such as an external id. */
+function withoutSecrets(message: string, secret: string | undefined): string {
+  return secret ? message.replaceAll(secret, '(external id)') : message;
+}
 
 /** A definite refusal of the service itself: a client's fault that is neither throttling nor the clock's. */
 function isDenial(error: unknown): boolean {

@@ -97,7 +97,7 @@ export class CredentialStore<Request extends Keyed> {
     const { clock } = this.#options;
     const entry = this.#entry(request);
 
-    const inBackoff = entry.lastError !== undefined && clock.now() < entry.nextAttempt;
+    const inBackoff = entry.lastError !== undefined && clock.monotonic() < entry.nextAttempt;
     if (!inBackoff || entry.fetching) {
       const patience = this.#valid(entry) ? RENEWAL_PATIENCE_MS : FIRST_PATIENCE_MS;
       entry.waiting += 1;
@@ -117,7 +117,7 @@ export class CredentialStore<Request extends Keyed> {
   /** Fetches ahead of a container that will run soon. Failures are reported through `onFailed` alone. */
   warm(request: Request): void {
     const entry = this.#entry(request);
-    if (!this.get(request) && this.#options.clock.now() >= entry.nextAttempt) void this.#fetch(entry).catch(() => {});
+    if (!this.get(request) && this.#options.clock.monotonic() >= entry.nextAttempt) void this.#fetch(entry).catch(() => {});
   }
 
   /** Keeps credentials fresh until as many `release` calls as `retain` calls were made. */
@@ -181,13 +181,13 @@ export class CredentialStore<Request extends Keyed> {
 
   async #fetchNow(entry: Entry<Request>): Promise<Credentials> {
     const { clock, fetch, onFetched } = this.#options;
-    const began = clock.now();
+    const began = clock.monotonic();
     try {
       const credentials = await fetch(entry.request);
       if (credentials.validUntil <= clock.now()) {
         throw new CredentialsUnavailable('STS gave credentials that have expired already: is this host\'s clock right?');
       }
-      onFetched?.(entry.request, credentials, clock.now() - began);
+      onFetched?.(entry.request, credentials, clock.monotonic() - began);
       this.#keep(entry, credentials);
       return credentials;
     } catch (error) {
@@ -219,7 +219,7 @@ export class CredentialStore<Request extends Keyed> {
       error instanceof AssumeRoleDenied || error instanceof CredentialsUnavailable
         ? error
         : new CredentialsUnavailable(error.message, { cause: error });
-    entry.nextAttempt = clock.now() + wait;
+    entry.nextAttempt = clock.monotonic() + wait;
     onFailed?.(entry.request, entry.lastError, wait, entry.failures);
     this.#wake(entry, wait);
   }
@@ -239,7 +239,7 @@ export class CredentialStore<Request extends Keyed> {
     if (lastError instanceof AssumeRoleDenied) return lastError;
     const why = lastError?.message ?? 'STS takes too long to answer';
     const failure = new CredentialsUnavailable(why, { cause: lastError });
-    failure.retryAfter = Math.max(entry.nextAttempt - this.#options.clock.now(), RETRY_FIRST_MS);
+    failure.retryAfter = Math.max(entry.nextAttempt - this.#options.clock.monotonic(), RETRY_FIRST_MS);
     return failure;
   }
 }

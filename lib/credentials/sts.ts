@@ -16,7 +16,9 @@ export interface StsOptions {
 
 /** The SDK gives STS itself up before that; but for the proxy's own credentials (a process, say) it waits for ever. */
 const LONGEST_CALL_MS = 30_000;
-const tooSlow = (): Error => new CredentialsUnavailable("STS, or getting the proxy's own credentials, takes too long");
+/** What AWS itself bears with. */
+const LEAST_SKEW_MS = 5 * 60 * 1000;
+class TooSlow extends Error {}
 
 /** What STS says of a duration beyond the role's maximum, and beyond the hour that role chaining allows. */
 const TOO_LONG = /DurationSeconds exceeds/i;
@@ -31,6 +33,17 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
   const tooLong = new Map<string, number>();
 
   return async (request: RoleRequest): Promise<Credentials> => {
+    try {
+      return await within(clock, LONGEST_CALL_MS, fetch(request), () => new TooSlow());
+    } catch (error) {
+      if (!(error instanceof TooSlow)) throw error;
+      // Whatever hangs is not waited for again.
+      clients.forget();
+      throw new CredentialsUnavailable("STS, IAM, or getting the proxy's own credentials, takes too long");
+    }
+  };
+
+  async function fetch(request: RoleRequest): Promise<Credentials> {
     const role = await resolve(request);
     if (!request.allowed.every((patterns) => patterns.some((pattern) => pattern.matches(role.arn)))) {
       throw new AssumeRoleDenied(ROLE_NOT_ALLOWED, `the settings do not allow this container the role ${role.arn}`);
@@ -45,17 +58,16 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
       onShortened(role, duration);
       return assume(role, input(request, role, undefined));
     }
-  };
+  }
 
   async function assume(role: RoleArn, parameters: AssumeRoleCommandInput): Promise<Credentials> {
     try {
       const client = await clients.sts();
       const { AssumeRoleCommand } = await import('@aws-sdk/client-sts');
-      const call = client.send(new AssumeRoleCommand(parameters));
-      const answer = await within(clock, LONGEST_CALL_MS, call, tooSlow);
+      const answer = await client.send(new AssumeRoleCommand(parameters));
       return parseAnswer(answer, role, clock.now(), client.config.systemClockOffset);
     } catch (error) {
-      throw clients.failure(error);
+      throw clients.failure(error, parameters.ExternalId);
     }
   }
 }
@@ -83,6 +95,8 @@ function parseAnswer(
 ): Credentials {
   const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = answer.Credentials ?? {};
   const expiration = Expiration?.getTime();
+  // Below that it is the Date header's whole seconds and the answer's way, not a clock that is wrong.
+  const skew = Math.abs(clockOffset) < LEAST_SKEW_MS ? 0 : clockOffset;
   if (!AccessKeyId || !SecretAccessKey || !SessionToken || !expiration) {
     throw new CredentialsUnavailable('STS answered AssumeRole without complete credentials');
   }
@@ -91,8 +105,8 @@ function parseAnswer(
     secretAccessKey: SecretAccessKey,
     sessionToken: SessionToken,
     expiration,
-    validUntil: expiration - clockOffset,
-    lastUpdated: lastUpdated + clockOffset,
+    validUntil: expiration - skew,
+    lastUpdated: lastUpdated + skew,
     roleArn: role.arn,
     accountId: role.accountId,
     assumedRoleArn: answer.AssumedRoleUser?.Arn ?? role.arn,

@@ -22,6 +22,7 @@ import { canonicalPath } from './canonical-path.ts';
 import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
 import { errorPage, failureOf, Refusal, sendFailure } from './failure.ts';
 import { Pace } from './pace.ts';
+import { Repeats } from './repeats.ts';
 import { route, type Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
 
@@ -73,6 +74,9 @@ export class MetadataServer {
   readonly #addresses = new WeakMap<Duplex, string>();
   /** Answers that are not sent yet, or not wholly. */
   readonly #inFlight = new Set<ServerResponse>();
+  /** How many of them each address waits for: on one connection there may be many requests behind each other. */
+  readonly #waiting = new Map<string, number>();
+  readonly #refusals: Repeats;
   /** The answer to the last request of a connection. */
   readonly #lastAnswers = new WeakMap<Duplex, ServerResponse>();
   readonly #pace: Pace;
@@ -81,6 +85,7 @@ export class MetadataServer {
   constructor(options: MetadataServerOptions) {
     this.#options = options;
     this.#pace = new Pace(options.maxRequestsPerSecond, () => performance.now());
+    this.#refusals = new Repeats(() => performance.now());
     this.#server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
       headersTimeout: options.readTimeout,
@@ -139,11 +144,7 @@ export class MetadataServer {
     }
     this.#addresses.set(socket, address);
     this.#connections.set(address, open);
-    socket.once('close', () => {
-      const left = (this.#connections.get(address) ?? 1) - 1;
-      if (left > 0) this.#connections.set(address, left);
-      else this.#connections.delete(address);
-    });
+    socket.once('close', () => decrease(this.#connections, address));
   }
 
   /** What came is no request. It is answered so, unless an answer is under way, into which nothing must be written. */
@@ -160,7 +161,12 @@ export class MetadataServer {
     if (address === undefined) return; // The connection was refused.
     this.#lastAnswers.set(request.socket, response);
     this.#inFlight.add(response);
-    response.once('close', () => this.#inFlight.delete(response));
+    const waiting = (this.#waiting.get(address) ?? 0) + 1;
+    this.#waiting.set(address, waiting);
+    response.once('close', () => {
+      this.#inFlight.delete(response);
+      decrease(this.#waiting, address);
+    });
     const delay = this.#pace.delay(address);
     if (delay > 0 && delay <= LONGEST_DELAY_MS) await setTimeoutPromise(delay);
     const exchange: Exchange = {
@@ -182,6 +188,9 @@ export class MetadataServer {
     let failure: unknown;
     try {
       if (delay > LONGEST_DELAY_MS) throw new Refusal(429, 'too many requests from this address', ['Retry-After', '1']);
+      if (waiting > this.#options.maxConnectionsPerAddress) {
+        throw new Refusal(503, 'too many requests of this address are waiting', ['Retry-After', '1']);
+      }
       exchange.path = canonicalPath(request.url ?? '');
       found = route(exchange.path);
       this.#check(exchange, found);
@@ -207,7 +216,7 @@ export class MetadataServer {
     if (hasBody(request)) {
       throw new Refusal(request.headers['transfer-encoding'] === undefined ? 413 : 400, 'the request has a body');
     }
-    if (kind !== 'session-token') this.#checkToken(exchange);
+    if (kind !== 'session-token' && kind !== 'health') this.#checkToken(exchange);
   }
 
   #checkToken(exchange: Exchange): void {
@@ -262,6 +271,12 @@ export class MetadataServer {
     const isAboutCredentials = found !== undefined && CREDENTIAL_ANSWERS.has(found.kind);
     if (!isAboutCredentials && !log.isDebug) return;
     const { container, request, response, address } = exchange;
+    let repeated: number | undefined;
+    if (isAboutCredentials && failure !== undefined && !log.isDebug) {
+      // One container's thousands of refused requests are one line a minute.
+      repeated = this.#refusals.count(`${container?.id ?? address} ${response.statusCode} ${String(failure)}`);
+      if (repeated === undefined) return;
+    }
     const fields = {
       request_id: exchange.id,
       method: request.method,
@@ -273,6 +288,7 @@ export class MetadataServer {
       container_id: container?.shortId || undefined,
       role_arn: exchange.roleArn ?? exchange.roleRequest?.role.text,
       error: failure instanceof Error ? failure.message : undefined,
+      repeated: repeated || undefined,
     };
     if (!isAboutCredentials) log.debug('answered', fields);
     else if (failure === undefined) log.info('credentials served', fields);
@@ -281,6 +297,12 @@ export class MetadataServer {
 }
 
 const CREDENTIAL_ANSWERS: ReadonlySet<Route['kind']> = new Set(['iam-info', 'role-credentials', 'container-credentials']);
+
+function decrease(counts: Map<string, number>, key: string): void {
+  const left = (counts.get(key) ?? 1) - 1;
+  if (left > 0) counts.set(key, left);
+  else counts.delete(key);
+}
 
 function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0;

@@ -25,7 +25,7 @@ export class RoleAssignments {
   #settings: RoleSettings;
   #wishes = new WeakMap<Container, Wish>();
   readonly #retained = new Map<Container, RoleRequest | undefined>();
-  /** Running containers that share another one's network and name a role, by that other one's id. */
+  /** Running containers that share another one's network, by that other one's id. */
   readonly #sharers = new Map<string, Set<Container>>();
 
   constructor({ store, settings, onBadRequest }: AssignmentOptions) {
@@ -58,7 +58,7 @@ export class RoleAssignments {
   }
 
   started(container: Container): void {
-    if (typeof container.network === 'object' && this.#wish(container).own) {
+    if (typeof container.network === 'object') {
       const { sharedWith } = container.network;
       this.#sharers.set(sharedWith, (this.#sharers.get(sharedWith) ?? new Set()).add(container));
     }
@@ -110,8 +110,17 @@ export class RoleAssignments {
     return wish;
   }
 
+  /** They cannot be told apart: what they name counts only if they name one role. */
   #sharersWish(container: Container): Wish['own'] {
-    const [first] = this.#sharers.get(container.id) ?? [];
-    return first && this.#wish(first).own;
+    let found: Assignment | undefined;
+    for (const sharer of this.#sharers.get(container.id) ?? []) {
+      const { own } = this.#wish(sharer);
+      if (!own || own instanceof BadRoleRequest) continue;
+      if (found && found.request.role.text !== own.request.role.text) {
+        return new BadRoleRequest('containers that share its network name different roles');
+      }
+      found ??= own;
+    }
+    return found;
   }
 }

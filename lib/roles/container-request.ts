@@ -17,6 +17,8 @@ import { sessionTags } from './session-tags.ts';
 /** The labels and variables in which a container says what it wants. */
 export const ROLE_LABEL = 'metadataproxy.role';
 export const ROLE_VARIABLE = 'IAM_ROLE';
+/** docker-ec2-metadata's first name for it. */
+export const FIRST_ROLE_VARIABLE = 'IAM_ROLE_ARN';
 export const EXTERNAL_ID_LABEL = 'metadataproxy.external-id';
 export const EXTERNAL_ID_VARIABLE = 'IAM_EXTERNAL_ID';
 export const POLICY_LABEL = 'metadataproxy.policy';
@@ -30,13 +32,14 @@ export const IAM_DOCKER_EXTERNAL_ID_VARIABLE = 'IAM_ROLE_EXTERNALID';
 
 /** In the order in which they count. */
 const ROLE_LABELS = [ROLE_LABEL, IAM_DOCKER_ROLE_LABEL];
+const ROLE_VARIABLES = [ROLE_VARIABLE, FIRST_ROLE_VARIABLE];
 const EXTERNAL_ID_LABELS = [EXTERNAL_ID_LABEL, IAM_DOCKER_EXTERNAL_ID_LABEL];
 const EXTERNAL_ID_VARIABLES = [EXTERNAL_ID_VARIABLE, IAM_DOCKER_EXTERNAL_ID_VARIABLE];
 
 export const WISH_LABELS: readonly string[] = [
   ...ROLE_LABELS, ...EXTERNAL_ID_LABELS, POLICY_LABEL, SESSION_NAME_LABEL, DURATION_LABEL,
 ];
-export const WISH_VARIABLES: readonly string[] = [ROLE_VARIABLE, ...EXTERNAL_ID_VARIABLES, POLICY_VARIABLE];
+export const WISH_VARIABLES: readonly string[] = [...ROLE_VARIABLES, ...EXTERNAL_ID_VARIABLES, POLICY_VARIABLE];
 
 /** Where a role comes from, in words for an operator. */
 export interface Assignment {
@@ -74,7 +77,7 @@ export function readWish(container: Container, settings: RoleSettings): Wish {
   return {
     own: attempt(() => {
       if (rule?.role) return assign(rule.role, `rule ${rule.number}`);
-      const named = firstSet(container, ROLE_LABELS, [ROLE_VARIABLE]);
+      const named = firstSet(container, ROLE_LABELS, ROLE_VARIABLES);
       return named && assign(parseRoleReference(named.text, settings.accounts), named.source);
     }),
     otherwise: attempt(() => fallback && assign(fallback, fallbackSource, settings.defaultPolicy)),

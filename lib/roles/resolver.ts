@@ -6,6 +6,10 @@ import type { RoleReference } from './role-reference.ts';
 
 /** A role's account never changes; an hour notices one that was deleted and made anew with another path. */
 const FOUND_KEPT_MS = 60 * 60 * 1000;
+/** More roles than any host's containers have. */
+const MOST_ANSWERS = 1_000;
+/** One that does not come is asked for again. */
+const ANSWER_AWAITED_MS = 30 * 1000;
 /** Long enough that ten containers with the same wrong name ask once, short enough for whoever mends it. */
 const FAILURE_KEPT_MS = 10 * 1000;
 
@@ -43,12 +47,15 @@ export class RoleResolver {
   #lookUp(path: string, name: string): Promise<RoleArn> {
     const key = path + name;
     const known = this.#answers.get(key);
-    if (known && this.#clock.now() < known.until) return known.role;
-    const answer = { role: this.#ask(path, name), until: Infinity };
+    if (known && this.#clock.monotonic() < known.until) return known.role;
+    const answer = { role: this.#ask(path, name), until: this.#clock.monotonic() + ANSWER_AWAITED_MS };
+    this.#answers.delete(key);
     this.#answers.set(key, answer);
+    const [oldest] = this.#answers.keys();
+    if (this.#answers.size > MOST_ANSWERS && oldest !== undefined) this.#answers.delete(oldest);
     answer.role.then(
-      () => (answer.until = this.#clock.now() + FOUND_KEPT_MS),
-      () => (answer.until = this.#clock.now() + FAILURE_KEPT_MS),
+      () => (answer.until = this.#clock.monotonic() + FOUND_KEPT_MS),
+      () => (answer.until = this.#clock.monotonic() + FAILURE_KEPT_MS),
     );
     return answer.role;
   }

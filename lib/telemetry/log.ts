@@ -3,6 +3,8 @@
  * requests costs one write; `flush` writes what is left at exit.
  */
 
+import { printableJson } from '../printable.ts';
+
 /** As logrus names them, from the most to the least; nothing here is ever fatal or a panic, so these two are silence. */
 export const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'fatal', 'panic'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -78,7 +80,7 @@ export class Log {
 }
 
 function jsonLine(time: number, level: UsedLevel, message: string, fields: Fields): string {
-  return `${JSON.stringify({ time: new Date(time).toISOString(), level, msg: message, ...fields })}\n`;
+  return `${printableJson({ time: new Date(time).toISOString(), level, msg: message, ...fields })}\n`;
 }
 
 /** GELF counts severity as syslog does. */
@@ -99,7 +101,7 @@ function gelfLine(time: number, level: UsedLevel, message: string, fields: Field
   const extras = Object.entries(fields).map(([name, value]) => {
     return [`_${name}`, typeof value === 'boolean' ? String(value) : value];
   });
-  return `${JSON.stringify({ ...line, ...Object.fromEntries(extras) })}\n`;
+  return `${printableJson({ ...line, ...Object.fromEntries(extras) })}\n`;
 }
 
 /** The levels in capitals and of one width, so that messages stand under each other. */
@@ -112,7 +114,7 @@ function textLine(time: number, level: UsedLevel, message: string, fields: Field
     if (value === undefined) continue;
     const text = String(value);
     // Quoting keeps what a container was named or asked for from forging a line of its own.
-    line += ` ${name}=${PLAIN_VALUE.test(text) ? text : JSON.stringify(text)}`;
+    line += ` ${name}=${PLAIN_VALUE.test(text) ? text : printableJson(text)}`;
   }
   return `${line}\n`;
 }

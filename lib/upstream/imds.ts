@@ -103,7 +103,7 @@ export class Imds {
   }
 
   async #currentToken(): Promise<string | undefined> {
-    if (this.#clock.now() < this.#token.until) return this.#token.value;
+    if (this.#clock.monotonic() < this.#token.until) return this.#token.value;
     this.#fetchingToken ??= this.#fetchToken().finally(() => (this.#fetchingToken = undefined));
     this.#token = await this.#fetchingToken;
     return this.#token.value;
@@ -111,7 +111,7 @@ export class Imds {
 
   async #fetchToken(): Promise<Token> {
     const headers = { 'X-aws-ec2-metadata-token-ttl-seconds': String(TOKEN_TTL_S), 'Content-Length': '0' };
-    const asked = this.#clock.now();
+    const asked = this.#clock.monotonic();
     try {
       const response = await this.#send({ method: 'PUT', path: '/latest/api/token', headers }, TOKEN_TIMEOUT_MS);
       const value = (await readText(response)).trim();
@@ -122,7 +122,7 @@ export class Imds {
       return { value: undefined, until: asked + NO_TOKEN_STANDS_MS };
     } catch (error) {
       this.#onTokenless((error as Error).message);
-      return { value: undefined, until: this.#clock.now() + FAILED_TOKEN_STANDS_MS };
+      return { value: undefined, until: this.#clock.monotonic() + FAILED_TOKEN_STANDS_MS };
     }
   }
 

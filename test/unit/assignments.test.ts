@@ -222,16 +222,18 @@ test('a sharer that is there before its network, or names no role, changes nothi
   assert.equal(roleOf(holder), 'early');
 });
 
-test('of several sharers the one that was there first counts, then the next', () => {
+test('several sharers must name one role: they cannot be told apart', () => {
   const { assignments, roleOf } = setUp({ defaultRole: 'default' });
   const holder = container();
+  assignments.started(container({ IAM_ROLE: 'no role' }, { sharedWith: holder.id }));
   const [first, second] = ['first', 'second'].map((role) =>
     container({ IAM_ROLE: role }, { sharedWith: holder.id }),
   );
   assert.ok(first && second);
   assignments.started(first);
+  assert.equal(roleOf(holder), 'first', 'one that means nothing does not count');
   assignments.started(second);
-  assert.equal(roleOf(holder), 'first');
+  assert.throws(() => assignments.requestFor(holder), BadRoleRequest);
   assignments.ended(first);
   assert.equal(roleOf(holder), 'second');
   assignments.ended(second);

@@ -22,7 +22,7 @@ async function agent(t: TestContext, state: { text: string; status?: number }) {
   const tasks = new MesosTasks({
     url,
     timeout: 20_000,
-    clock: { now: () => time.now, after: () => () => {} },
+    clock: { now: () => time.now, monotonic: () => time.now, after: () => () => {} },
   });
   return { tasks, time, url, asked: () => asked };
 }

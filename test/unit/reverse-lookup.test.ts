@@ -19,6 +19,7 @@ class Time implements Clock {
   #now = 0;
   readonly #timers = new Set<{ at: number; action: () => void }>();
   readonly now = (): number => this.#now;
+  readonly monotonic = (): number => this.#now;
 
   after(milliseconds: number, action: () => void): () => void {
     const timer = { at: this.#now + milliseconds, action };

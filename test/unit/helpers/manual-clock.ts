@@ -17,6 +17,7 @@ export class ManualClock implements Clock {
 
   // Bound, because code under test may take `clock.now` alone.
   readonly now = (): number => this.#now;
+  readonly monotonic = (): number => this.#now;
 
   after(milliseconds: number, action: () => void): () => void {
     if (milliseconds <= 0) {
