@@ -95,7 +95,7 @@ test('lyft: an account that AWS_ACCOUNT_MAP does not name is 404 for that contai
   await docker.host.run({ name: 'mistaken', address: A, env: { IAM_ROLE: 'app@prd' } });
   assert.equal(await statusFor(A), 404);
   assert.equal(await statusFor(A), 404);
-  await proxy.logs.several(2, isMessage('credentials refused'));
+  await proxy.logs.several(1, isMessage('credentials refused'));
   const lines = proxy.logs.all(isMessage('bad role'));
   assert.equal(lines.length, 1);
   assert.equal(lines[0]?.fields['container'], 'mistaken');
