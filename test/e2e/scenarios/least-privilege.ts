@@ -43,7 +43,8 @@ exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
 
     test('it has no other group and no capability', async () => {
       const status = await readFile(`/proc/${pid}/status`, 'utf8');
-      const field = (name: string): string => new RegExp(`^${name}:\\s*(.*?)\\s*$`, 'm').exec(status)?.[1] ?? '';
+      const field = (name: string): string =>
+        new RegExp(`^${name}:\\s*(.*?)\\s*$`, 'm').exec(status)?.[1] ?? '';
       const own = Array(4).fill(USER).join('\t');
       assert.match(await readFile(`/proc/${pid}/cmdline`, 'utf8'), /node\0[^\0]*bin\/metadataproxy\0/);
       assert.deepEqual(
@@ -53,7 +54,8 @@ exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
     });
 
     test('that group is what opens Docker\'s socket to it', async () => {
-      const ping = ['curl', '--silent', '--show-error', '--unix-socket', lab.docker.socket, 'http://docker/_ping'];
+      const ping = ['curl', '--silent', '--show-error', '--unix-socket', lab.docker.socket,
+        'http://docker/_ping'];
       assert.equal(await lab.host.run([...as(dockerGroup), ...ping]), 'OK');
       await assert.rejects(lab.host.run([...as(USER), ...ping]), /connect/i);
     });
@@ -78,7 +80,7 @@ exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
       await container.remove();
     });
 
-    test('a container reaches the containers\' listener at the host\'s addresses, never the operator\'s', async () => {
+    test('a container reaches the containers\' listener on the host, never the operator\'s', async () => {
       const health = `http://127.0.0.1:${ADMIN_PORT}/healthz`;
       assert.match(await lab.host.run(['curl', '--silent', '--fail', health]), /alive/, 'it is there for the host');
       const container = await lab.docker.startIdle('curious', { IAM_ROLE: 'app' });
@@ -86,7 +88,8 @@ exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
         // The way there is open: what is refused below is refused by nobody's firewall.
         await ask(container, `http://${address}:${PROXY_PORT}/healthcheck`);
         for (const path of ['/healthz', '/readyz', '/status']) {
-          const { status, stdout, stderr } = await container.tryExec(...get(`http://${address}:${ADMIN_PORT}${path}`));
+          const url = `http://${address}:${ADMIN_PORT}${path}`;
+          const { status, stdout, stderr } = await container.tryExec(...get(url));
           assert.notEqual(status, 0, `${address} answered ${path}: ${stdout}`);
           assert.match(stderr, /Connection refused/, `${address}${path}`);
         }
