@@ -101,7 +101,8 @@ export function helpText(version: string): string {
     lines.push('', group);
     for (const setting of NAMES.map(settingOf).filter((candidate) => candidate.group === group)) {
       const fallback = setting.default ? ` (default ${setting.default})` : '';
-      lines.push(...indented(`${[...setting.env, ...flagSpellings(setting)].join(', ')}${fallback}`, 2), ...indented(setting.help, 6));
+      const names = [...setting.env, ...flagSpellings(setting)].join(', ');
+      lines.push(...indented(names + fallback, 2), ...indented(setting.help, 6));
     }
   }
   lines.push('', 'A container names its role in a label, metadataproxy.role, or in IAM_ROLE.');

@@ -54,8 +54,9 @@ export async function check(config: Config, log: Log, json: boolean): Promise<Ch
 
 function readable(results: readonly CheckResult[]): string {
   const rows = results.map(({ name, outcome, detail }) => [name, OUTCOME[outcome], detail]);
-  const advice = results.filter((result) => result.advice !== undefined).map((result) => `${result.name}: ${result.advice}`);
-  return [table(['CHECK', 'RESULT', 'WHAT WAS FOUND'], rows), ...advice.map((line) => `${line}\n`)].join(advice.length > 0 ? '\n' : '');
+  const advised = results.filter(({ advice }) => advice !== undefined);
+  const paragraphs = advised.map(({ name, advice }) => `\n${name}: ${advice}\n`);
+  return table(['CHECK', 'RESULT', 'WHAT WAS FOUND'], rows) + paragraphs.join('');
 }
 
 async function checkDocker({ docker }: Config): Promise<CheckResult> {
@@ -80,8 +81,9 @@ async function checkImds(imds: Imds): Promise<CheckResult> {
     return { name, outcome: 'failed', detail: versions.message, advice };
   }
   const { v1, v2 } = versions;
+  if (!v1 && !v2) return { name, outcome: 'failed', detail: 'answers neither IMDSv1 nor IMDSv2' };
   const detail = v1 && v2 ? 'IMDSv1 and IMDSv2' : v2 ? 'IMDSv2 only' : 'IMDSv1 only';
-  return v1 || v2 ? { name, outcome: 'ok', detail } : { name, outcome: 'failed', detail: 'answers neither IMDSv1 nor IMDSv2' };
+  return { name, outcome: 'ok', detail };
 }
 
 async function checkBaseCredentials({ mockCredentials }: Config, clients: AwsClients): Promise<CheckResult> {
@@ -132,9 +134,11 @@ async function checkFirewall({ port }: Config): Promise<CheckResult> {
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
     const detail = missing ? 'there is no iptables on this host' : 'the rules cannot be read';
-    return { name, outcome: 'unknown', detail, advice: 'Run this as root, where iptables is, to have the rules looked at.' };
+    const advice = 'Run this as root, where iptables is, to have the rules looked at.';
+    return { name, outcome: 'unknown', detail, advice };
   }
-  const redirect = rules.split('\n').find((rule) => rule.includes(METADATA_ADDRESS) && /-j (?:REDIRECT|DNAT)/.test(rule));
+  const redirects = rules.split('\n').filter((rule) => /-j (?:REDIRECT|DNAT)/.test(rule));
+  const redirect = redirects.find((rule) => rule.includes(METADATA_ADDRESS));
   if (redirect === undefined) {
     const advice = 'Containers reach the real metadata service: set up the rules that README shows.';
     return { name, outcome: 'failed', detail: `nothing redirects ${METADATA_ADDRESS}`, advice };

@@ -533,7 +533,15 @@ export class ContainerDirectory {
   #entry(id: string): Entry {
     let entry = this.#entries.get(id);
     if (!entry) {
-      entry = { id, container: undefined, inspection: undefined, started: false, overlay: false, running: false, addresses: new Map() };
+      entry = {
+        id,
+        container: undefined,
+        inspection: undefined,
+        started: false,
+        overlay: false,
+        running: false,
+        addresses: new Map(),
+      };
       this.#entries.set(id, entry);
     }
     return entry;

@@ -117,7 +117,8 @@ export class CredentialStore<Request extends Keyed> {
   /** Fetches ahead of a container that will run soon. Failures are reported through `onFailed` alone. */
   warm(request: Request): void {
     const entry = this.#entry(request);
-    if (!this.get(request) && this.#options.clock.monotonic() >= entry.nextAttempt) void this.#fetch(entry).catch(() => {});
+    const inBackoff = this.#options.clock.monotonic() < entry.nextAttempt;
+    if (!this.get(request) && !inBackoff) void this.#fetch(entry).catch(() => {});
   }
 
   /** Keeps credentials fresh until as many `release` calls as `retain` calls were made. */

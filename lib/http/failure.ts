@@ -35,7 +35,8 @@ export interface Failure {
 export function failureOf(error: unknown): Failure {
   if (error instanceof Refusal) return { status: error.status, headers: error.headers };
   if (error instanceof BadTarget) return { status: 400 };
-  if (error instanceof UnknownCaller || error instanceof NoRole || error instanceof BadRoleRequest) return { status: 404 };
+  if (error instanceof UnknownCaller) return { status: 404 };
+  if (error instanceof NoRole || error instanceof BadRoleRequest) return { status: 404 };
   if (error instanceof AssumeRoleDenied) {
     return {
       status: 403,

@@ -88,7 +88,8 @@ function parseMatch(value: unknown): Test[] {
     const network = pattern('network');
     tests.push((container) => container.networks.some(network));
   }
-  for (const [label, wanted] of Object.entries(match['label'] === undefined ? {} : strictObject(match['label'], '"label"'))) {
+  const labels = match['label'] === undefined ? {} : strictObject(match['label'], '"label"');
+  for (const [label, wanted] of Object.entries(labels)) {
     const value = wildcard(text(wanted, `the label "${label}"`));
     tests.push((container) => value(container.labels.get(label) ?? '') && container.labels.has(label));
   }
