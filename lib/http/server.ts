@@ -51,8 +51,19 @@ export interface MetadataServerOptions {
   readTimeout: number;
   /** Milliseconds of silence on a connection while an answer is being sent. */
   writeTimeout: number;
+  /** Told of every answer when it is sent, or given up. */
+  onAnswered?: AnswerListener;
   log: Log;
 }
+
+/**
+ * What was answered stands in the exchange and its response.
+ *
+ * @param found what kind of answer the path has; undefined for a request that was refused before that was known
+ * @param failure why there was no such answer; undefined when there was
+ * @param seconds how long it took
+ */
+export type AnswerListener = (exchange: Exchange, found: Route | undefined, failure: unknown, seconds: number) => void;
 
 /** SDKs send some 500 bytes; anything near this is no SDK. */
 const MAX_HEADER_BYTES = 8 * 1024;
@@ -201,7 +212,9 @@ export class MetadataServer {
       if (told.unexpected && !response.headersSent) this.#logUnexpected(exchange, error);
       sendFailure(exchange, told);
     }
-    this.#logAnswer(exchange, found, failure);
+    const seconds = (performance.now() - exchange.began) / 1000;
+    this.#options.onAnswered?.(exchange, found, failure, seconds);
+    this.#logAnswer(exchange, found, failure, seconds);
   }
 
   #check(exchange: Exchange, { kind }: Route): void {
@@ -266,7 +279,7 @@ export class MetadataServer {
     this.#options.log.error('request failed unexpectedly', { request_id: id, path, error: text });
   }
 
-  #logAnswer(exchange: Exchange, found: Route | undefined, failure: unknown): void {
+  #logAnswer(exchange: Exchange, found: Route | undefined, failure: unknown, seconds: number): void {
     const { log } = this.#options;
     const isAboutCredentials = found !== undefined && CREDENTIAL_ANSWERS.has(found.kind);
     if (!isAboutCredentials && !log.isDebug) return;
@@ -282,7 +295,7 @@ export class MetadataServer {
       method: request.method,
       path: exchange.path || request.url,
       status: response.statusCode,
-      ms: Math.round((performance.now() - exchange.began) * 1000) / 1000,
+      ms: Math.round(seconds * 1_000_000) / 1000,
       address,
       container: container?.name,
       container_id: container?.shortId || undefined,
