@@ -99,9 +99,6 @@ function combine(values: SettingValues, given: ReadonlyMap<SettingName, string>,
     if (given.has(name)) notices.push(`--${SETTINGS[name].flag?.name}: ${SETTINGS[name].help}`);
   }
 
-  for (const name of ['copyDockerLabels', 'copyDockerEnv', 'copyRequestHeaders', 'labelSeparator'] as const) {
-    if (given.has(name)) notices.push(`${given.get(name)} has no effect yet: this version has no metrics`);
-  }
   const threshold = roleExpirationThreshold === undefined ? undefined : roleExpirationThreshold * 60_000;
   const offsetGiven = given.has('roleCacheOffset');
   if (offsetGiven && threshold !== undefined && threshold !== config.roleCacheOffset) {

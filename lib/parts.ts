@@ -7,7 +7,7 @@ import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { describeContainer, type Container, type Kept } from './containers/container.ts';
 import type { DockerEngine, EngineContainer } from './containers/docker.ts';
-import { AwsClients } from './credentials/aws.ts';
+import { AwsClients, type AwsOptions } from './credentials/aws.ts';
 import type { Credentials } from './credentials/credentials.ts';
 import { mockFetcher } from './credentials/mock.ts';
 import { stsFetcher } from './credentials/sts.ts';
@@ -77,8 +77,9 @@ function keptOf({ sessionKey, sessionTags, sessionNaming, sourceIdentity, roleRu
   return { env: new Set(env), labels: roleRules === undefined ? new Set(labels) : 'all' };
 }
 
-export function awsClients(config: Config, imds: Imds): AwsClients {
-  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), now: systemClock.now });
+export function awsClients(config: Config, imds: Imds, onCall?: AwsOptions['onCall']): AwsClients {
+  const { region } = config;
+  return new AwsClients({ region, hostRegion: () => imds.region(), clock: systemClock, ...(onCall ? { onCall } : {}) });
 }
 
 /** How credentials are got: from STS, or made up. */

@@ -18,6 +18,7 @@ import { Callers } from './http/callers.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
 import { iamListing } from './http/handlers/iam-listing.ts';
+import { metrics as scrape } from './http/handlers/metrics.ts';
 import { passThrough } from './http/handlers/pass-through.ts';
 import { roleCredentials } from './http/handlers/role-credentials.ts';
 import { roleNameListing } from './http/handlers/role-name.ts';
@@ -32,6 +33,10 @@ import type { RoleRequest } from './roles/role-request.ts';
 import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
 import { SettingFile } from './setting-file.ts';
 import type { Log } from './telemetry/log.ts';
+import { Metrics } from './telemetry/metrics.ts';
+import { ProgramMetrics } from './telemetry/program-metrics.ts';
+import { exposition } from './telemetry/prometheus.ts';
+import { RequestMetrics } from './telemetry/request-metrics.ts';
 import { Imds } from './upstream/imds.ts';
 import { startMockImds } from './upstream/mock-imds.ts';
 
@@ -71,13 +76,21 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   const rules = follow(log, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
     assignments.replaceSettings(roleSettings(config, now));
   });
+  const metrics = new Metrics();
+  const programMetrics = new ProgramMetrics(metrics, clock, {
+    version,
+    ready: () => Object.values(readiness()).every(({ ok }) => ok),
+    directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
+    credentials: () => store.held(),
+  });
+  const expose = config.prometheus ? (accept: string) => exposition(metrics.read(), accept) : undefined;
   const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
     onTokenless: (reason) => log.info('no session token from the metadata service', { reason }),
   });
-  const store = makeStore(config, log, imds);
+  const store = makeStore(config, log, imds, programMetrics);
   const assignments = new RoleAssignments({
     store,
     settings: roleSettings(config, rules?.value ?? []),
@@ -85,7 +98,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       log.error('bad role', { container: name, container_id: shortId, error: message });
     },
   });
-  const engine = new DockerEngine(config.docker);
+  const engine = new DockerEngine(config.docker, (at) => programMetrics.eventSent(at));
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
@@ -95,7 +108,10 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     onKnown: (container) => assignments.known(container),
     onStarted: (container) => assignments.started(container),
     onEnded: (container) => assignments.ended(container),
-    onState: (state, { count, error }) => logDirectoryState(log, state, count, error),
+    onState: (state, { count, error }) => {
+      if (state === 'synced') programMetrics.synced();
+      logDirectoryState(log, state, count, error);
+    },
   });
   const mapping = follow(log, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
@@ -108,6 +124,16 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address);
   const callers = new Callers({ directory: { find }, assignments, store });
   const tokens = new SessionTokens(clock.now);
+  const glance = (address: string): Container | undefined => directory.glance(address);
+  const requestMetrics = new RequestMetrics({
+    metrics,
+    labels: config.metricsLabels,
+    copied: { labels: config.copyDockerLabels, env: config.copyDockerEnv, headers: config.copyRequestHeaders },
+    separator: config.labelSeparator,
+    glance,
+    requestFor: (container) => assignments.requestFor(container),
+    now: clock.now,
+  });
   const server = new MetadataServer({
     handlers: {
       sessionToken: sessionToken(tokens, (exchange) => server.holderOf(exchange)),
@@ -116,6 +142,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       roleName: roleNameListing(callers),
       roleCredentials: roleCredentials(callers),
       containerCredentials: containerCredentials(callers),
+      metrics: scrape(expose, (address) => glance(address) !== undefined),
       passThrough: passThrough(imds, {
         disabled: config.disableUpstream,
         allow: config.passThroughAllow,
@@ -124,12 +151,13 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     },
     tokens,
     tokenRequired: config.imdsv2Required,
-    glance: (address) => directory.glance(address),
+    glance,
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
     maxRequestsPerSecond: config.maxRequestsPerSecond,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
+    onAnswered: (...answered) => requestMetrics.answered(...answered),
     log,
   });
 
@@ -138,6 +166,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   });
   const admin = new AdminServer({
     readiness,
+    metrics: expose,
     status: () => ({
       version,
       uptime_seconds: Math.floor(process.uptime()),
@@ -151,6 +180,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     mapping?.close();
     admin.close();
     await server.close();
+    programMetrics.close();
     directory.close();
     engine.close();
     store.close();
@@ -159,6 +189,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   };
   try {
     directory.start();
+    programMetrics.start();
     await listen(log, 'listening', server, config);
     if (config.adminAddress !== 'off') await listen(log, 'admin listening', admin, config.adminAddress);
     const reload = (): void => {
@@ -209,18 +240,26 @@ function otherSources(config: Config, directory: ContainerDirectory): OtherSourc
   return sources;
 }
 
-function makeStore(config: Config, log: Log, imds: Imds): CredentialStore<RoleRequest> {
+function makeStore(
+  config: Config,
+  log: Log,
+  imds: Imds,
+  metrics: ProgramMetrics,
+): CredentialStore<RoleRequest> {
+  const clients = awsClients(config, imds, (...call) => metrics.called(...call));
   return new CredentialStore<RoleRequest>({
-    fetch: credentialFetcher(config, awsClients(config, imds), log),
+    fetch: credentialFetcher(config, clients, log),
     clock,
     random: Math.random,
     offset: config.roleCacheOffset,
     concurrency: STS_CALLS_AT_ONCE,
     onFetched: ({ sessionName }, { roleArn, expiration }, ms) => {
+      metrics.refreshed('ok');
       const expires = new Date(expiration).toISOString();
       log.info('role assumed', { role_arn: roleArn, session_name: sessionName, expires, ms });
     },
     onFailed: ({ role, sessionName }, error, retryIn, failures) => {
+      metrics.refreshed('failed');
       const code = error instanceof AssumeRoleDenied ? error.code : undefined;
       const fields = { role: role.text, session_name: sessionName, code, error: error.message };
       if (code !== ROLE_NOT_ALLOWED) log.error('role not assumed', { ...fields, retry_in_ms: Math.round(retryIn) });

@@ -15,6 +15,7 @@ import { parseSessionPolicy } from './roles/session-policy.ts';
 import { parseTagSources } from './roles/session-tags.ts';
 import { parseTemplate } from './roles/template.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogLevel } from './telemetry/log.ts';
+import { REQUEST_LABELS, type RequestLabel } from './telemetry/request-labels.ts';
 
 export type SettingGroup =
   | 'Listening'
@@ -118,6 +119,12 @@ function parseAllowedRoles(text: string): readonly ArnPattern[] {
 function parseSessionKey(text: string): { readonly kind: 'env' | 'label'; readonly name: string } | undefined {
   const [, kind, name] = /^(Env|Labels):(\S+)$/.exec(text) ?? [];
   return name === undefined ? undefined : { kind: kind === 'Env' ? 'env' : 'label', name };
+}
+
+function parseRequestLabels(text: string): RequestLabel[] | undefined {
+  const named = new Set(nameList(text));
+  const labels = REQUEST_LABELS.filter((label) => named.has(label));
+  return labels.length === named.size ? labels : undefined;
 }
 
 const port = wholeNumber(0, 65_535);
@@ -535,6 +542,24 @@ export const SETTINGS = {
     help: 'The same as LOG_LEVEL=debug; no secrets either.',
     parse: flagValue,
   }),
+  prometheus: setting({
+    group: 'Logging and metrics',
+    env: ['ENABLE_PROMETHEUS'],
+    from: 'go',
+    default: 'false',
+    expects: YES_OR_NO,
+    help: 'Serve /metrics on the ADMIN_ADDR listener, and on PORT for callers on this host that are no containers.',
+    parse: flagValue,
+  }),
+  metricsLabels: setting({
+    group: 'Logging and metrics',
+    env: ['METRICS_LABELS'],
+    from: 'new',
+    default: REQUEST_LABELS.filter((label) => label !== 'remote_addr').join(', '),
+    expects: `some of ${REQUEST_LABELS.join(', ')}, separated by commas`,
+    help: "The labels of go-metadataproxy's metrics that there are; remote_addr has a value for each container.",
+    parse: parseRequestLabels,
+  }),
   copyDockerLabels: setting({
     group: 'Logging and metrics',
     env: ['COPY_DOCKER_LABELS'],
@@ -568,7 +593,7 @@ export const SETTINGS = {
     from: 'go',
     default: '_',
     expects: 'a text without spaces',
-    help: 'What stands for the dots and dashes of those names in metrics.',
+    help: 'What stands between "container" or "header" and those names, in lower case, in metrics.',
     parse: (text) => (/^\S{1,8}$/.test(text) ? text : undefined),
   }),
   logFormat: setting({

@@ -5,6 +5,7 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
+import type { Exposition } from '../telemetry/prometheus.ts';
 
 /** One thing that has to be so before containers can be served. */
 export interface Check {
@@ -16,6 +17,8 @@ export interface AdminOptions {
   /** By name; the proxy is ready when all are ok. */
   readiness: () => Readonly<Record<string, Check>>;
   status: () => unknown;
+  /** What `/metrics` answers, given the request's Accept header; undefined where there is no such page. */
+  metrics?: ((accept: string) => Exposition) | undefined;
 }
 
 const TIMEOUT_MS = 5_000;
@@ -45,7 +48,7 @@ export class AdminServer {
   }
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, { readiness, status }: AdminOptions): void {
+function answer(request: IncomingMessage, response: ServerResponse, { readiness, status, metrics }: AdminOptions): void {
   if (!isNamedByAddress(request.headers.host)) return reply(response, 421, { error: 'ask by address or as localhost' });
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD');
@@ -61,6 +64,13 @@ function answer(request: IncomingMessage, response: ServerResponse, { readiness,
     }
     case '/status':
       return reply(response, 200, status());
+    case '/metrics': {
+      if (!metrics) return reply(response, 404, { error: 'there are metrics with ENABLE_PROMETHEUS=true' });
+      const { type, text } = metrics(request.headers.accept ?? '');
+      response.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'no-store' });
+      response.end(request.method === 'HEAD' ? undefined : text);
+      return;
+    }
     default:
       return reply(response, 404, { error: 'there are /healthz, /readyz and /status' });
   }

@@ -85,8 +85,11 @@ export class DockerEngine {
   readonly #request: typeof http.request;
   readonly #url: string;
   readonly #host: string;
+  readonly #onSent: (at: number) => void;
 
-  constructor(endpoint: DockerEndpoint) {
+  /** @param onSent told of each event when the engine sent it, in milliseconds since the epoch */
+  constructor(endpoint: DockerEndpoint, onSent: (at: number) => void = () => {}) {
+    this.#onSent = onSent;
     this.#url = endpoint.url;
     // With TLS it is also the name that the certificate must have. On a socket it means nothing, but there must be one.
     this.#host = endpoint.kind === 'unix' ? 'docker' : endpoint.host;
@@ -180,7 +183,7 @@ export class DockerEngine {
         if (rest.length > LONGEST_EVENT) [rest, isTooLong] = ['', true];
         for (const line of lines) {
           if (line.trim() === '') continue;
-          const event = parseEvent(line);
+          const event = parseEvent(line, this.#onSent);
           if (event instanceof Error) response.destroy(event);
           else if (event) onEvent(event);
         }
@@ -330,14 +333,15 @@ function parseAddresses(...values: unknown[]): string[] {
 }
 
 /** @returns undefined for an event that means nothing here */
-function parseEvent(line: string): EngineEvent | EngineFailure | undefined {
+function parseEvent(line: string, onSent: (at: number) => void): EngineEvent | EngineFailure | undefined {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch {
     return new EngineFailure('the Docker Engine sent an event that is no JSON');
   }
-  const { Type, Action, Actor } = object(value);
+  const { Type, Action, Actor, timeNano } = object(value);
+  if (typeof timeNano === 'number') onSent(timeNano / 1e6);
   const id = string(object(Actor)['ID']);
   const attributes = object(object(Actor)['Attributes']);
   if (Type === 'container') {

@@ -4,6 +4,7 @@
 
 import type { IAMClient } from '@aws-sdk/client-iam';
 import type { STSClient } from '@aws-sdk/client-sts';
+import type { Clock } from '../clock.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from './credentials.ts';
 
 /** STS answers in 50 to 300 ms; an attempt that takes longer than this is lost. */
@@ -36,9 +37,12 @@ export interface AwsOptions {
   region: string | undefined;
   /** The region that the host itself is in, from the real IMDS. */
   hostRegion: () => Promise<string | undefined>;
-  /** Milliseconds since the epoch. */
-  now: () => number;
+  clock: Clock;
+  /** Told of every call of STS and IAM. */
+  onCall?: (operation: string, result: CallResult, milliseconds: number) => void;
 }
+
+export type CallResult = 'ok' | 'denied' | 'throttled' | 'unavailable';
 
 /** Makes the SDK's clients when they are first needed, so that the SDK costs nothing before. */
 export class AwsClients {
@@ -78,13 +82,31 @@ export class AwsClients {
    *
    * @throws AssumeRoleDenied, CredentialsUnavailable
    */
-  async callerIdentity(): Promise<{ Arn?: string | undefined }> {
-    try {
+  callerIdentity(): Promise<{ Arn?: string | undefined }> {
+    return this.call('GetCallerIdentity', async () => {
       const client = await this.sts();
       const { GetCallerIdentityCommand } = await import('@aws-sdk/client-sts');
-      return await client.send(new GetCallerIdentityCommand({}));
+      return client.send(new GetCallerIdentityCommand({}));
+    });
+  }
+
+  /**
+   * Makes a call of STS or IAM.
+   *
+   * @param secret what the call has in it that must not be repeated
+   * @throws AssumeRoleDenied, CredentialsUnavailable
+   */
+  async call<T>(operation: string, make: () => Promise<T>, secret?: string): Promise<T> {
+    const { clock, onCall } = this.#options;
+    const began = clock.monotonic();
+    try {
+      const answer = await make();
+      onCall?.(operation, 'ok', clock.monotonic() - began);
+      return answer;
     } catch (error) {
-      throw this.failure(error);
+      const failure = this.failure(error, secret);
+      onCall?.(operation, resultOf(failure), clock.monotonic() - began);
+      throw failure;
     }
   }
 
@@ -115,7 +137,7 @@ export class AwsClients {
   }
 
   #forgetFallback(): void {
-    if (this.#options.now() < this.#fallbackUntil) return;
+    if (this.#options.clock.now() < this.#fallbackUntil) return;
     this.#fallbackUntil = Infinity;
     this.#region = this.#sts = this.#iam = undefined;
   }
@@ -125,7 +147,7 @@ export class AwsClients {
     if (region !== undefined) return region;
     const { STSClient } = await import('@aws-sdk/client-sts');
     const found = await new STSClient({}).config.region().catch(() => hostRegion());
-    if (!found) this.#fallbackUntil = this.#options.now() + FALLBACK_STANDS_MS;
+    if (!found) this.#fallbackUntil = this.#options.clock.now() + FALLBACK_STANDS_MS;
     return found || FALLBACK_REGION;
   }
 }
@@ -144,12 +166,19 @@ function withoutSecrets(message: string, secret: string | undefined): string {
   return secret ? message.replaceAll(secret, '(external id)') : message;
 }
 
+const THROTTLING = /throttl|RequestLimitExceeded|TooManyRequests/i;
+
+function resultOf(failure: AssumeRoleDenied | CredentialsUnavailable): CallResult {
+  if (failure instanceof AssumeRoleDenied) return 'denied';
+  return failure.cause instanceof Error && THROTTLING.test(failure.cause.name) ? 'throttled' : 'unavailable';
+}
+
 /** A definite refusal of the service itself: a client's fault that is neither throttling nor the clock's. */
 function isDenial(error: unknown): boolean {
   if (!(error instanceof Error) || !('$fault' in error) || !('$metadata' in error)) return false;
   const { httpStatusCode } = error.$metadata as { httpStatusCode?: number };
   // The SDK's exceptions all declare the property; only those that are retryable set it.
   const isRetryable = '$retryable' in error && error.$retryable !== undefined;
-  const isThrottling = isRetryable || /throttl|RequestLimitExceeded|TooManyRequests/i.test(error.name);
+  const isThrottling = isRetryable || THROTTLING.test(error.name);
   return error.$fault === 'client' && httpStatusCode !== undefined && httpStatusCode < 500 && !isThrottling;
 }

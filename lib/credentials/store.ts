@@ -80,6 +80,14 @@ export class CredentialStore<Request extends Keyed> {
     return entry && this.#options.clock.now() < entry.freshUntil ? entry.credentials : undefined;
   }
 
+  /** Everything that may be handed out. */
+  *held(): Generator<Credentials> {
+    for (const entry of this.#entries.values()) {
+      const credentials = this.#valid(entry);
+      if (credentials) yield credentials;
+    }
+  }
+
   /** What there is for a request, for an operator to look at. */
   look(request: Request): { credentials: Credentials | undefined; error: Error | undefined } {
     const entry = this.#entries.get(request.key);

@@ -60,15 +60,14 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
     }
   }
 
-  async function assume(role: RoleArn, parameters: AssumeRoleCommandInput): Promise<Credentials> {
-    try {
+  function assume(role: RoleArn, parameters: AssumeRoleCommandInput): Promise<Credentials> {
+    const call = async (): Promise<Credentials> => {
       const client = await clients.sts();
       const { AssumeRoleCommand } = await import('@aws-sdk/client-sts');
       const answer = await client.send(new AssumeRoleCommand(parameters));
       return parseAnswer(answer, role, clock.now(), client.config.systemClockOffset);
-    } catch (error) {
-      throw clients.failure(error, parameters.ExternalId);
-    }
+    };
+    return clients.call('AssumeRole', call, parameters.ExternalId);
   }
 }
 

@@ -32,8 +32,8 @@ export class Callers {
   /** @throws AssumeRoleDenied, CredentialsUnavailable */
   async credentialsFor(exchange: Exchange, request: RoleRequest): Promise<Credentials> {
     const { store } = this.#sources;
-    const credentials = store.get(request) ?? (await store.obtain(request));
-    exchange.roleArn = credentials.roleArn;
-    return credentials;
+    const ready = store.get(request);
+    exchange.hadToWait = !ready;
+    return (exchange.credentials = ready ?? (await store.obtain(request)));
   }
 }

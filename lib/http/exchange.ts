@@ -1,6 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Container } from '../containers/container.ts';
+import type { Credentials } from '../credentials/credentials.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
+import type { UpstreamTiming } from '../upstream/imds.ts';
 
 /** One request on its way to its answer, with what is found out about it on the way. */
 export interface Exchange {
@@ -18,7 +20,12 @@ export interface Exchange {
   tokenSeconds: number | undefined;
   container: Container | undefined;
   roleRequest: RoleRequest | undefined;
-  roleArn: string | undefined;
+  /** Those that are handed out. */
+  credentials: Credentials | undefined;
+  /** Whether they were not there yet when they were asked for. */
+  hadToWait: boolean;
+  /** How long the real metadata service took. */
+  upstream: UpstreamTiming | undefined;
 }
 
 export type Handler = (exchange: Exchange) => void | Promise<void>;

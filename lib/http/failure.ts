@@ -12,17 +12,47 @@ import { send, type Answer, type Exchange } from './exchange.ts';
 /** A request that is refused for what it is. */
 export class Refusal extends Error {
   readonly status: number;
+  readonly reason: RefusalReason;
   readonly headers: readonly string[];
 
-  constructor(status: number, message: string, headers: readonly string[] = []) {
+  constructor(status: number, reason: RefusalReason, message: string, headers: readonly string[] = []) {
     super(message);
     this.status = status;
+    this.reason = reason;
     this.headers = headers;
   }
 }
 
+export type RefusalReason =
+  | 'body'
+  | 'forwarded'
+  | 'host_credentials'
+  | 'method'
+  | 'not_metrics'
+  | 'not_passed_through'
+  | 'other_role'
+  | 'token_invalid'
+  | 'token_missing'
+  | 'token_ttl'
+  | 'too_fast'
+  | 'too_many';
+
+/** In a word, for metrics. */
+export type FailureReason =
+  | RefusalReason
+  | 'bad_target'
+  | 'denied'
+  | 'directory_unavailable'
+  | 'no_role'
+  | 'credentials_unavailable'
+  | 'unexpected'
+  | 'unknown_caller'
+  | 'upstream_timeout'
+  | 'upstream_unreachable';
+
 export interface Failure {
   readonly status: number;
+  readonly reason: FailureReason;
   /** What SDKs print, in a JSON body; without one the body is a page as IMDS's own. */
   readonly code?: string;
   /** For the container; says nothing of the host. */
@@ -33,13 +63,14 @@ export interface Failure {
 }
 
 export function failureOf(error: unknown): Failure {
-  if (error instanceof Refusal) return { status: error.status, headers: error.headers };
-  if (error instanceof BadTarget) return { status: 400 };
-  if (error instanceof UnknownCaller) return { status: 404 };
-  if (error instanceof NoRole || error instanceof BadRoleRequest) return { status: 404 };
+  if (error instanceof Refusal) return { status: error.status, reason: error.reason, headers: error.headers };
+  if (error instanceof BadTarget) return { status: 400, reason: 'bad_target' };
+  if (error instanceof UnknownCaller) return { status: 404, reason: 'unknown_caller' };
+  if (error instanceof NoRole || error instanceof BadRoleRequest) return { status: 404, reason: 'no_role' };
   if (error instanceof AssumeRoleDenied) {
     return {
       status: 403,
+      reason: 'denied',
       code: 'AssumeRoleUnauthorizedAccess',
       message: `The role of this container could not be assumed: ${error.code}. The log of metadataproxy says more.`,
     };
@@ -47,6 +78,7 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof CredentialsUnavailable) {
     return {
       status: 503,
+      reason: 'credentials_unavailable',
       code: 'ServiceUnavailable',
       message: 'The credentials of this container cannot be had at present. The log of metadataproxy says more.',
       headers: ['Retry-After', String(Math.max(Math.ceil(error.retryAfter / 1000), 1))],
@@ -55,14 +87,15 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof DirectoryUnavailable) {
     return {
       status: 503,
+      reason: 'directory_unavailable',
       code: 'ServiceUnavailable',
       message: 'It cannot be told at present which container is asking. The log of metadataproxy says more.',
       headers: ['Retry-After', '1'],
     };
   }
-  if (error instanceof UpstreamUnreachable) return { status: 502 };
-  if (error instanceof UpstreamTimeout) return { status: 504 };
-  return { status: 500, unexpected: true };
+  if (error instanceof UpstreamUnreachable) return { status: 502, reason: 'upstream_unreachable' };
+  if (error instanceof UpstreamTimeout) return { status: 504, reason: 'upstream_timeout' };
+  return { status: 500, reason: 'unexpected', unexpected: true };
 }
 
 export function sendFailure(exchange: Exchange, failure: Failure): void {

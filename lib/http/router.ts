@@ -11,6 +11,7 @@ export type Route =
   | { kind: 'role-credentials'; role: string; extended: boolean }
   | { kind: 'container-credentials' }
   | { kind: 'health' }
+  | { kind: 'metrics' }
   | { kind: 'pass-through' }
   | { kind: 'refused' };
 
@@ -20,6 +21,7 @@ const IAM_INFO: Route = { kind: 'iam-info' };
 const ROLE_NAME: Route = { kind: 'role-name' };
 const CONTAINER_CREDENTIALS: Route = { kind: 'container-credentials' };
 const HEALTH: Route = { kind: 'health' };
+const METRICS: Route = { kind: 'metrics' };
 const PASS_THROUGH: Route = { kind: 'pass-through' };
 const REFUSED: Route = { kind: 'refused' };
 
@@ -41,6 +43,7 @@ export function route(path: string): Route {
   if (path === '/latest/api/token') return SESSION_TOKEN;
   if (isUnder(path, '/v2/credentials') || isUnder(path, '/creds')) return CONTAINER_CREDENTIALS;
   if (path === '/healthcheck') return HEALTH; // iam-docker's, for the health checks that were made for it.
+  if (path === '/metrics') return METRICS;
   if (isForwardable(path)) return PASS_THROUGH;
 
   const [, version = '', tree, iam, leaf = '', role = ''] = path.split('/');

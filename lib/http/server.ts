@@ -33,6 +33,7 @@ export interface Handlers {
   roleName: Handler;
   roleCredentials: (exchange: Exchange, role: string, extended: boolean) => void | Promise<void>;
   containerCredentials: Handler;
+  metrics: Handler;
   passThrough: Handler;
 }
 
@@ -190,7 +191,9 @@ export class MetadataServer {
       tokenSeconds: undefined,
       container: undefined,
       roleRequest: undefined,
-      roleArn: undefined,
+      credentials: undefined,
+      hadToWait: false,
+      upstream: undefined,
     };
     // After a refused body, what follows on the connection is no request.
     if (this.#draining || hasBody(request)) response.shouldKeepAlive = false;
@@ -198,9 +201,11 @@ export class MetadataServer {
     let found: Route | undefined;
     let failure: unknown;
     try {
-      if (delay > LONGEST_DELAY_MS) throw new Refusal(429, 'too many requests from this address', ['Retry-After', '1']);
+      if (delay > LONGEST_DELAY_MS) {
+        throw new Refusal(429, 'too_fast', 'too many requests from this address', ['Retry-After', '1']);
+      }
       if (waiting > this.#options.maxConnectionsPerAddress) {
-        throw new Refusal(503, 'too many requests of this address are waiting', ['Retry-After', '1']);
+        throw new Refusal(503, 'too_many', 'too many requests of this address are waiting', ['Retry-After', '1']);
       }
       exchange.path = canonicalPath(request.url ?? '');
       found = route(exchange.path);
@@ -219,30 +224,31 @@ export class MetadataServer {
 
   #check(exchange: Exchange, { kind }: Route): void {
     const { request } = exchange;
-    if (kind === 'refused') throw new Refusal(404, 'credentials of the host are not to be had');
+    if (kind === 'refused') throw new Refusal(404, 'host_credentials', 'credentials of the host are not to be had');
     const allowed = kind === 'session-token' ? request.method === 'PUT' : isRead(request.method);
     if (!allowed) {
       const methods = kind === 'session-token' ? 'PUT' : 'GET, HEAD';
-      throw new Refusal(405, 'the method is not one of this path', ['Allow', methods]);
+      throw new Refusal(405, 'method', 'the method is not one of this path', ['Allow', methods]);
     }
 
     if (hasBody(request)) {
-      throw new Refusal(request.headers['transfer-encoding'] === undefined ? 413 : 400, 'the request has a body');
+      const status = request.headers['transfer-encoding'] === undefined ? 413 : 400;
+      throw new Refusal(status, 'body', 'the request has a body');
     }
-    if (kind !== 'session-token' && kind !== 'health') this.#checkToken(exchange);
+    if (kind !== 'session-token' && kind !== 'health' && kind !== 'metrics') this.#checkToken(exchange);
   }
 
   #checkToken(exchange: Exchange): void {
     const { tokens, tokenRequired } = this.#options;
     const token = exchange.request.headers[TOKEN_HEADER];
     if (token === undefined) {
-      if (tokenRequired) throw new Refusal(401, 'a session token is required');
+      if (tokenRequired) throw new Refusal(401, 'token_missing', 'a session token is required');
       return;
     }
     const [holder, earlierHolder] = [this.holderOf(exchange), exchange.address];
     exchange.tokenSeconds =
       typeof token === 'string' ? (tokens.remaining(token, holder) ?? tokens.remaining(token, earlierHolder)) : undefined;
-    if (exchange.tokenSeconds === undefined) throw new Refusal(401, 'the session token is not valid');
+    if (exchange.tokenSeconds === undefined) throw new Refusal(401, 'token_invalid', 'the session token is not valid');
   }
 
   /** Whom a session token is for: the container, so that it serves at all its addresses; an unknown caller's address. */
@@ -265,12 +271,14 @@ export class MetadataServer {
         return handlers.roleCredentials(exchange, found.role, found.extended);
       case 'container-credentials':
         return handlers.containerCredentials(exchange);
+      case 'metrics':
+        return handlers.metrics(exchange);
       case 'health':
         return sendText(exchange, '');
       case 'pass-through':
         return handlers.passThrough(exchange);
       case 'refused':
-        throw new Refusal(404, 'credentials of the host are not to be had');
+        throw new Refusal(404, 'host_credentials', 'credentials of the host are not to be had');
     }
   }
 
@@ -299,7 +307,7 @@ export class MetadataServer {
       address,
       container: container?.name,
       container_id: container?.shortId || undefined,
-      role_arn: exchange.roleArn ?? exchange.roleRequest?.role.text,
+      role_arn: exchange.credentials?.roleArn ?? exchange.roleRequest?.role.text,
       error: failure instanceof Error ? failure.message : undefined,
       repeated: repeated || undefined,
     };

@@ -69,14 +69,12 @@ export class RoleResolver {
     return role;
   }
 
-  async #getRoleArn(name: string): Promise<string> {
-    try {
+  #getRoleArn(name: string): Promise<string> {
+    return this.#clients.call('GetRole', async () => {
       const client = await this.#clients.iam();
       const { GetRoleCommand } = await import('@aws-sdk/client-iam');
       const { Role } = await client.send(new GetRoleCommand({ RoleName: name }));
       return Role?.Arn ?? '';
-    } catch (error) {
-      throw this.#clients.failure(error);
-    }
+    });
   }
 }

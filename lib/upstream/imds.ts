@@ -36,6 +36,14 @@ const LONGEST_TEXT = 64 * 1024;
 
 type Token = { value: string | undefined; until: number };
 
+/** Milliseconds. */
+export interface UpstreamTiming {
+  /** Until the connection stood; 0 for one that was there. */
+  connecting: number;
+  /** Until the head of the answer was there, the connecting included. */
+  answering: number;
+}
+
 export interface UpstreamRequest {
   method: string;
   /** Canonical. */
@@ -43,6 +51,8 @@ export interface UpstreamRequest {
   headers: http.OutgoingHttpHeaders;
   /** Ends the request when whoever asked has gone. */
   signal?: AbortSignal;
+  /** Is filled in. */
+  timing?: UpstreamTiming;
 }
 
 export class Imds {
@@ -132,13 +142,15 @@ export class Imds {
   }
 
   #send(request: UpstreamRequest, patience: number): Promise<http.IncomingMessage> {
-    const { method, path, headers, signal } = request;
+    const { method, path, headers, signal, timing } = request;
+    const began = this.#clock.monotonic();
     return new Promise((resolve, reject) => {
       const outgoing = http.request(
         { agent: this.#agent, method, path, headers, ...this.#target, ...(signal ? { signal } : {}) },
         (response) => {
           cancel();
           answered = true;
+          if (timing) timing.answering = this.#clock.monotonic() - began;
           resolve(response);
         },
       );
@@ -155,8 +167,13 @@ export class Imds {
         });
       });
       outgoing.once('socket', (socket) => {
-        if (socket.connecting) socket.once('connect', () => (connected = true));
-        else connected = true;
+        if (!socket.connecting) connected = true;
+        else {
+          socket.once('connect', () => {
+            connected = true;
+            if (timing) timing.connecting = this.#clock.monotonic() - began;
+          });
+        }
       });
       outgoing.once('timeout', late);
       outgoing.once('upgrade', (_response, socket) => {

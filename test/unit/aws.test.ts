@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { AssumeRoleCommand, STSClient } from '@aws-sdk/client-sts';
+import { systemClock } from '../../lib/clock.ts';
 import { AwsClients } from '../../lib/credentials/aws.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 
@@ -10,7 +11,7 @@ function clients(
   region: string | undefined = 'eu-west-1',
   hostRegion = async (): Promise<string | undefined> => undefined,
 ): AwsClients {
-  return new AwsClients({ region, hostRegion, now: Date.now });
+  return new AwsClients({ region, hostRegion, clock: systemClock });
 }
 
 /** What the SDK itself throws when STS answers with an error. */
@@ -136,10 +137,10 @@ function withoutRegion(t: TestContext): void {
 test("the region is the settings', then the host's own, then us-east-1", async (t) => {
   withoutRegion(t);
   const host = async (): Promise<string> => 'eu-north-1';
-  assert.equal(await new AwsClients({ region: 'eu-west-1', hostRegion: host, now: Date.now }).region(), 'eu-west-1');
-  assert.equal(await new AwsClients({ region: undefined, hostRegion: host, now: Date.now }).region(), 'eu-north-1');
+  assert.equal(await new AwsClients({ region: 'eu-west-1', hostRegion: host, clock: systemClock }).region(), 'eu-west-1');
+  assert.equal(await new AwsClients({ region: undefined, hostRegion: host, clock: systemClock }).region(), 'eu-north-1');
   assert.equal(
-    await new AwsClients({ region: undefined, hostRegion: async () => undefined, now: Date.now }).region(),
+    await new AwsClients({ region: undefined, hostRegion: async () => undefined, clock: systemClock }).region(),
     'us-east-1',
   );
 });
@@ -147,7 +148,7 @@ test("the region is the settings', then the host's own, then us-east-1", async (
 test('the host is asked for its region once', async (t) => {
   withoutRegion(t);
   let asked = 0;
-  const all = new AwsClients({ region: undefined, hostRegion: async () => `eu-west-${(asked += 1)}`, now: Date.now });
+  const all = new AwsClients({ region: undefined, hostRegion: async () => `eu-west-${(asked += 1)}`, clock: systemClock });
   assert.deepEqual(await Promise.all([all.region(), all.region()]), ['eu-west-1', 'eu-west-1']);
   assert.equal(asked, 1);
 });
@@ -156,7 +157,7 @@ test('a host that could not tell its region at first is asked again after a minu
   withoutRegion(t);
   const answers = [undefined, 'cn-north-1'];
   let now = 0;
-  const all = new AwsClients({ region: undefined, hostRegion: async () => answers.shift(), now: () => now });
+  const all = new AwsClients({ region: undefined, hostRegion: async () => answers.shift(), clock: { ...systemClock, now: () => now } });
   assert.equal(await all.region(), 'us-east-1');
   now = 59_999;
   assert.equal(await all.region(), 'us-east-1');

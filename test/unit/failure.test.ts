@@ -55,8 +55,9 @@ test('passing trouble says when to come back, in whole seconds, at least one', (
 });
 
 test('a refusal has the status and the headers that it was made with', () => {
-  assert.deepEqual(failureOf(new Refusal(405, SECRET, ['Allow', 'PUT'])), {
+  assert.deepEqual(failureOf(new Refusal(405, 'method', SECRET, ['Allow', 'PUT'])), {
     status: 405,
+    reason: 'method',
     headers: ['Allow', 'PUT'],
   });
 });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { systemClock } from '../../lib/clock.ts';
 import { AwsClients } from '../../lib/credentials/aws.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import { RoleResolver } from '../../lib/roles/resolver.ts';
@@ -23,11 +24,11 @@ function setUp(
       return { Role: { Arn: given } };
     },
   };
-  const real = new AwsClients({ region, hostRegion: async () => undefined, now: Date.now });
+  const real = new AwsClients({ region, hostRegion: async () => undefined, clock: systemClock });
   const clients = {
     region: async () => region,
     iam: async () => iam,
-    failure: (error: unknown) => real.failure(error),
+    call: real.call.bind(real),
   };
   // What the resolver uses of the clients.
   const resolver = new RoleResolver(clients as unknown as AwsClients, clock);

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { UnknownCaller, type Container } from '../../lib/containers/container.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import { raw, request } from '../support/client.ts';
-import { aContainer } from './helpers/fixtures.ts';
+import { aContainer, someCredentials } from './helpers/fixtures.ts';
 import { startServer } from './helpers/metadata-server.ts';
 
 const TOKEN = 'x-aws-ec2-metadata-token';
@@ -213,7 +213,7 @@ test('each credential answer is a line of the log with its container, its status
   const { port, lines } = await startServer(t, {
     containerCredentials: (exchange) => {
       exchange.container = container('0123456789abcdef');
-      exchange.roleArn = 'arn:aws:iam::123456789012:role/app';
+      exchange.credentials = someCredentials({ roleArn: 'arn:aws:iam::123456789012:role/app' });
       exchange.response.end();
     },
   });

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { ConfigError, readConfig, type Environment, type FlagValues } from '../../lib/config.ts';
 import { readSettingFile } from '../../lib/setting-file.ts';
 import { SETTINGS, type Setting, type SettingName } from '../../lib/settings.ts';
+import { REQUEST_LABELS } from '../../lib/telemetry/request-labels.ts';
 
 const DURATION = 'a duration such as "15m" or "5m30s"';
 const YES_OR_NO = '"true" or "false"';
@@ -202,6 +203,8 @@ const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'takes
   logLevel: bad('debug, info, warning, error, fatal, panic', 'loud', 'info,debug', '3'),
   verbose: bad(YES_OR_NO, 'very'),
   debug: bad(YES_OR_NO, 'please'),
+  prometheus: bad(YES_OR_NO, 'on the moon'),
+  metricsLabels: bad(`some of ${REQUEST_LABELS.join(', ')}, separated by commas`, 'role', 'role_name,code'),
   copyDockerLabels: 'takes anything',
   copyDockerEnv: 'takes anything',
   copyRequestHeaders: 'takes anything',

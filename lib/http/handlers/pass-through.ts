@@ -45,19 +45,21 @@ export interface PassThroughLimits {
 export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLimits): Handler {
   return async (exchange) => {
     const { request, response, path } = exchange;
-    if (disabled) throw new Refusal(403, 'the settings pass nothing through');
+    if (disabled) throw new Refusal(403, 'not_passed_through', 'the settings pass nothing through');
     if ((allow && !allow.test(path)) || deny?.test(path)) {
-      throw new Refusal(404, 'the settings do not pass this path through');
+      throw new Refusal(404, 'not_passed_through', 'the settings do not pass this path through');
     }
     const gone = new AbortController();
     response.once('close', () => {
       if (!response.writableFinished) gone.abort();
     });
+    const timing = (exchange.upstream = { connecting: 0, answering: 0 });
     const ask = imds.request({
       method: request.method === 'HEAD' ? 'HEAD' : 'GET',
       path,
       headers: requestHeaders(request),
       signal: gone.signal,
+      timing,
     });
     const answer = await ask.catch((error: unknown) => {
       if (gone.signal.aborted) return undefined; // Nobody waits for it any more.

@@ -12,7 +12,7 @@ import { credentialAnswer } from './credential-answers.ts';
 export function roleCredentials(callers: Callers) {
   return async (exchange: Exchange, role: string, extended: boolean): Promise<void> => {
     const request = await callers.roleOf(exchange);
-    if (role !== roleName(request.role)) throw new Refusal(404, 'the caller has another role than the one asked for');
+    if (role !== roleName(request.role)) throw new Refusal(404, 'other_role', 'the caller has another role than the one asked for');
     const credentials = await callers.credentialsFor(exchange, request);
     const body = credentialAnswer(credentials, extended ? 'imds-extended' : 'imds');
     send(exchange, { status: 200, type: 'text/plain', body });

@@ -9,11 +9,11 @@ const LONGEST_TTL_S = 21_600;
 export function sessionToken(tokens: SessionTokens, holderOf: (exchange: Exchange) => string): Handler {
   return (exchange) => {
     const { headers } = exchange.request;
-    if (headers['x-forwarded-for'] !== undefined) throw new Refusal(403, 'the request for a token was forwarded');
+    if (headers['x-forwarded-for'] !== undefined) throw new Refusal(403, 'forwarded', 'the request for a token was forwarded');
     const ttl = headers[TOKEN_TTL_HEADER.toLowerCase()];
     const seconds = typeof ttl === 'string' && /^\d{1,5}$/.test(ttl) ? Number(ttl) : 0;
     if (seconds < 1 || seconds > LONGEST_TTL_S) {
-      throw new Refusal(400, `${TOKEN_TTL_HEADER} must be a whole number from 1 to ${LONGEST_TTL_S}`);
+      throw new Refusal(400, 'token_ttl', `${TOKEN_TTL_HEADER} must be a whole number from 1 to ${LONGEST_TTL_S}`);
     }
     exchange.tokenSeconds = seconds;
     const body = Buffer.from(tokens.issue(holderOf(exchange), seconds));

@@ -275,9 +275,10 @@ test('go: the X-Request-ID of an answer is in every line of the log about that r
 
 // For metrics
 
-test('go: COPY_DOCKER_LABELS, COPY_DOCKER_ENV, COPY_REQUEST_HEADERS and LABEL_SEPARATOR are read, change no answer, and have no effect yet', async (t) => {
+test('go: COPY_DOCKER_LABELS, COPY_DOCKER_ENV, COPY_REQUEST_HEADERS and LABEL_SEPARATOR make labels, and change no answer', async (t) => {
   const { docker, proxy, ask, callFor } = await host(t, {
     env: {
+      ENABLE_PROMETHEUS: 'true',
       COPY_DOCKER_LABELS: 'PROJECT_VERSION,SOMETHING_ELSE',
       COPY_DOCKER_ENV: 'PROJECT_VERSION,SOMETHING_ELSE',
       COPY_REQUEST_HEADERS: 'user-agent',
@@ -290,13 +291,10 @@ test('go: COPY_DOCKER_LABELS, COPY_DOCKER_ENV, COPY_REQUEST_HEADERS and LABEL_SE
     labels: { PROJECT_VERSION: '2' },
   });
   assert.equal((await callFor(A)).roleArn, arnOf('app'));
-  assert.equal((await ask(A, INSTANCE_ID_PATH)).status, 200);
-  assert.deepEqual(
-    proxy.logs.all(({ level }) => level === 'warning' || level === 'error').map(({ msg }) => msg),
-    ['COPY_DOCKER_LABELS', 'COPY_DOCKER_ENV', 'COPY_REQUEST_HEADERS', 'LABEL_SEPARATOR'].map(
-      (setting) => `${setting} has no effect yet: this version has no metrics`,
-    ),
-  );
+  assert.equal((await ask(A, INSTANCE_ID_PATH, { 'User-Agent': 'sdk/1' })).status, 200);
+  assert.deepEqual(proxy.logs.all(({ level }) => level === 'warning' || level === 'error'), []);
+  const metrics = (await request({ port: proxy.adminPort, path: '/metrics' })).body.toString();
+  assert.match(metrics, /^metadataproxy_http_request\{.*container_project_version="1",header_user_agent="sdk\/1"\} 1$/m);
   assert.deepEqual(await refusal({ env: { LABEL_SEPARATOR: 'a b' } }), {
     code: 2,
     lines: ['metadataproxy: LABEL_SEPARATOR: "a b" is not valid: expected a text without spaces'],

@@ -36,6 +36,7 @@ export async function startServer(
       roleName: says('role name'),
       roleCredentials: (exchange, role, extended) => sendText(exchange, `${role} ${extended}`),
       containerCredentials: says('container credentials'),
+      metrics: says('metrics'),
       passThrough: says('passed'),
       ...handlers,
     },

@@ -1,0 +1,29 @@
+import { networkInterfaces } from 'node:os';
+import { isLoopback } from '../../ip-address.ts';
+import type { Exposition } from '../../telemetry/prometheus.ts';
+import { send, type Exchange, type Handler } from '../exchange.ts';
+import { Refusal } from '../failure.ts';
+
+/**
+ * `/metrics` where go-metadataproxy had it: for a scraper on this host alone, no container and nobody from elsewhere.
+ *
+ * @param expose undefined where Prometheus is not enabled
+ */
+export function metrics(
+  expose: ((accept: string) => Exposition) | undefined,
+  isContainer: (address: string) => boolean,
+): Handler {
+  return (exchange: Exchange) => {
+    const { address, request } = exchange;
+    if (!expose || isContainer(address) || !isOfThisHost(address)) {
+      throw new Refusal(404, 'not_metrics', 'the metrics are for this host alone');
+    }
+    const { type, text } = expose(request.headers.accept ?? '');
+    send(exchange, { status: 200, type, body: Buffer.from(text) });
+  };
+}
+
+function isOfThisHost(address: string): boolean {
+  if (isLoopback(address)) return true;
+  return Object.values(networkInterfaces()).some((ends) => ends?.some((end) => end.address === address));
+}
