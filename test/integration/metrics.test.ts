@@ -155,6 +155,7 @@ test("labels and variables of containers, and request headers, become labels; a 
 test("a host's own scraper may ask on the containers' port, no container may", async (t) => {
   const at = await host(t, PROMETHEUS);
   await at.docker.host.run({ address: A, env: { IAM_ROLE: 'app' } });
+  await at.ask(A, SECURITY_CREDENTIALS); // Now it is known.
   assert.equal((await at.ask(A, '/metrics')).status, 404);
   const own = await at.ask(B, '/metrics');
   assert.equal(own.status, 200);

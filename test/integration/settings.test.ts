@@ -247,7 +247,8 @@ test('ADMIN_ADDR serves /healthz, /readyz and /status, and containers do not see
   assert.equal((await askOperator('/metrics')).status, 404);
   assert.equal((await askOperator('/healthz', {}, 'POST')).status, 405);
   assert.equal((await askOperator('/status', { Host: 'rebound.example.com' })).status, 421);
-  for (const path of ['/healthz', '/readyz', '/status', '/metrics']) {
+  assert.equal((await ask('127.0.0.11', '/metrics')).status, 404);
+  for (const path of ['/healthz', '/readyz', '/status']) {
     const came = imds.requests.next(({ target }) => target === path);
     assert.equal((await ask('127.0.0.11', path)).status, 404);
     await came; // It is the metadata service that has no such path.
