@@ -4,7 +4,7 @@ import type { Credentials } from '../credentials/credentials.ts';
 import type { CredentialStore } from '../credentials/store.ts';
 import type { RoleAssignments } from '../roles/assignments.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
-import type { Exchange } from './exchange.ts';
+import { whenThere, type Exchange } from './exchange.ts';
 
 export interface CallerSources {
   directory: Pick<ContainerDirectory, 'find'>;
@@ -20,20 +20,36 @@ export class Callers {
     this.#sources = sources;
   }
 
-  /** @throws UnknownCaller, DirectoryUnavailable, NoRole, BadRoleString */
-  async roleOf(exchange: Exchange): Promise<RoleRequest> {
+  /** @throws UnknownCaller, DirectoryUnavailable, NoRole, BadRoleRequest */
+  roleOf(exchange: Exchange): RoleRequest | Promise<RoleRequest> {
     const found = this.#sources.directory.find(exchange.address);
-    const container: Container | undefined = found instanceof Promise ? await found : found;
+    return whenThere(found, (container) => this.#roleOf(exchange, container));
+  }
+
+  /**
+   * The caller's credentials.
+   *
+   * @param check may refuse the role by throwing
+   * @throws as roleOf; AssumeRoleDenied, CredentialsUnavailable
+   */
+  credentialsOf(exchange: Exchange, check?: (request: RoleRequest) => void): Credentials | Promise<Credentials> {
+    return whenThere(this.roleOf(exchange), (request) => {
+      check?.(request);
+      return this.#credentialsFor(exchange, request);
+    });
+  }
+
+  #roleOf(exchange: Exchange, container: Container | undefined): RoleRequest {
     if (!container) throw new UnknownCaller(`no container has the address ${exchange.address}`);
     exchange.container = container;
     return (exchange.roleRequest = this.#sources.assignments.requestFor(container));
   }
 
-  /** @throws AssumeRoleDenied, CredentialsUnavailable */
-  async credentialsFor(exchange: Exchange, request: RoleRequest): Promise<Credentials> {
+  #credentialsFor(exchange: Exchange, request: RoleRequest): Credentials | Promise<Credentials> {
     const { store } = this.#sources;
     const ready = store.get(request);
-    exchange.hadToWait = !ready;
-    return (exchange.credentials = ready ?? (await store.obtain(request)));
+    if (ready) return (exchange.credentials = ready);
+    exchange.hadToWait = true;
+    return store.obtain(request).then((credentials) => (exchange.credentials = credentials));
   }
 }

@@ -28,7 +28,13 @@ export interface Exchange {
   upstream: UpstreamTiming | undefined;
 }
 
+/** Answers at once wherever it can, because promises cost more than a warm answer's own work. */
 export type Handler = (exchange: Exchange) => void | Promise<void>;
+
+/** Goes on at once with what is there, or when it is. */
+export function whenThere<T, U>(value: T | Promise<T>, goOn: (value: T) => U | Promise<U>): U | Promise<U> {
+  return value instanceof Promise ? value.then(goOn) : goOn(value);
+}
 
 /** The header in which a session token travels, as Node names it. */
 export const TOKEN_HEADER = 'x-aws-ec2-metadata-token';
@@ -41,7 +47,7 @@ export const SERVER = 'EC2ws';
 export interface Answer {
   readonly status: number;
   readonly type: string;
-  readonly body: Buffer;
+  readonly body: string;
   /** More headers: name, value, name, value … */
   readonly headers?: readonly string[];
 }
@@ -55,14 +61,16 @@ export function ownHeaders({ id }: Exchange): string[] {
 export function send(exchange: Exchange, { status, type, body, headers }: Answer): void {
   const { request, response, tokenSeconds } = exchange;
   if (response.headersSent || response.destroyed) return;
-  const head = ['Content-Type', type, 'Content-Length', String(body.length), 'Server', SERVER, ...ownHeaders(exchange)];
+  const length = Buffer.byteLength(body);
+  const head = ['Content-Type', type, 'Content-Length', String(length), 'Server', SERVER, ...ownHeaders(exchange)];
   if (headers) head.push(...headers);
   if (tokenSeconds !== undefined) head.push(TOKEN_TTL_HEADER, String(tokenSeconds));
   response.writeHead(status, head);
+  // Node writes a text together with the head, a buffer apart from it; for ASCII latin1 is the cheapest encoding.
   if (request.method === 'HEAD') response.end();
-  else response.end(body);
+  else response.end(body, length === body.length ? 'latin1' : 'utf8');
 }
 
 export function sendText(exchange: Exchange, text: string): void {
-  send(exchange, { status: 200, type: 'text/plain', body: Buffer.from(text) });
+  send(exchange, { status: 200, type: 'text/plain', body: text });
 }

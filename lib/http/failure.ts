@@ -104,18 +104,18 @@ export function sendFailure(exchange: Exchange, failure: Failure): void {
 
 function failureAnswer({ status, code, message, headers = [] }: Failure): Answer {
   if (code === undefined) return { status, type: 'text/html', body: errorPage(status), headers };
-  const body = Buffer.from(JSON.stringify({ Code: code, Message: message }, null, 2));
+  const body = JSON.stringify({ Code: code, Message: message }, null, 2);
   return { status, type: 'application/json', body, headers };
 }
 
-const PAGES = new Map<number, Buffer>();
+const PAGES = new Map<number, string>();
 
 /** IMDS answers an error with a small XHTML page. */
-export function errorPage(status: number): Buffer {
+export function errorPage(status: number): string {
   let page = PAGES.get(status);
   if (!page) {
     const title = `${status} - ${STATUS_CODES[status] ?? 'Error'}`;
-    page = Buffer.from(`<?xml version="1.0" encoding="iso-8859-1"?>
+    page = `<?xml version="1.0" encoding="iso-8859-1"?>
 <!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"
 \t"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
 <html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">
@@ -126,7 +126,7 @@ export function errorPage(status: number): Buffer {
   <h1>${title}</h1>
  </body>
 </html>
-`);
+`;
     PAGES.set(status, page);
   }
   return page;

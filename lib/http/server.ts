@@ -14,16 +14,15 @@ import { randomUUID } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
 import type { Container } from '../containers/container.ts';
 import { normalAddress } from '../ip-address.ts';
 import type { Log } from '../telemetry/log.ts';
-import { canonicalPath } from './canonical-path.ts';
 import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
-import { errorPage, failureOf, Refusal, sendFailure } from './failure.ts';
+import { errorPage, failureOf, Refusal, sendFailure, type RefusalReason } from './failure.ts';
 import { Pace } from './pace.ts';
+import { Readings } from './readings.ts';
 import { Repeats } from './repeats.ts';
-import { route, type Route } from './router.ts';
+import type { Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
 
 export interface Handlers {
@@ -79,18 +78,29 @@ const DRAIN_MS = 4_000;
 /** And an idle connection so long, in which a request that is on its way still arrives and is answered. */
 const LAST_REQUEST_MS = 500;
 
+/** Who shares the limits: everything from one address. */
+interface Peer {
+  readonly address: string;
+  connections: number;
+  /** Answers that it waits for: on one connection there may be many requests behind each other. */
+  waiting: number;
+}
+
+interface Connection {
+  readonly peer: Peer;
+  /** The answer to its last request. */
+  lastAnswer: ServerResponse | undefined;
+}
+
 export class MetadataServer {
   readonly #options: MetadataServerOptions;
   readonly #server: Server;
-  readonly #connections = new Map<string, number>();
-  readonly #addresses = new WeakMap<Duplex, string>();
-  /** Answers that are not sent yet, or not wholly. */
-  readonly #inFlight = new Set<ServerResponse>();
-  /** How many of them each address waits for: on one connection there may be many requests behind each other. */
-  readonly #waiting = new Map<string, number>();
+  readonly #connections = new WeakMap<Duplex, Connection>();
+  readonly #peers = new Map<string, Peer>();
+  /** Answers that are not sent yet, or not wholly, and who waits for them. */
+  readonly #inFlight = new Map<ServerResponse, Peer>();
   readonly #refusals: Repeats;
-  /** The answer to the last request of a connection. */
-  readonly #lastAnswers = new WeakMap<Duplex, ServerResponse>();
+  readonly #readings = new Readings();
   readonly #pace: Pace;
   #draining = false;
 
@@ -107,7 +117,7 @@ export class MetadataServer {
     });
     this.#server.maxConnections = options.maxConnections;
     this.#server.setTimeout(options.writeTimeout);
-    const serve = (request: IncomingMessage, response: ServerResponse): void => void this.#serve(request, response);
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response);
     this.#server.on('request', serve);
     // Nobody is told to continue: a request with a body is refused before the body is read.
     this.#server.on('checkContinue', serve);
@@ -133,7 +143,7 @@ export class MetadataServer {
    */
   async close(): Promise<void> {
     this.#draining = true;
-    for (const response of this.#inFlight) response.shouldKeepAlive = false;
+    for (const response of this.#inFlight.keys()) response.shouldKeepAlive = false;
     const timers = [
       setTimeout(() => this.#server.closeIdleConnections(), LAST_REQUEST_MS),
       setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS),
@@ -149,42 +159,41 @@ export class MetadataServer {
       socket.destroy(); // It has gone already.
       return;
     }
-    const open = (this.#connections.get(address) ?? 0) + 1;
-    if (open > this.#options.maxConnectionsPerAddress) {
+    let peer = this.#peers.get(address);
+    if (!peer) this.#peers.set(address, (peer = { address, connections: 0, waiting: 0 }));
+    if (peer.connections >= this.#options.maxConnectionsPerAddress) {
       refuseSocket(socket, 503, ['Retry-After: 1']);
       return;
     }
-    this.#addresses.set(socket, address);
-    this.#connections.set(address, open);
-    socket.once('close', () => decrease(this.#connections, address));
+    peer.connections += 1;
+    this.#connections.set(socket, { peer, lastAnswer: undefined });
+    socket.once('close', () => {
+      peer.connections -= 1;
+      if (peer.connections === 0) this.#peers.delete(address);
+    });
   }
 
   /** What came is no request. It is answered so, unless an answer is under way, into which nothing must be written. */
   #hangUp(error: NodeJS.ErrnoException, socket: Socket): void {
-    const last = this.#lastAnswers.get(socket);
+    const last = this.#connections.get(socket)?.lastAnswer;
     const isOver = last !== undefined && last.writableEnded && !last.shouldKeepAlive;
     if (isOver) socket.destroySoon();
     else if (!socket.writable || error.code === 'ECONNRESET' || (last && !last.writableEnded)) socket.destroy();
     else refuseSocket(socket, statusOfParseError(error.code));
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const address = this.#addresses.get(request.socket);
-    if (address === undefined) return; // The connection was refused.
-    this.#lastAnswers.set(request.socket, response);
-    this.#inFlight.add(response);
-    const waiting = (this.#waiting.get(address) ?? 0) + 1;
-    this.#waiting.set(address, waiting);
-    response.once('close', () => {
-      this.#inFlight.delete(response);
-      decrease(this.#waiting, address);
-    });
-    const delay = this.#pace.delay(address);
-    if (delay > 0 && delay <= LONGEST_DELAY_MS) await setTimeoutPromise(delay);
+  #serve(request: IncomingMessage, response: ServerResponse): void {
+    const connection = this.#connections.get(request.socket);
+    if (!connection) return; // It was refused.
+    const { peer } = connection;
+    connection.lastAnswer = response;
+    peer.waiting += 1;
+    this.#inFlight.set(response, peer);
+    response.on('close', this.#closed);
     const exchange: Exchange = {
       request,
       response,
-      address,
+      address: peer.address,
       began: performance.now(),
       id: randomUUID(),
       path: '',
@@ -197,26 +206,51 @@ export class MetadataServer {
     };
     // After a refused body, what follows on the connection is no request.
     if (this.#draining || hasBody(request)) response.shouldKeepAlive = false;
+    const delay = this.#pace.delay(peer.address);
+    if (delay > LONGEST_DELAY_MS) {
+      this.#fail(exchange, undefined, tooMuch(429, 'too_fast', 'too many requests from this address'));
+    } else if (peer.waiting > this.#options.maxConnectionsPerAddress) {
+      this.#fail(exchange, undefined, tooMuch(503, 'too_many', 'too many requests of this address are waiting'));
+    } else if (delay > 0) setTimeout(() => this.#answer(exchange), delay);
+    else this.#answer(exchange);
+  }
 
+  /** One for all answers, which says by `this` which one is closed. */
+  readonly #closed = ((inFlight: Map<ServerResponse, Peer>) =>
+    function (this: ServerResponse): void {
+      const peer = inFlight.get(this);
+      if (peer) peer.waiting -= 1;
+      inFlight.delete(this);
+    })(this.#inFlight);
+
+  #answer(exchange: Exchange): void {
     let found: Route | undefined;
-    let failure: unknown;
     try {
-      if (delay > LONGEST_DELAY_MS) {
-        throw new Refusal(429, 'too_fast', 'too many requests from this address', ['Retry-After', '1']);
-      }
-      if (waiting > this.#options.maxConnectionsPerAddress) {
-        throw new Refusal(503, 'too_many', 'too many requests of this address are waiting', ['Retry-After', '1']);
-      }
-      exchange.path = canonicalPath(request.url ?? '');
-      found = route(exchange.path);
+      const reading = this.#readings.of(exchange.request.url ?? '');
+      exchange.path = reading.path;
+      found = reading.route;
       this.#check(exchange, found);
-      await this.#answer(exchange, found);
+      const answering = this.#handle(exchange, found);
+      if (!answering) this.#answered(exchange, found, undefined);
+      else {
+        answering.then(
+          () => this.#answered(exchange, found, undefined),
+          (error: unknown) => this.#fail(exchange, found, error),
+        );
+      }
     } catch (error) {
-      failure = error;
-      const told = failureOf(error);
-      if (told.unexpected && !response.headersSent) this.#logUnexpected(exchange, error);
-      sendFailure(exchange, told);
+      this.#fail(exchange, found, error);
     }
+  }
+
+  #fail(exchange: Exchange, found: Route | undefined, error: unknown): void {
+    const failure = failureOf(error);
+    if (failure.unexpected && !exchange.response.headersSent) this.#logUnexpected(exchange, error);
+    sendFailure(exchange, failure);
+    this.#answered(exchange, found, error);
+  }
+
+  #answered(exchange: Exchange, found: Route | undefined, failure: unknown): void {
     const seconds = (performance.now() - exchange.began) / 1000;
     this.#options.onAnswered?.(exchange, found, failure, seconds);
     this.#logAnswer(exchange, found, failure, seconds);
@@ -256,7 +290,7 @@ export class MetadataServer {
     return this.#options.glance(address)?.id ?? address;
   }
 
-  #answer(exchange: Exchange, found: Route): void | Promise<void> {
+  #handle(exchange: Exchange, found: Route): void | Promise<void> {
     const { handlers } = this.#options;
     switch (found.kind) {
       case 'session-token':
@@ -319,10 +353,8 @@ export class MetadataServer {
 
 const CREDENTIAL_ANSWERS: ReadonlySet<Route['kind']> = new Set(['iam-info', 'role-credentials', 'container-credentials']);
 
-function decrease(counts: Map<string, number>, key: string): void {
-  const left = (counts.get(key) ?? 1) - 1;
-  if (left > 0) counts.set(key, left);
-  else counts.delete(key);
+function tooMuch(status: number, reason: RefusalReason, message: string): Refusal {
+  return new Refusal(status, reason, message, ['Retry-After', '1']);
 }
 
 function hasBody({ headers }: IncomingMessage): boolean {
@@ -349,5 +381,5 @@ function refuseSocket(socket: Duplex, status: number, headers: readonly string[]
     'Connection: close',
     ...headers,
   ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${page.toString()}`, () => socket.destroy());
+  socket.end(`${head.join('\r\n')}\r\n\r\n${page}`, () => socket.destroy());
 }

@@ -1,5 +1,5 @@
 import type { Callers } from '../callers.ts';
-import { send, type Handler } from '../exchange.ts';
+import { send, whenThere, type Handler } from '../exchange.ts';
 import { credentialAnswer } from './credential-answers.ts';
 
 /**
@@ -7,8 +7,8 @@ import { credentialAnswer } from './credential-answers.ts';
  * ignored; the caller's address says whose credentials they are.
  */
 export function containerCredentials(callers: Callers): Handler {
-  return async (exchange) => {
-    const credentials = await callers.credentialsFor(exchange, await callers.roleOf(exchange));
-    send(exchange, { status: 200, type: 'application/json', body: credentialAnswer(credentials, 'ecs') });
-  };
+  return (exchange) =>
+    whenThere(callers.credentialsOf(exchange), (credentials) => {
+      send(exchange, { status: 200, type: 'application/json', body: credentialAnswer(credentials, 'ecs') });
+    });
 }

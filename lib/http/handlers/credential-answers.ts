@@ -3,18 +3,16 @@ import type { Credentials } from '../../credentials/credentials.ts';
 /** What can be asked of credentials, each in its own JSON. */
 export type CredentialForm = 'imds' | 'imds-extended' | 'ecs' | 'info';
 
-const made = new WeakMap<Credentials, Map<CredentialForm, Buffer>>();
+const made = new WeakMap<Credentials, Partial<Record<CredentialForm, string>>>();
 
 /**
  * The answer's body, made once for each credentials. Keys and their order are those of IMDS ("Retrieve security
  * credentials from instance metadata" in the EC2 user guide) and of the ECS agent ("Task IAM role").
  */
-export function credentialAnswer(credentials: Credentials, form: CredentialForm): Buffer {
+export function credentialAnswer(credentials: Credentials, form: CredentialForm): string {
   let answers = made.get(credentials);
-  if (!answers) made.set(credentials, (answers = new Map()));
-  let answer = answers.get(form);
-  if (!answer) answers.set(form, (answer = Buffer.from(JSON.stringify(describe(credentials, form), null, 2))));
-  return answer;
+  if (!answers) made.set(credentials, (answers = {}));
+  return (answers[form] ??= JSON.stringify(describe(credentials, form), null, 2));
 }
 
 function describe(credentials: Credentials, form: CredentialForm): Record<string, string> {

@@ -1,10 +1,8 @@
 import type { Callers } from '../callers.ts';
-import { sendText, type Handler } from '../exchange.ts';
+import { sendText, whenThere, type Handler } from '../exchange.ts';
 
 /** `meta-data/iam/`: what there is for a caller that has a role. */
 export function iamListing(callers: Callers): Handler {
-  return async (exchange) => {
-    await callers.roleOf(exchange);
-    sendText(exchange, 'info\nsecurity-credentials/');
-  };
+  return (exchange) =>
+    whenThere(callers.roleOf(exchange), () => sendText(exchange, 'info\nsecurity-credentials/'));
 }

@@ -19,7 +19,7 @@ export function metrics(
       throw new Refusal(404, 'not_metrics', 'the metrics are for this host alone');
     }
     const { type, text } = expose(request.headers.accept ?? '');
-    send(exchange, { status: 200, type, body: Buffer.from(text) });
+    send(exchange, { status: 200, type, body: text });
   };
 }
 

@@ -16,7 +16,7 @@ export function sessionToken(tokens: SessionTokens, holderOf: (exchange: Exchang
       throw new Refusal(400, 'token_ttl', `${TOKEN_TTL_HEADER} must be a whole number from 1 to ${LONGEST_TTL_S}`);
     }
     exchange.tokenSeconds = seconds;
-    const body = Buffer.from(tokens.issue(holderOf(exchange), seconds));
+    const body = tokens.issue(holderOf(exchange), seconds);
     send(exchange, { status: 200, type: 'text/plain', body });
   };
 }
