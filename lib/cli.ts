@@ -6,7 +6,7 @@ export type Command =
   | { kind: 'help' }
   | { kind: 'version' }
   | { kind: 'run'; flags: FlagValues }
-  | { kind: 'check' | 'roles'; flags: FlagValues; json: boolean };
+  | { kind: 'check' | 'roles' | 'status'; flags: FlagValues; json: boolean };
 
 const NAMES = Object.keys(SETTINGS) as SettingName[];
 const settingOf = (name: SettingName): Setting<unknown> => SETTINGS[name];
@@ -53,6 +53,7 @@ function command(words: readonly string[], flags: FlagValues, json: boolean): Co
       return { kind: 'run', flags };
     case 'check':
     case 'roles':
+    case 'status':
       return { kind: word, flags, json };
     default:
       throw new ConfigError([`"${word}" is no command. See metadataproxy --help.`]);
@@ -90,6 +91,7 @@ export function helpText(version: string): string {
     'Usage: metadataproxy [flags]         runs',
     '       metadataproxy check [--json]  tells whether everything is in place',
     '       metadataproxy roles [--json]  lists the containers and their roles',
+    '       metadataproxy status [--json] tells how the running proxy does',
     '',
     'Every setting is an environment variable; some are flags as well, and a flag',
     'counts before a variable.',

@@ -24,9 +24,17 @@ type Combined =
 export type Config = Omit<SettingValues, Combined | 'defaultRole' | 'accountNames'> & {
   readonly defaultRole: RoleReference | undefined;
   readonly accountNames: AccountNames;
+  /** What was given, as it was written, and where; every other setting has its default. */
+  readonly given: ReadonlyMap<SettingName, GivenSetting>;
   /** One line each, for the log: what was given and does not count. */
   readonly notices: readonly string[];
 };
+
+/** `source` is a variable or a flag. */
+export interface GivenSetting {
+  readonly source: string;
+  readonly text: string;
+}
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 /** What was given on the command line; `true` for a flag without a value. */
@@ -49,22 +57,27 @@ const DEMO_ROLE = 'arn:aws:iam::123456789012:role/demo-role';
 export function readConfig(flags: FlagValues, env: Environment): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
-  const sources = new Map<SettingName, string>();
+  const all = new Map<SettingName, GivenSetting>();
   for (const name of Object.keys(SETTINGS) as SettingName[]) {
     const setting: Setting<unknown> = SETTINGS[name];
     const given = find(name, setting, flags, env);
-    if (given) sources.set(name, given.source);
+    if (given) all.set(name, given);
     const { source, text } = given ?? { source: '', text: setting.default };
     values[name] = text === undefined ? undefined : parse(setting, source, text, problems);
   }
   // Each value was made by the parser of its own setting.
-  const config = combine(values as SettingValues, sources, problems);
+  const config = combine(values as SettingValues, all, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
 }
 
 /** An empty variable is how environment files say "not set", and an empty flag how older start scripts do. */
-function find(name: SettingName, setting: Setting<unknown>, flags: FlagValues, env: Environment) {
+function find(
+  name: SettingName,
+  setting: Setting<unknown>,
+  flags: FlagValues,
+  env: Environment,
+): GivenSetting | undefined {
   const flag = flags[name]?.trim();
   if (flag && setting.flag) return { source: `--${setting.flag.name}`, text: flag };
   for (const variable of setting.env) {
@@ -88,7 +101,7 @@ function parse(setting: Setting<unknown>, source: string, text: string, problems
 }
 
 /** What follows from settings together. */
-function combine(values: SettingValues, given: ReadonlyMap<SettingName, string>, problems: string[]): Config {
+function combine(values: SettingValues, given: Config['given'], problems: string[]): Config {
   const {
     server, verbose, debug, dockerTlsVerify, dockerCertPath, roleExpirationThreshold,
     credentialRefreshPeriod, eventHandlers, queueSize, ...config
@@ -112,7 +125,8 @@ function combine(values: SettingValues, given: ReadonlyMap<SettingName, string>,
     docker: withTls(config.docker, dockerTlsVerify, dockerCertPath, problems),
     roleCacheOffset: offsetGiven ? config.roleCacheOffset : (threshold ?? config.roleCacheOffset),
     accountNames,
-    defaultRole: readDefaultRole(config, given.get('defaultRole') ?? '', accountNames, problems),
+    defaultRole: readDefaultRole(config, given.get('defaultRole')?.source ?? '', accountNames, problems),
+    given,
     notices,
   };
 }

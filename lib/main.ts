@@ -3,6 +3,7 @@ import { helpText, parseCommandLine } from './cli.ts';
 import { ConfigError, readConfig, type Config } from './config.ts';
 import { check } from './commands/check.ts';
 import { listRoles } from './commands/roles.ts';
+import { NoStatus, status } from './commands/status.ts';
 import { EngineFailure, EngineUnreachable } from './containers/docker.ts';
 import { startProxy, StartFailure, type RunningProxy } from './proxy.ts';
 import { Log } from './telemetry/log.ts';
@@ -30,6 +31,11 @@ async function main(): Promise<void> {
     }
     case 'roles':
       return print(await listRoles(config, command.json));
+    case 'status': {
+      const { ready, text } = await status(config, command.json);
+      process.exitCode = ready ? 0 : 1;
+      return print(text);
+    }
     case 'run':
       return run(config);
   }
@@ -43,10 +49,17 @@ function makeLog({ logLevel, logFormat }: Config): Log {
   return new Log({
     level: logLevel,
     format: logFormat,
+    colour: isColourful(),
     host: hostname(),
     write: (lines) => process.stderr.write(lines),
     now: Date.now,
   });
+}
+
+/** Source: https://no-color.org */
+function isColourful(): boolean {
+  const { NO_COLOR, TERM } = process.env;
+  return process.stderr.isTTY && !NO_COLOR && TERM !== 'dumb';
 }
 
 async function run(config: Config): Promise<void> {
@@ -61,6 +74,7 @@ async function run(config: Config): Promise<void> {
   });
   let proxy: RunningProxy | undefined;
   process.on('SIGHUP', () => proxy?.reload());
+  process.on('SIGUSR2', () => log.toggleDebug());
 
   log.info('starting', { version: METADATAPROXY_VERSION, node: process.version });
   proxy = await startProxy(config, log, METADATAPROXY_VERSION);
@@ -83,5 +97,5 @@ main().catch((error: Error) => {
 });
 
 function expected(error: Error): boolean {
-  return error instanceof StartFailure || error instanceof EngineFailure || error instanceof EngineUnreachable;
+  return error instanceof StartFailure || error instanceof NoStatus || error instanceof EngineFailure || error instanceof EngineUnreachable;
 }

@@ -77,9 +77,13 @@ function keptOf({ sessionKey, sessionTags, sessionNaming, sourceIdentity, roleRu
   return { env: new Set(env), labels: roleRules === undefined ? new Set(labels) : 'all' };
 }
 
-export function awsClients(config: Config, imds: Imds, onCall?: AwsOptions['onCall']): AwsClients {
-  const { region } = config;
-  return new AwsClients({ region, hostRegion: () => imds.region(), clock: systemClock, ...(onCall ? { onCall } : {}) });
+/** @param told of calls, and of how the proxy's own credentials do */
+export function awsClients(
+  config: Config,
+  imds: Imds,
+  told: Pick<AwsOptions, 'onCall' | 'onOwnWorked' | 'onOwnFailed'> = {},
+): AwsClients {
+  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), clock: systemClock, ...told });
 }
 
 /** How credentials are got: from STS, or made up. */

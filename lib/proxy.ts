@@ -2,8 +2,9 @@
  * The whole program but for its process: wires the parts together, and owns start, reload and stop.
  */
 
-import { AdminServer, type Check } from './admin/server.ts';
-import { containerRows } from './admin/container-rows.ts';
+import { answerWatch } from './admin/answer-watch.ts';
+import { AdminServer } from './admin/server.ts';
+import { isReady, makeStatus, readiness, type StatusSources } from './admin/status.ts';
 import { CallerFinder, type OtherSource } from './callers/finder.ts';
 import { MesosTasks } from './callers/mesos.ts';
 import { ReverseLookup } from './callers/reverse-lookup.ts';
@@ -12,7 +13,9 @@ import { hostAndPort, type Config } from './config.ts';
 import type { Container } from './containers/container.ts';
 import { ContainerDirectory, type DirectoryState } from './containers/directory.ts';
 import { DockerEngine } from './containers/docker.ts';
+import type { AwsClients } from './credentials/aws.ts';
 import { AssumeRoleDenied, ROLE_NOT_ALLOWED } from './credentials/credentials.ts';
+import { OwnCredentials } from './credentials/own-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
 import { Callers } from './http/callers.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
@@ -32,11 +35,14 @@ import { RoleAssignments } from './roles/assignments.ts';
 import type { RoleRequest } from './roles/role-request.ts';
 import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
 import { SettingFile } from './setting-file.ts';
+import { Activity } from './telemetry/activity.ts';
+import { Health } from './telemetry/health.ts';
 import type { Log } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { ProgramMetrics } from './telemetry/program-metrics.ts';
 import { exposition } from './telemetry/prometheus.ts';
 import { RequestMetrics } from './telemetry/request-metrics.ts';
+import { Troubles } from './telemetry/troubles.ts';
 import { Imds } from './upstream/imds.ts';
 import { startMockImds } from './upstream/mock-imds.ts';
 
@@ -71,15 +77,18 @@ const DEMO_CONTAINER: Container = {
 export async function startProxy(config: Config, log: Log, version: string): Promise<RunningProxy> {
   for (const notice of config.notices) log.warning(notice);
   const { accountNames } = config;
+  const troubles = new Troubles(log, clock);
+  const [docker, sts, upstream] = [new Health(clock.now), new Health(clock.now), new Health(clock.now)];
+  const activity = new Activity();
   const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
   const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
-  const rules = follow(log, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
+  const rules = follow(log, troubles, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
     assignments.replaceSettings(roleSettings(config, now));
   });
   const metrics = new Metrics();
   const programMetrics = new ProgramMetrics(metrics, clock, {
     version,
-    ready: () => Object.values(readiness()).every(({ ok }) => ok),
+    ready: () => isReady(readiness(sources)),
     directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
     credentials: () => store.held(),
   });
@@ -88,14 +97,26 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
-    onTokenless: (reason) => log.info('no session token from the metadata service', { reason }),
+    onTokenless: (reason) => troubles.tell('info', 'no session token from the metadata service', '', { reason }),
   });
-  const store = makeStore(config, log, imds, programMetrics);
+  const clients = awsClients(config, imds, {
+    onCall: (...call) => programMetrics.called(...call),
+    onOwnWorked: () => ownCredentials.worked(),
+    onOwnFailed: (message, refused) => ownCredentials.failed(message, refused),
+  });
+  const ownCredentials = new OwnCredentials({
+    resolve: () => clients.ownAccessKey(),
+    forget: () => clients.forget(),
+    clock,
+    random: Math.random,
+    onFailed: ({ message: error }) => troubles.tell('warning', "the proxy's own credentials cannot be had", '', { error }),
+  });
+  const store = makeStore(config, log, clients, { sts, troubles, metrics: programMetrics });
   const assignments = new RoleAssignments({
     store,
     settings: roleSettings(config, rules?.value ?? []),
     onBadRequest: ({ name, shortId }, { message }) => {
-      log.error('bad role', { container: name, container_id: shortId, error: message });
+      troubles.tell('error', 'bad role', name, { container: name, container_id: shortId, error: message });
     },
   });
   const engine = new DockerEngine(config.docker, (at) => programMetrics.eventSent(at));
@@ -110,10 +131,12 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     onEnded: (container) => assignments.ended(container),
     onState: (state, { count, error }) => {
       if (state === 'synced') programMetrics.synced();
-      logDirectoryState(log, state, count, error);
+      if (state === 'synced') docker.worked();
+      else docker.failed(error?.message ?? state);
+      tellDirectoryState(log, troubles, state, count, error);
     },
   });
-  const mapping = follow(log, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
+  const mapping = follow(log, troubles, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
   });
@@ -134,6 +157,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     requestFor: (container) => assignments.requestFor(container),
     now: clock.now,
   });
+  const watch = answerWatch({ activity, upstream, troubles, glance });
   const server = new MetadataServer({
     handlers: {
       sessionToken: sessionToken(tokens, (exchange) => server.holderOf(exchange)),
@@ -157,22 +181,20 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     maxRequestsPerSecond: config.maxRequestsPerSecond,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
-    onAnswered: (...answered) => requestMetrics.answered(...answered),
+    onAnswered: (exchange, found, failure, seconds) => {
+      requestMetrics.answered(exchange, found, failure, seconds);
+      watch(exchange, found, failure, seconds);
+    },
     log,
   });
 
-  const readiness = (): Record<string, Check> => ({
-    docker: { ok: directory.state === 'synced' || config.mockCredentials, detail: directory.state },
-  });
+  const sources: StatusSources = {
+    version, config, clock, log, directory, assignments, store, ownCredentials, docker, sts, upstream, activity, troubles,
+  };
   const admin = new AdminServer({
-    readiness,
+    readiness: () => readiness(sources),
+    status: () => makeStatus(sources),
     metrics: expose,
-    status: () => ({
-      version,
-      uptime_seconds: Math.floor(process.uptime()),
-      checks: readiness(),
-      containers: containerRows(directory.started(), assignments, store),
-    }),
   });
 
   const stop = async (): Promise<void> => {
@@ -184,6 +206,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     directory.close();
     engine.close();
     store.close();
+    ownCredentials.close();
     imds.close();
     mock?.close();
   };
@@ -192,6 +215,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     programMetrics.start();
     await listen(log, 'listening', server, config);
     if (config.adminAddress !== 'off') await listen(log, 'admin listening', admin, config.adminAddress);
+    if (!config.mockCredentials) void ownCredentials.start();
     const reload = (): void => {
       rules?.reload();
       mapping?.reload();
@@ -206,6 +230,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
 /** Follows the file that a setting names, if it names one. */
 function follow<T>(
   log: Log,
+  troubles: Troubles,
   setting: string,
   path: string | undefined,
   parse: (text: string) => T,
@@ -221,7 +246,7 @@ function follow<T>(
       use(now, before);
     },
     onBroken: ({ message }) => {
-      log.error('file not read; what it said before stays', { setting, path, error: message });
+      troubles.tell('error', 'file not read; what it said before stays', setting, { setting, path, error: message });
     },
   });
 }
@@ -243,10 +268,9 @@ function otherSources(config: Config, directory: ContainerDirectory): OtherSourc
 function makeStore(
   config: Config,
   log: Log,
-  imds: Imds,
-  metrics: ProgramMetrics,
+  clients: AwsClients,
+  { sts, troubles, metrics }: { sts: Health; troubles: Troubles; metrics: ProgramMetrics },
 ): CredentialStore<RoleRequest> {
-  const clients = awsClients(config, imds, (...call) => metrics.called(...call));
   return new CredentialStore<RoleRequest>({
     fetch: credentialFetcher(config, clients, log),
     clock,
@@ -255,15 +279,23 @@ function makeStore(
     concurrency: STS_CALLS_AT_ONCE,
     onFetched: ({ sessionName }, { roleArn, expiration }, ms) => {
       metrics.refreshed('ok');
+      sts.worked();
       const expires = new Date(expiration).toISOString();
       log.info('role assumed', { role_arn: roleArn, session_name: sessionName, expires, ms });
     },
-    onFailed: ({ role, sessionName }, error, retryIn, failures) => {
+    onFailed: ({ role, sessionName }, failure, retryIn, failures) => {
       metrics.refreshed('failed');
-      const code = error instanceof AssumeRoleDenied ? error.code : undefined;
-      const fields = { role: role.text, session_name: sessionName, code, error: error.message };
-      if (code !== ROLE_NOT_ALLOWED) log.error('role not assumed', { ...fields, retry_in_ms: Math.round(retryIn) });
-      else if (failures === 1) log.warning('role not allowed', fields);
+      const { message: error } = failure;
+      const code = failure instanceof AssumeRoleDenied ? failure.code : undefined;
+      const fields = { role: role.text, session_name: sessionName, code, error };
+      if (code === ROLE_NOT_ALLOWED) {
+        if (failures === 1) troubles.tell('warning', 'role not allowed', role.text, fields);
+        return;
+      }
+      // A denial is an answer.
+      if (code === undefined) sts.failed(error);
+      else sts.worked();
+      troubles.tell('error', 'role not assumed', role.text, { ...fields, retry_in_ms: Math.round(retryIn) });
     },
   });
 }
@@ -286,7 +318,14 @@ const LISTEN_ERRORS: Readonly<Record<string, string>> = {
   EADDRNOTAVAIL: 'this host has no such address',
 };
 
-function logDirectoryState(log: Log, state: DirectoryState, count: number, error: Error | undefined): void {
-  if (state === 'synced') log.info('containers known', { count });
-  else log.warning('the Docker Engine cannot be followed; trying again', { state, count, error: error?.message });
+function tellDirectoryState(
+  log: Log,
+  troubles: Troubles,
+  state: DirectoryState,
+  count: number,
+  error: Error | undefined,
+): void {
+  if (state === 'synced') return log.info('containers known', { count });
+  const fields = { state, count, error: error?.message };
+  troubles.tell('warning', 'the Docker Engine cannot be followed; trying again', '', fields);
 }

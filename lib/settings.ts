@@ -50,6 +50,8 @@ export interface Setting<T> {
   /** Ends the sentence "expected …". */
   readonly expects: string;
   readonly help: string;
+  /** Its value is shown nowhere. */
+  readonly secret?: true;
   /** @returns undefined for what does not mean anything; or throws an Error that says why */
   readonly parse: (text: string) => T | undefined;
 }
@@ -186,7 +188,7 @@ export const SETTINGS = {
     from: 'new',
     default: '127.0.0.1:18001',
     expects: '"host:port" or "off"',
-    help: "The operator's listener: /healthz, /readyz, /status.",
+    help: "The operator's listener: a page at /, and /healthz, /readyz, /status.",
     parse: (text) => (text === 'off' ? text : parseListenAddress(text)),
   }),
   maxConnections: setting({

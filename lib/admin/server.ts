@@ -1,27 +1,29 @@
 /**
  * The operator's listener, on loopback: whether the proxy lives, whether it is ready, and what it knows. Containers
- * never reach it.
+ * never reach it, and nothing can be changed by it.
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import type { Exposition } from '../telemetry/prometheus.ts';
-
-/** One thing that has to be so before containers can be served. */
-export interface Check {
-  readonly ok: boolean;
-  readonly detail: string;
-}
+import { page, PAGE_HEADERS } from './page.ts';
+import { isReady, type Checks, type Status } from './status.ts';
 
 export interface AdminOptions {
   /** By name; the proxy is ready when all are ok. */
-  readiness: () => Readonly<Record<string, Check>>;
-  status: () => unknown;
+  readiness: () => Checks;
+  status: () => Status;
   /** What `/metrics` answers, given the request's Accept header; undefined where there is no such page. */
   metrics?: ((accept: string) => Exposition) | undefined;
 }
 
 const TIMEOUT_MS = 5_000;
+/** For every answer: it is for now, it is what it says it is, and no other site's pages may have it. */
+const HEADERS = {
+  'Cache-Control': 'no-store',
+  'X-Content-Type-Options': 'nosniff',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+} as const;
 
 export class AdminServer {
   readonly #server: Server;
@@ -49,30 +51,32 @@ export class AdminServer {
 }
 
 function answer(request: IncomingMessage, response: ServerResponse, { readiness, status, metrics }: AdminOptions): void {
-  if (!isNamedByAddress(request.headers.host)) return reply(response, 421, { error: 'ask by address or as localhost' });
+  if (!isNamedByAddress(request.headers.host)) {
+    return sendJson(response, 421, { error: 'ask by address or as localhost' });
+  }
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD');
-    return reply(response, 405, { error: 'only GET and HEAD' });
+    return sendJson(response, 405, { error: 'only GET and HEAD' });
   }
   switch (request.url?.split('?')[0]) {
+    case '/':
+      return send(response, 200, { ...PAGE_HEADERS, 'Content-Type': 'text/html; charset=utf-8' }, page(status()));
     case '/healthz':
-      return reply(response, 200, { status: 'alive' });
+      return sendJson(response, 200, { status: 'alive' });
     case '/readyz': {
       const checks = readiness();
-      const ready = Object.values(checks).every(({ ok }) => ok);
-      return reply(response, ready ? 200 : 503, { status: ready ? 'ready' : 'not ready', checks });
+      const ready = isReady(checks);
+      return sendJson(response, ready ? 200 : 503, { status: ready ? 'ready' : 'not ready', checks });
     }
     case '/status':
-      return reply(response, 200, status());
+      return sendJson(response, 200, status());
     case '/metrics': {
-      if (!metrics) return reply(response, 404, { error: 'there are metrics with ENABLE_PROMETHEUS=true' });
+      if (!metrics) return sendJson(response, 404, { error: 'there are metrics with ENABLE_PROMETHEUS=true' });
       const { type, text } = metrics(request.headers.accept ?? '');
-      response.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'no-store' });
-      response.end(request.method === 'HEAD' ? undefined : text);
-      return;
+      return send(response, 200, { 'Content-Type': type }, text);
     }
     default:
-      return reply(response, 404, { error: 'there are /healthz, /readyz and /status' });
+      return sendJson(response, 404, { error: 'there are /, /healthz, /readyz and /status' });
   }
 }
 
@@ -83,8 +87,11 @@ function isNamedByAddress(host: string | undefined): boolean {
   return name === 'localhost' || isIP(name) > 0;
 }
 
-function reply(response: ServerResponse, status: number, body: unknown): void {
-  const text = `${JSON.stringify(body, null, 2)}\n`;
-  response.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
-  response.end(response.req.method === 'HEAD' ? undefined : text);
+function sendJson(response: ServerResponse, status: number, body: unknown): void {
+  send(response, status, { 'Content-Type': 'application/json' }, `${JSON.stringify(body, null, 2)}\n`);
+}
+
+function send(response: ServerResponse, status: number, headers: Readonly<Record<string, string>>, body: string): void {
+  response.writeHead(status, { ...HEADERS, ...headers });
+  response.end(response.req.method === 'HEAD' ? undefined : body);
 }

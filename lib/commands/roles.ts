@@ -61,7 +61,7 @@ async function askDocker(config: Config): Promise<readonly ContainerRow[]> {
       assignments.started(container);
       running.push({ container, addresses: [...addresses.values()].flat() });
     }
-    return containerRows(running, assignments);
+    return containerRows(running, { assignments });
   } finally {
     engine.close();
   }

@@ -17,6 +17,9 @@ const FALLBACK_REGION = 'us-east-1';
 /** The metadata service may only be slow to come up; so long the fallback stands before it is asked again. */
 const FALLBACK_STANDS_MS = 60_000;
 
+/** There are none, or none for now. */
+const MISSING_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError']);
+
 /** The proxy's own credentials are not (any longer) good: that is nothing the container could mend. */
 const BASE_CREDENTIAL_ERRORS = new Set([
   'CredentialsProviderError',
@@ -40,6 +43,10 @@ export interface AwsOptions {
   clock: Clock;
   /** Told of every call of STS and IAM. */
   onCall?: (operation: string, result: CallResult, milliseconds: number) => void;
+  /** AWS has taken the proxy's own credentials. */
+  onOwnWorked?: () => void;
+  /** They could not be had, or AWS has `refused` them. */
+  onOwnFailed?: (message: string, refused: boolean) => void;
 }
 
 export type CallResult = 'ok' | 'denied' | 'throttled' | 'unavailable';
@@ -64,8 +71,9 @@ export class AwsClients {
   sts(): Promise<STSClient> {
     this.#forgetFallback();
     return (this.#sts ??= (async () => {
-      const [{ STSClient }, region] = [await import('@aws-sdk/client-sts'), await this.region()];
-      return new STSClient({ region, ...CLIENT_OPTIONS });
+      const { STSClient } = await import('@aws-sdk/client-sts');
+      // Asked for with the first call: to read the credential chain it is not needed, as a rule.
+      return new STSClient({ region: () => this.region(), ...CLIENT_OPTIONS });
     })());
   }
 
@@ -75,6 +83,16 @@ export class AwsClients {
       const [{ IAMClient }, region] = [await import('@aws-sdk/client-iam'), await this.region()];
       return new IAMClient({ region, ...CLIENT_OPTIONS });
     })());
+  }
+
+  /**
+   * Reads the credential chain, once for this and all calls until `forget`.
+   *
+   * @returns the id of the proxy's own access key; throws what the SDK throws
+   */
+  async ownAccessKey(): Promise<string> {
+    const client = await this.sts();
+    return (await client.config.credentials()).accessKeyId;
   }
 
   /**
@@ -97,10 +115,11 @@ export class AwsClients {
    * @throws AssumeRoleDenied, CredentialsUnavailable
    */
   async call<T>(operation: string, make: () => Promise<T>, secret?: string): Promise<T> {
-    const { clock, onCall } = this.#options;
+    const { clock, onCall, onOwnWorked } = this.#options;
     const began = clock.monotonic();
     try {
       const answer = await make();
+      onOwnWorked?.();
       onCall?.(operation, 'ok', clock.monotonic() - began);
       return answer;
     } catch (error) {
@@ -125,9 +144,14 @@ export class AwsClients {
       // Of a signature STS repeats the whole request, with its session token.
       const detail = /Signature/.test(name) ? name : `${name}: ${message}`;
       const why = `the proxy's own credentials do not work (${detail})`;
+      this.#options.onOwnFailed?.(detail, !MISSING_CREDENTIALS.has(name));
       return new CredentialsUnavailable(why, { cause: error });
     }
-    if (isDenial(error)) return new AssumeRoleDenied(name, message, { cause: error });
+    if (isDenial(error)) {
+      // It was signed well enough to be judged.
+      this.#options.onOwnWorked?.();
+      return new AssumeRoleDenied(name, message, { cause: error });
+    }
     return new CredentialsUnavailable(`${name}: ${message}`, { cause: error });
   }
 

@@ -18,6 +18,8 @@ export type Fields = Readonly<Record<string, string | number | boolean | undefin
 export interface LogOptions {
   level: LogLevel;
   format: LogFormat;
+  /** Whether lines of text are coloured, for a terminal. */
+  colour?: boolean;
   /** The name of this host. */
   host: string;
   /** Takes whole lines. */
@@ -25,42 +27,64 @@ export interface LogOptions {
   now: () => number;
 }
 
-type LineFormat = (time: number, level: UsedLevel, message: string, fields: Fields, host: string) => string;
+/** `stamp` is the time as ISO 8601. */
+type LineFormat = (time: number, stamp: string, level: UsedLevel, message: string, fields: Fields) => string;
+
+/** For a level that lets everything through. */
+const EVERYTHING = 0;
 
 export class Log {
   readonly #format: LineFormat;
-  readonly #host: string;
   readonly #write: (lines: string) => void;
   readonly #now: () => number;
+  readonly #stamps = new Stamps();
+  readonly #set: LogLevel;
   #threshold: number;
   #lines = '';
 
-  constructor({ level, format, host, write, now }: LogOptions) {
-    this.#format = { text: textLine, json: jsonLine, gelf: gelfLine }[format];
-    this.#host = host;
+  constructor({ level, format, colour = false, host, write, now }: LogOptions) {
+    this.#format = { text: colour ? colouredLine : textLine, json: jsonLine, gelf: gelfLine(host) }[format];
     this.#write = write;
     this.#now = now;
+    this.#set = level;
     this.#threshold = LOG_LEVELS.indexOf(level);
   }
 
   /** Lets a caller skip the making of fields that nobody will read. */
   get isDebug(): boolean {
-    return this.#threshold === 0;
+    return this.#threshold === EVERYTHING;
   }
 
-  debug(message: string, fields: Fields = {}): void {
+  /** As it is now. */
+  get level(): LogLevel {
+    return LOG_LEVELS[this.#threshold] ?? this.#set;
+  }
+
+  /** From whatever is logged to everything and back; where everything is the setting, to `info` and back. */
+  toggleDebug(): void {
+    if (!this.isDebug) {
+      this.#threshold = EVERYTHING;
+      this.info('everything is logged from now on', { level: this.level });
+      return;
+    }
+    const level = this.#set === 'debug' ? 'info' : this.#set;
+    this.info('less is logged from now on', { level });
+    this.#threshold = LOG_LEVELS.indexOf(level);
+  }
+
+  debug(message: string, fields: Fields = NO_FIELDS): void {
     this.#add('debug', message, fields);
   }
 
-  info(message: string, fields: Fields = {}): void {
+  info(message: string, fields: Fields = NO_FIELDS): void {
     this.#add('info', message, fields);
   }
 
-  warning(message: string, fields: Fields = {}): void {
+  warning(message: string, fields: Fields = NO_FIELDS): void {
     this.#add('warning', message, fields);
   }
 
-  error(message: string, fields: Fields = {}): void {
+  error(message: string, fields: Fields = NO_FIELDS): void {
     this.#add('error', message, fields);
   }
 
@@ -73,48 +97,106 @@ export class Log {
   }
 
   #add(level: UsedLevel, message: string, fields: Fields): void {
-    if (LOG_LEVELS.indexOf(level) < this.#threshold) return;
-    if (this.#lines === '') setImmediate(() => this.flush());
-    this.#lines += this.#format(this.#now(), level, message, fields, this.#host);
+    if (RANK[level] < this.#threshold) return;
+    if (this.#lines === '') setImmediate(this.#flushed);
+    const time = this.#now();
+    this.#lines += this.#format(time, this.#stamps.of(time), level, message, fields);
+  }
+
+  readonly #flushed = (): void => this.flush();
+}
+
+const NO_FIELDS: Fields = Object.freeze({});
+const RANK = { debug: 0, info: 1, warning: 2, error: 3 } as const;
+
+/** Times as `Date.toISOString` writes them; what is before the milliseconds is made once a second. */
+class Stamps {
+  #second = NaN;
+  #prefix = '';
+
+  /** @param time milliseconds since the epoch */
+  of(time: number): string {
+    const second = Math.floor(time / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#prefix = new Date(second * 1000).toISOString().slice(0, -4);
+    }
+    const milliseconds = Math.floor(time) - second * 1000;
+    return `${this.#prefix}${milliseconds < 10 ? '00' : milliseconds < 100 ? '0' : ''}${milliseconds}Z`;
   }
 }
 
-function jsonLine(time: number, level: UsedLevel, message: string, fields: Fields): string {
-  return `${printableJson({ time: new Date(time).toISOString(), level, msg: message, ...fields })}\n`;
+/** What JSON needs no escape for, and a terminal shows as it is. */
+const PLAIN_JSON = /^[ !#-[\]-~]*$/;
+
+/** JSON of a text; most need no more than quotes, and to see that is faster than to look for escapes. */
+function quoted(text: string): string {
+  return PLAIN_JSON.test(text) ? `"${text}"` : printableJson(text);
+}
+
+function jsonValue(value: string | number | boolean): string {
+  if (typeof value === 'string') return quoted(value);
+  return typeof value === 'number' && !Number.isFinite(value) ? 'null' : String(value);
+}
+
+/** What `JSON.stringify` makes of the same; names of fields are the program's own, and need no escape. */
+function jsonLine(_time: number, stamp: string, level: UsedLevel, message: string, fields: Fields): string {
+  let line = `{"time":"${stamp}","level":"${level}","msg":${quoted(message)}`;
+  for (const name in fields) {
+    const value = fields[name];
+    if (value !== undefined) line += `,"${name}":${jsonValue(value)}`;
+  }
+  return `${line}}\n`;
 }
 
 /** GELF counts severity as syslog does. */
 const SYSLOG_LEVEL = { debug: 7, info: 6, warning: 4, error: 3 } as const;
 
 /** GELF 1.1. Source: the GELF payload specification of Graylog. */
-function gelfLine(time: number, level: UsedLevel, message: string, fields: Fields, host: string): string {
-  const line = {
-    version: '1.1',
-    host,
-    short_message: message,
-    timestamp: time / 1000,
-    level: SYSLOG_LEVEL[level],
-    _level_name: level,
-    _pid: process.pid,
+function gelfLine(host: string): LineFormat {
+  const begin = `{"version":"1.1","host":${quoted(host)},"short_message":`;
+  return (time, _stamp, level, message, fields) => {
+    let line = `${begin}${quoted(message)},"timestamp":${time / 1000},"level":${SYSLOG_LEVEL[level]}`;
+    line += `,"_level_name":"${level}","_pid":${process.pid}`;
+    for (const name in fields) {
+      const value = fields[name];
+      if (value === undefined) continue;
+      // GELF knows numbers and texts only.
+      line += `,"_${name}":${jsonValue(typeof value === 'boolean' ? String(value) : value)}`;
+    }
+    return `${line}}\n`;
   };
-  // GELF knows numbers and texts only.
-  const extras = Object.entries(fields).map(([name, value]) => {
-    return [`_${name}`, typeof value === 'boolean' ? String(value) : value];
-  });
-  return `${printableJson({ ...line, ...Object.fromEntries(extras) })}\n`;
 }
 
 /** The levels in capitals and of one width, so that messages stand under each other. */
 const TEXT_LEVEL = { debug: 'DEBUG', info: 'INFO ', warning: 'WARN ', error: 'ERROR' } as const;
 const PLAIN_VALUE = /^[\w.:/@+,~*-]+$/;
 
-function textLine(time: number, level: UsedLevel, message: string, fields: Fields): string {
-  let line = `${new Date(time).toISOString()} ${TEXT_LEVEL[level]} ${message}`;
-  for (const [name, value] of Object.entries(fields)) {
-    if (value === undefined) continue;
-    const text = String(value);
-    // Quoting keeps what a container was named or asked for from forging a line of its own.
-    line += ` ${name}=${PLAIN_VALUE.test(text) ? text : printableJson(text)}`;
+function textLine(_time: number, stamp: string, level: UsedLevel, message: string, fields: Fields): string {
+  let line = `${stamp} ${TEXT_LEVEL[level]} ${message}`;
+  for (const name in fields) {
+    const value = fields[name];
+    if (value !== undefined) line += ` ${name}=${textValue(value)}`;
+  }
+  return `${line}\n`;
+}
+
+/** Quoting keeps what a container was named or asked for from forging a line of its own. */
+function textValue(value: string | number | boolean): string {
+  if (typeof value !== 'string') return String(value);
+  return PLAIN_VALUE.test(value) ? value : quoted(value);
+}
+
+/** Source: ECMA-48, SGR. The terminal's own palette, which its user has made readable. */
+const RESET = '\u001b[0m';
+const DIM = '\u001b[2m';
+const COLOUR = { debug: '\u001b[36m', info: '\u001b[32m', warning: '\u001b[33m', error: '\u001b[31m' } as const;
+
+function colouredLine(_time: number, stamp: string, level: UsedLevel, message: string, fields: Fields): string {
+  let line = `${DIM}${stamp}${RESET} ${COLOUR[level]}${TEXT_LEVEL[level]}${RESET} ${message}`;
+  for (const name in fields) {
+    const value = fields[name];
+    if (value !== undefined) line += ` ${DIM}${name}=${RESET}${textValue(value)}`;
   }
   return `${line}\n`;
 }

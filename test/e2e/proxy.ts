@@ -59,8 +59,9 @@ export class Proxy {
     const proxy = new Proxy(child, logFile);
     await proxy.logged((entry) => entry['msg'] === 'listening', 'that it listens');
     await proxy.knowsContainers();
-    const ready = await machine.run(['curl', '--silent', '--max-time', '5', '--output', '/dev/null',
-      '--write-out', '%{http_code}', `http://127.0.0.1:${ADMIN_PORT}/readyz`]);
+    // The proxy's own credentials are looked for beside that; a 503 is asked again.
+    const ready = await machine.run(['curl', '--silent', '--max-time', '20', '--retry', '10', '--retry-delay', '1',
+      '--output', '/dev/null', '--write-out', '%{http_code}', `http://127.0.0.1:${ADMIN_PORT}/readyz`]);
     if (ready !== '200') throw new Error(`the proxy knows the containers, but /readyz answers ${ready}`);
     return proxy;
   }

@@ -136,7 +136,7 @@ test('no secret is in what the operator\'s listener tells', async (t) => {
   const { docker, askOperator, roleGiven } = await host(t);
   await docker.host.run({ address: FROM, env: { IAM_ROLE: 'app@123456789012', IAM_EXTERNAL_ID: 'the-external-id' } });
   await roleGiven(FROM);
-  for (const path of ['/healthz', '/readyz', '/status']) {
+  for (const path of ['/', '/healthz', '/readyz', '/status']) {
     const { body } = await askOperator(path);
     assert.doesNotMatch(body, new RegExp(`${SECRET_MARK}|${TOKEN_MARK}|the-external-id|${BASE_SECRET_KEY}`));
   }

@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { DockerEngine } from '../support/docker-engine.ts';
 import { Imds, INSTANCE_ID } from '../support/imds.ts';
 import { request, runToEnd, startProxy } from '../support/proxy.ts';
-import { host, INSTANCE_ID_PATH, jsonOf, SECURITY_CREDENTIALS } from './host.ts';
+import { host, INSTANCE_ID_PATH, jsonOf, SECURITY_CREDENTIALS, until } from './host.ts';
 
 test('several problems are reported together, each with setting, value and what is expected: exit code 2', async () => {
   const { code, stdout, stderr } = await runToEnd({
@@ -230,20 +230,22 @@ test('each request is one access line at debug', async (t) => {
   ]);
 });
 
-test('ADMIN_ADDR serves /healthz, /readyz and /status, and containers do not see them', async (t) => {
+test('ADMIN_ADDR serves a page, /healthz, /readyz and /status, and containers do not see them', async (t) => {
   const { docker, imds, proxy, ask, askOperator } = await host(t);
   const { id } = await docker.host.run({ name: 'app', address: '127.0.0.11', env: { IAM_ROLE: 'app@123456789012' } });
   await ask('127.0.0.11', '/creds');
   assert.deepEqual(JSON.parse((await askOperator('/healthz')).body), { status: 'alive' });
-  assert.equal((await askOperator('/readyz')).status, 200);
+  await until(() => askOperator('/readyz'), ({ status }) => status === 200);
   const status = JSON.parse((await askOperator('/status')).body) as Record<string, unknown>;
   const [row, ...others] = status['containers'] as Record<string, unknown>[];
   assert.deepEqual(others, []);
   assert.match(String(row?.['expires']), /^\d{4}-\d\d-\d\dT/);
   assert.deepEqual({ ...row, expires: '' }, {
     name: 'app', id: id.slice(0, 12), image: 'busybox', addresses: ['127.0.0.11'], role: 'app@123456789012',
-    source: 'variable IAM_ROLE', credentials: 'ready', expires: '', error: null,
+    role_arn: 'arn:aws:iam::123456789012:role/app', source: 'variable IAM_ROLE', credentials: 'ready', expires: '',
+    error: null, requests: 1, last_error: null,
   });
+  assert.match((await askOperator('/')).body, /^<!DOCTYPE html>.*app@<wbr>123456789012/s);
   assert.equal((await askOperator('/metrics')).status, 404);
   assert.equal((await askOperator('/healthz', {}, 'POST')).status, 405);
   assert.equal((await askOperator('/status', { Host: 'rebound.example.com' })).status, 421);

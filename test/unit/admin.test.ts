@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { AdminServer, type Check } from '../../lib/admin/server.ts';
+import { AdminServer } from '../../lib/admin/server.ts';
+import type { Check } from '../../lib/admin/status.ts';
 import { raw, request } from '../support/client.ts';
+import { aStatus } from './helpers/status.ts';
 
 async function setUp(t: TestContext) {
   const checks: Record<string, Check> = { docker: { ok: true, detail: 'synced' } };
-  const admin = new AdminServer({ readiness: () => checks, status: () => ({ credentials: 7 }) });
+  const admin = new AdminServer({ readiness: () => checks, status: aStatus });
   const port = await admin.listen('', 0);
   t.after(() => admin.close());
   return { checks, port };
@@ -33,13 +35,13 @@ test('/readyz is 503 until everything is ready, and says what is not', async (t)
 
 test('/status tells what the proxy knows', async (t) => {
   const { port } = await setUp(t);
-  assert.deepEqual(JSON.parse((await request({ port, path: '/status' })).body), { credentials: 7 });
+  assert.deepEqual(JSON.parse((await request({ port, path: '/status' })).body), aStatus());
   assert.equal((await request({ port, path: '/status', method: 'HEAD' })).body, '');
 });
 
 test('there is nothing else, and nothing to write to', async (t) => {
   const { port } = await setUp(t);
-  for (const path of ['/', '/latest/meta-data/', '/statusx', '/status/'])
+  for (const path of ['/x', '/index.html', '/favicon.ico', '/latest/meta-data/', '/statusx', '/status/'])
     assert.equal((await request({ port, path })).status, 404, path);
   const { status, headers } = await request({ port, path: '/status', method: 'POST' });
   assert.deepEqual([status, headers['allow']], [405, 'GET, HEAD']);
@@ -64,6 +66,6 @@ test('it is asked by address or as localhost, so that no web page can make a bro
 
 test('a port that is in use is told by the error', async (t) => {
   const { port } = await setUp(t);
-  const other = new AdminServer({ readiness: () => ({}), status: () => ({}) });
+  const other = new AdminServer({ readiness: () => ({}), status: aStatus });
   await assert.rejects(other.listen('127.0.0.1', port), { code: 'EADDRINUSE' });
 });

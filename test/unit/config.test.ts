@@ -73,6 +73,7 @@ test('without any setting everything has its default', () => {
     copyDockerEnv: [],
     copyRequestHeaders: [],
     labelSeparator: '_',
+    given: new Map(),
     notices: [],
     mockApi: false,
     mockedInstanceId: 'i-0a1b2c3d4e5f67890',

@@ -4,9 +4,9 @@ import { Log, LOG_LEVELS, type LogFormat, type LogLevel } from '../../lib/teleme
 
 const NOW = Date.parse('2026-01-02T03:04:05.006Z');
 
-function setUp(format: LogFormat = 'text', level: LogLevel = 'debug') {
+function setUp(format: LogFormat = 'text', level: LogLevel = 'debug', colour = false) {
   const written: string[] = [];
-  const log = new Log({ level, format, host: 'host', write: (lines) => written.push(lines), now: () => NOW });
+  const log = new Log({ level, format, colour, host: 'host', write: (lines) => written.push(lines), now: () => NOW });
   const text = (): string => {
     log.flush();
     return written.join('');
@@ -107,4 +107,62 @@ test('what is left is written at the end, once', async () => {
   await turn();
   log.flush();
   assert.equal(written.length, 1);
+});
+
+test('times are those of toISOString, in any order', () => {
+  const times = [0, 1, 999, 1000, NOW, NOW + 994, NOW + 1, NOW - 60_000, 4102444799999, NOW + 0.5, -1];
+  const written: string[] = [];
+  let now = 0;
+  const log = new Log({ level: 'info', format: 'json', host: 'h', write: (line) => written.push(line), now: () => now });
+  for (now of times) {
+    log.info('x');
+    log.flush();
+  }
+  assert.deepEqual(
+    written.map((line) => (JSON.parse(line) as { time: string }).time),
+    times.map((time) => new Date(Math.floor(time)).toISOString()),
+  );
+});
+
+test('a line of JSON is what JSON.stringify makes of it', () => {
+  const fields = {
+    plain: 'a-b_c/d', empty: '', quote: 'a"b', slash: 'a\\b', unicode: 'é 日本 🙂', lone: '\ud800', none: NaN, much: Infinity,
+    big: 1e21, small: 1.5e-7, zero: -0, yes: true, no: false, missing: undefined, tilde: '~ !#[]^',
+  };
+  const { log, text } = setUp('json');
+  log.info('a "message"', fields);
+  const expected = { time: '2026-01-02T03:04:05.006Z', level: 'info', msg: 'a "message"', ...fields };
+  assert.equal(text(), `${JSON.stringify(expected)}\n`);
+});
+
+test('on a terminal a line is coloured, and without the colours it is the same', () => {
+  const [coloured, plain] = [setUp('text', 'info', true), setUp('text', 'info')];
+  for (const { log } of [coloured, plain]) log.warning('what happened', { name: 'a b', count: 3, not: undefined });
+  assert.match(coloured.text(), /\u001b\[33mWARN/);
+  assert.equal(coloured.text().replace(/\u001b\[\d+m/g, ''), plain.text());
+  assert.equal(setUp('json', 'info', true).text(), '');
+});
+
+test('debug is turned on and off again, and a line says so', () => {
+  const { log, text } = setUp('json', 'warning');
+  log.debug('before');
+  log.toggleDebug();
+  log.debug('between');
+  assert.equal(log.level, 'debug');
+  log.toggleDebug();
+  assert.equal(log.level, 'warning');
+  log.info('after');
+  const lines = text().trimEnd().split('\n').map((line) => JSON.parse(line) as { msg: string; level: string });
+  assert.deepEqual(
+    lines.map(({ msg }) => msg),
+    ['everything is logged from now on', 'between', 'less is logged from now on'],
+  );
+});
+
+test('where debug is the setting, it is turned off first', () => {
+  const { log } = setUp('json', 'debug');
+  log.toggleDebug();
+  assert.equal(log.level, 'info');
+  log.toggleDebug();
+  assert.equal(log.level, 'debug');
 });

@@ -43,7 +43,7 @@ async function everything({ docker, imds, sts, ask, sessionToken, askOperator }:
   broken.lift();
   docker.dropSubscribers();
   await docker.subscriptions.several(2);
-  const status = await Promise.all(['/status', '/readyz', '/healthz', '/metrics'].map((path) => askOperator(path)));
+  const status = await Promise.all(['/', '/status', '/readyz', '/healthz', '/metrics'].map((path) => askOperator(path)));
   const theirs = tokens();
   assert.ok(theirs.length > 0 && sts.issued.entries.length > 0);
   const values = [SECRET_MARK, TOKEN_MARK, BASE_SECRET_KEY, BASE_TOKEN, EXTERNAL_ID, token, bad, ...theirs];

@@ -93,7 +93,8 @@ describe('while STS', { concurrency: true }, () => {
 async function outlast(t: TestContext, trouble: Trouble): Promise<void> {
   const clock = { skew: 0 };
   const [docker, sts] = [await DockerEngine.start(), await Sts.start({ now: () => Date.now() + clock.skew })];
-  const proxy = await startProxy(t, { docker, sts }).catch(async (error: unknown) => {
+  // At the level debug each failure is told: they are counted here.
+  const proxy = await startProxy(t, { docker, sts, env: { LOG_LEVEL: 'debug' } }).catch(async (error: unknown) => {
     await Promise.all([docker.close(), sts.close()]);
     throw error;
   });

@@ -1,0 +1,36 @@
+import type { Container } from '../containers/container.ts';
+import type { AnswerListener } from '../http/server.ts';
+import type { Activity } from '../telemetry/activity.ts';
+import type { Health } from '../telemetry/health.ts';
+import type { Troubles } from '../telemetry/troubles.ts';
+import { UpstreamTimeout, UpstreamUnreachable } from '../upstream/imds.ts';
+
+export interface AnswerWatch {
+  activity: Activity;
+  /** How the real metadata service does. */
+  upstream: Health;
+  troubles: Troubles;
+  /** The container behind an address, as far as it is known at once. */
+  glance: (address: string) => Container | undefined;
+}
+
+/** From an answer to what an operator is shown of it. */
+export function answerWatch({ activity, upstream, troubles, glance }: AnswerWatch): AnswerListener {
+  return (exchange, found, failure, seconds) => {
+    const { address, began, response } = exchange;
+    const container = exchange.container ?? glance(address);
+    const at = began + seconds * 1000;
+    if (failure === undefined) {
+      if (found?.kind === 'pass-through') upstream.worked();
+      activity.note(container, 'served', at, seconds);
+      return;
+    }
+    const error = failure instanceof Error ? failure.message : String(failure);
+    const isRefusal = response.statusCode >= 400 && response.statusCode < 500;
+    activity.note(container, isRefusal ? 'refused' : 'failed', at, seconds, error);
+    if (failure instanceof UpstreamUnreachable || failure instanceof UpstreamTimeout) {
+      upstream.failed(error);
+      troubles.tell('warning', 'the metadata service does not answer', '', { error, request_id: exchange.id });
+    }
+  };
+}

@@ -1,0 +1,47 @@
+import { hostAndPort, type Config } from '../config.ts';
+import { SETTINGS, type Setting, type SettingName } from '../settings.ts';
+import type { LogLevel } from '../telemetry/log.ts';
+
+/** A setting as an operator sees it. No secret is in it. */
+export interface SettingRow {
+  /** Its first variable, or its flag if it has none. */
+  readonly name: string;
+  /** As one would write it; null where it is not set and has no default. */
+  readonly value: string | null;
+  /** The variable or flag that it was given by; null for the default. */
+  readonly source: string | null;
+}
+
+const HIDDEN = '(secret)';
+/** `user:password@` in a URL. */
+const USER_INFO = /(?<=\/\/)[^/?#\s]*@/g;
+
+/** @param level as it is now: SIGUSR2 changes it */
+export function settingRows(config: Config, level: LogLevel): SettingRow[] {
+  const inForce = valuesInForce(config, level);
+  return (Object.keys(SETTINGS) as SettingName[]).map((name) => {
+    const setting: Setting<unknown> = SETTINGS[name];
+    const given = config.given.get(name);
+    const value = inForce[name] ?? given?.text ?? setting.default;
+    return {
+      name: setting.env[0] ?? `--${setting.flag?.name}`,
+      value: value === undefined ? null : setting.secret && given ? HIDDEN : value.replace(USER_INFO, `${HIDDEN}@`),
+      source: given?.source ?? null,
+    };
+  });
+}
+
+/** What other settings decide as well. */
+function valuesInForce(config: Config, logLevel: LogLevel): Partial<Record<SettingName, string>> {
+  const { adminAddress, defaultRole, given } = config;
+  const offsetInMinutes = given.has('roleExpirationThreshold') && !given.has('roleCacheOffset');
+  return {
+    host: config.host,
+    port: String(config.port),
+    logLevel,
+    docker: config.docker.url,
+    adminAddress: adminAddress === 'off' ? 'off' : hostAndPort(adminAddress.host, adminAddress.port),
+    ...(offsetInMinutes ? { roleCacheOffset: `${config.roleCacheOffset / 60_000}m` } : {}),
+    ...(defaultRole ? { defaultRole: defaultRole.text } : {}),
+  };
+}

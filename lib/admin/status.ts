@@ -1,0 +1,152 @@
+/** What the operator is shown: made when it is asked for, from what the parts of the proxy know. */
+
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config.ts';
+import type { Container } from '../containers/container.ts';
+import type { ContainerDirectory, DirectoryState } from '../containers/directory.ts';
+import type { OwnCredentials } from '../credentials/own-credentials.ts';
+import type { Activity } from '../telemetry/activity.ts';
+import type { Health } from '../telemetry/health.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { Troubles } from '../telemetry/troubles.ts';
+import { containerRows, type ContainerRow, type RowSources } from './container-rows.ts';
+import { roleRows, type RoleRow } from './role-rows.ts';
+import { settingRows, type SettingRow } from './setting-rows.ts';
+
+/** One thing that has to be so before containers can be served. */
+export interface Check {
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+export type Checks = Readonly<Record<string, Check>>;
+
+/** How Docker, STS or the real metadata service did the last times. */
+export interface HealthRow {
+  readonly state: 'unknown' | 'ok' | 'failing' | 'off' | 'mock';
+  readonly last_success: string | null;
+  readonly last_error: { readonly time: string; readonly message: string } | null;
+}
+
+export interface TroubleRow {
+  readonly message: string;
+  readonly about: string;
+  readonly error: string;
+  readonly count: number;
+  readonly first: string;
+  readonly last: string;
+}
+
+/** The requests of a time; latencies in seconds, null without requests. */
+export interface RequestFigures {
+  readonly requests: number;
+  readonly refused: number;
+  readonly failed: number;
+  readonly p50: number | null;
+  readonly p99: number | null;
+}
+
+/** All times are ISO 8601. */
+export interface Status {
+  readonly version: string;
+  readonly node: string;
+  readonly time: string;
+  readonly uptime_seconds: number;
+  readonly ready: boolean;
+  readonly checks: Checks;
+  readonly directory: { readonly state: DirectoryState; readonly containers: number; readonly last_sync: string | null };
+  readonly docker: HealthRow;
+  readonly sts: HealthRow;
+  readonly upstream: HealthRow;
+  readonly last_hour: RequestFigures;
+  /** One for each minute of the last hour, the oldest first. */
+  readonly minutes: readonly RequestFigures[];
+  readonly containers: readonly ContainerRow[];
+  readonly roles: readonly RoleRow[];
+  /** The last one first. */
+  readonly errors: readonly TroubleRow[];
+  readonly settings: readonly SettingRow[];
+}
+
+export interface StatusSources {
+  readonly version: string;
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly directory: Pick<ContainerDirectory, 'state' | 'started'>;
+  readonly assignments: RowSources['assignments'];
+  readonly store: NonNullable<RowSources['store']>;
+  readonly ownCredentials: Pick<OwnCredentials, 'state'>;
+  readonly docker: Health;
+  readonly sts: Health;
+  readonly upstream: Health;
+  readonly activity: Activity;
+  readonly troubles: Troubles;
+}
+
+/** What has to be so before containers can be served. In a demonstration there need be neither Docker nor AWS. */
+export function readiness({ config, directory, ownCredentials }: StatusSources): Checks {
+  const mock = config.mockCredentials;
+  return {
+    docker: { ok: directory.state === 'synced' || mock, detail: directory.state },
+    credentials: mock ? { ok: true, detail: 'not needed with --mock-credentials' } : ownCredentials.state,
+  };
+}
+
+export function isReady(checks: Checks): boolean {
+  return Object.values(checks).every(({ ok }) => ok);
+}
+
+export function makeStatus(sources: StatusSources): Status {
+  const { version, config, clock, log, directory, assignments, store, docker, sts, upstream, activity, troubles } = sources;
+  const checks = readiness(sources);
+  // Events have times of the monotonic clock; people read dates.
+  const [now, monotonic] = [clock.now(), clock.monotonic()];
+  const counts = (container: Container) => {
+    const { requests, lastError } = activity.of(container);
+    return {
+      requests,
+      lastError: lastError && { time: now - (monotonic - lastError.at), message: lastError.message },
+    };
+  };
+  const containers = containerRows(directory.started(), { assignments, store, counts });
+  return {
+    version,
+    node: process.version,
+    time: iso(now),
+    uptime_seconds: Math.floor(process.uptime()),
+    ready: isReady(checks),
+    checks,
+    directory: { state: directory.state, containers: containers.length, last_sync: healthRow(docker).last_success },
+    docker: healthRow(docker),
+    sts: config.mockCredentials ? { ...healthRow(sts), state: 'mock' } : healthRow(sts),
+    upstream: config.disableUpstream
+      ? { ...healthRow(upstream), state: 'off' }
+      : config.mockApi
+        ? { ...healthRow(upstream), state: 'mock' }
+        : healthRow(upstream),
+    last_hour: figures(activity.hour(monotonic)),
+    minutes: activity.minutes(monotonic).map(figures),
+    containers,
+    roles: roleRows(containers),
+    errors: troubles.list.map(({ first, last, ...rest }) => ({ ...rest, first: iso(first), last: iso(last) })),
+    settings: settingRows(config, log.level),
+  };
+}
+
+function healthRow(health: Health): HealthRow {
+  const { state, lastSuccess, lastError } = health.report();
+  return {
+    state,
+    last_success: lastSuccess === undefined ? null : iso(lastSuccess),
+    last_error: lastError ? { time: iso(lastError.time), message: lastError.message } : null,
+  };
+}
+
+function figures({ requests, refused, failed, p50, p99 }: ReturnType<Activity['hour']>): RequestFigures {
+  return { requests, refused, failed, p50: Number.isNaN(p50) ? null : p50, p99: Number.isNaN(p99) ? null : p99 };
+}
+
+function iso(milliseconds: number): string {
+  return new Date(milliseconds).toISOString();
+}

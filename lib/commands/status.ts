@@ -1,0 +1,116 @@
+/** `metadataproxy status`: the essentials of what the running proxy says of itself, for a terminal. */
+
+import type { HealthRow, Status } from '../admin/status.ts';
+import { hostAndPort, urlOf, type Config } from '../config.ts';
+import { ago, duration, latency, timeLeft, wholeNumber } from '../figures.ts';
+import { httpGet } from '../http-get.ts';
+import { object } from '../json.ts';
+import { printable } from '../printable.ts';
+import { table } from './table.ts';
+
+const PATIENCE_MS = 5_000;
+/** A thousand containers are about half a megabyte. */
+const LONGEST_STATUS = 64 * 1024 * 1024;
+const WIDTH = 100;
+/** More are on the page and in --json. */
+const MOST_ERRORS = 5;
+
+/** No proxy tells its status; the message says why and what to do. */
+export class NoStatus extends Error {}
+
+export interface StatusReport {
+  readonly ready: boolean;
+  readonly text: string;
+}
+
+/** @throws NoStatus */
+export async function status(config: Config, json: boolean): Promise<StatusReport> {
+  const { text, status: answer, where } = await ask(config);
+  return { ready: answer.ready, text: json ? text : readable(answer, where) };
+}
+
+async function ask({ adminAddress }: Config): Promise<{ text: string; status: Status; where: string }> {
+  if (adminAddress === 'off') throw new NoStatus('ADMIN_ADDR is "off", so no proxy can be asked for its status');
+  const where = hostAndPort(adminAddress.host, adminAddress.port);
+  const url = urlOf(adminAddress, '/status');
+  let text: string;
+  try {
+    ({ text } = await httpGet(url, PATIENCE_MS, LONGEST_STATUS));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const advice = 'is it running, and is ADMIN_ADDR the same here?';
+    throw new NoStatus(`no proxy answers on ${where} (${code ?? message}): ${advice}`);
+  }
+  const answer = parse(text);
+  if (!answer) throw new NoStatus(`what answers on ${where} is not this version of metadataproxy`);
+  return { text, status: answer, where };
+}
+
+/** It is the same program; only whether it is needs to be looked at. */
+function parse(text: string): Status | undefined {
+  try {
+    const answer = object(JSON.parse(text));
+    const isStatus = typeof answer['ready'] === 'boolean' && Array.isArray(answer['roles']) && 'last_hour' in answer;
+    return isStatus ? (answer as unknown as Status) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function readable(answer: Status, where: string): string {
+  const { version, node, ready, checks, directory, docker, sts, upstream, last_hour: hour, roles, errors, time } = answer;
+  const failing = Object.entries(checks).filter(([, { ok }]) => !ok);
+  const facts: [string, string][] = [
+    ['proxy', `${version} on Node ${node}, ${where}, up ${duration(answer.uptime_seconds)}`],
+    ['state', ready ? 'ready' : `NOT READY: ${failing.map(([name, { detail }]) => `${name}: ${detail}`).join('; ')}`],
+    ['containers', `${wholeNumber(directory.containers)}, with ${wholeNumber(roles.length)} roles`],
+    ['requests', `${wholeNumber(hour.requests)} in the last hour, ${wholeNumber(hour.refused)} refused, ` +
+      `${wholeNumber(hour.failed)} failed; p50 ${latency(hour.p50)}, p99 ${latency(hour.p99)}`],
+    ['Docker', health(docker, time)],
+    ['STS', health(sts, time)],
+    ['metadata', health(upstream, time)],
+  ];
+  const lines = facts.map(([name, value]) => cut(`${name.padEnd(12)}${printable(value)}`));
+  if (roles.length > 0) {
+    const rows = roles.map(({ role, containers, credentials, expires, error }) => [
+      shorten(role, 44),
+      wholeNumber(containers),
+      credentials,
+      expires === null ? '-' : timeLeft(expires, time),
+      shorten(error ?? '', 40),
+    ]);
+    lines.push('', ...table(['ROLE', 'CONTAINERS', 'CREDENTIALS', 'EXPIRES IN', 'ERROR'], rows).trimEnd().split('\n').map(cut));
+  }
+  if (errors.length > 0) {
+    const rows = errors.slice(0, MOST_ERRORS).map(({ message, about, error, count, last }) => [
+      ago(last, time),
+      `${count}x`,
+      [message, about, error].filter((part) => part !== '').join(': '),
+    ]);
+    lines.push('', ...table(['LAST ERRORS', '', ''], rows).trimEnd().split('\n').map(cut));
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+const HEALTH_WORDS: Readonly<Record<HealthRow['state'], string>> = {
+  ok: 'ok',
+  failing: 'FAILING',
+  unknown: 'not asked yet',
+  off: 'off',
+  mock: 'built in',
+};
+
+function health({ state, last_success: success, last_error: error }: HealthRow, now: string): string {
+  const words = [HEALTH_WORDS[state]];
+  if (success !== null) words.push(`last good ${ago(success, now)}`);
+  if (error !== null) words.push(`last error ${ago(error.time, now)}: ${error.message}`);
+  return words.join(', ');
+}
+
+function cut(line: string): string {
+  return shorten(line, WIDTH);
+}
+
+function shorten(text: string, width: number): string {
+  return text.length <= width ? text : `${text.slice(0, width - 1)}…`;
+}
