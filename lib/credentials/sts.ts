@@ -63,7 +63,7 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
   function assume(role: RoleArn, parameters: AssumeRoleCommandInput): Promise<Credentials> {
     const call = async (): Promise<Credentials> => {
       const client = await clients.sts();
-      const { AssumeRoleCommand } = await import('@aws-sdk/client-sts');
+      const { AssumeRoleCommand } = await import('./sdk-sts.ts');
       const answer = await client.send(new AssumeRoleCommand(parameters));
       return parseAnswer(answer, role, clock.now(), client.config.systemClockOffset);
     };
