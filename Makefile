@@ -9,7 +9,7 @@ ESBUILD := node_modules/.bin/esbuild --log-level=warning --platform=node --targe
 # the SDK of a process that runs outside the lab never looks for an instance's credentials.
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help build check demo test readme unit integration e2e soak bench clean
+.PHONY: help build check demo test readme unit integration e2e soak bench sim clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -71,6 +71,12 @@ soak: build/test ## Try the guarantees for long: load, trouble of STS, memory, a
 
 bench: build ## Measure
 	node test/bench/bench.mjs
+
+# The store and the backoff are the project's own; HOSTS, REQUESTS, SCENE and SEED change the fleet.
+sim: node_modules ## Play a fleet of 10,000 hosts: plots in build/sim, exit status 1 if what README says of it is not so
+	node_modules/.bin/tsc -p test
+	$(ESBUILD) test/sim/sim.ts --bundle --format=esm --outfile=build/sim/sim.mjs
+	node build/sim/sim.mjs
 
 clean: ## Remove what was built and installed
 	rm -rf node_modules build dist bin/metadataproxy

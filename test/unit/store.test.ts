@@ -164,30 +164,77 @@ test('credentials that never have the offset left are handed out in the first ha
   const credentials = last().give(10 * MINUTE);
   await settled();
   assert.equal(fetches.length, 1, 'no call after call');
-  await clock.advance(3 * MINUTE);
+  await clock.advance(1 * MINUTE);
   assert.equal(store.get(A), credentials);
   assert.equal(fetches.length, 1);
-  await clock.advance(2 * MINUTE);
+  await clock.advance(4 * MINUTE);
   assert.equal(store.get(A), undefined);
   assert.equal(fetches.length, 2);
 });
 
-for (const [random, at] of [
-  [0, 0.75],
-  [0.999_999, 0.95],
+/** Renews once, so that the credentials are no first ones. */
+async function renewed(options: Options) {
+  const parts = await retained(options);
+  await parts.clock.advance(45 * MINUTE * 0.6);
+  const credentials = parts.last().give();
+  await settled();
+  assert.equal(parts.store.get(A), credentials);
+  return { ...parts, credentials };
+}
+
+for (const [which, given, random, at] of [
+  ['the first renewal', retained, 0, 0.1],
+  ['the first renewal', retained, 0.999_999, 0.6],
+  ['a later renewal', renewed, 0, 0.4],
+  ['a later renewal', renewed, 0.999_999, 0.6],
 ] as const) {
-  test(`a renewal begins before the offset is reached, by chance ${random} after ${at} of that time`, async () => {
-    const { store, clock, fetches, last, credentials } = await retained({ random: () => random });
-    await clock.advance(45 * MINUTE * at - 1000);
-    assert.equal(fetches.length, 1);
+  test(`${which} begins long before the offset is reached, by chance ${random} after ${at} of that time`, async () => {
+    const { store, clock, fetches, last, credentials } = await given({ random: () => random });
+    const before = fetches.length;
+    const left = credentials.validUntil - 15 * MINUTE - clock.now();
+    await clock.advance(left * at - 1000);
+    assert.equal(fetches.length, before);
     await clock.advance(2000);
-    assert.equal(fetches.length, 2, 'in the background, without a request');
+    assert.equal(fetches.length, before + 1, 'in the background, without a request');
     assert.equal(store.get(A), credentials, 'nobody waits for it');
-    const renewed = last().give();
+    const next = last().give();
     await settled();
-    assert.equal(store.get(A), renewed);
+    assert.equal(store.get(A), next);
   });
 }
+
+test('what was fetched after failures is renewed as early as a first one, for others failed with it', async () => {
+  const { store, clock, fetches, last } = await retained({ random: () => 0 });
+  await clock.advance(45 * MINUTE * 0.1);
+  last().reject(new CredentialsUnavailable('down'));
+  await clock.advance(500);
+  const credentials = last().give();
+  await settled();
+  assert.equal(store.get(A), credentials);
+  const before = fetches.length;
+  await clock.advance(45 * MINUTE * 0.1);
+  assert.equal(fetches.length, before + 1);
+});
+
+test('credentials survive half an hour without STS, whenever that begins', async () => {
+  for (let beginning = 0; beginning < 30; beginning += 1) {
+    const { store, clock, fetches } = await renewed({ random: () => 0.999_999 });
+    let answered = fetches.length;
+    const minuteWith = async (there: boolean): Promise<void> => {
+      await clock.advance(MINUTE);
+      for (; answered < fetches.length; answered += 1) {
+        if (there) fetches[answered]?.give();
+        else fetches[answered]?.reject(new CredentialsUnavailable('down'));
+        await settled();
+      }
+      assert.ok(store.look(A).credentials);
+    };
+    for (let minute = 0; minute < beginning; minute += 1) await minuteWith(true);
+    for (let minute = 0; minute < 30; minute += 1) await minuteWith(false);
+    await minuteWith(true);
+    await minuteWith(true);
+  }
+});
 
 test('a running container never has to wait, for as long as STS answers', async () => {
   const { store, clock, fetches, last } = await retained();
@@ -200,7 +247,7 @@ test('a running container never has to wait, for as long as STS answers', async 
     assert.ok(credentials, `nothing at minute ${minute}`);
     assert.ok(credentials.expiration - clock.now() >= 15 * MINUTE);
   }
-  assert.ok(fetches.length <= (24 * 60) / (45 * 0.75), `${fetches.length} calls in a day`);
+  assert.ok(fetches.length <= (24 * 60) / (45 * 0.4), `${fetches.length} calls in a day`);
 });
 
 test('while STS fails, what is still valid is handed out, and not a moment longer', async () => {

@@ -1,0 +1,130 @@
+// `make sim`: what a fleet of hosts does to STS, and what STS's troubles do to the fleet. The hosts run the project's own
+// credential store; clock, STS and containers are made up. HOSTS, REQUESTS (distinct role requests on a host) and SEED
+// change the fleet; the same ones give the same figures.
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import type { History } from './ledger.ts';
+import { findings, play, SCENES, type Findings, type PlayOptions } from './scenes.ts';
+import { plotScene } from './plot.ts';
+import { QUOTA_PER_SECOND } from './sts-with-quota.ts';
+
+// Millions of failures, whose stacks nobody reads.
+Error.stackTraceLimit = 0;
+
+const OUT = 'build/sim';
+/** What the peak after a restart may be of the steady rate, from the second refresh on. */
+const PEAK_AT_MOST = 3;
+
+const size = {
+  hosts: numberFrom('HOSTS', 10_000),
+  containersPerHost: 50,
+  requestsPerHost: numberFrom('REQUESTS', 10),
+};
+const seed = numberFrom('SEED', 1);
+// A part of a fleet has a part of the quota.
+const stsPerSecond = QUOTA_PER_SECOND * size.hosts / 10_000;
+const only = process.env['SCENE'];
+
+/** What one thread does: a scene, by its place in SCENES. */
+interface Task {
+  readonly scene: number;
+  readonly options: PlayOptions;
+}
+
+if (isMainThread) await main();
+else {
+  const { scene, options } = workerData as Task;
+  const played = SCENES[scene];
+  if (played !== undefined) parentPort?.postMessage(await play(played, options));
+}
+
+async function main(): Promise<void> {
+  const began = performance.now();
+  const chosen = SCENES.flatMap(({ name }, scene) => only === undefined || only === name ? [scene] : []);
+  console.log(`${size.hosts} hosts with ${size.containersPerHost} containers and ${size.requestsPerHost} role requests ` +
+    `each; STS answers ${stsPerSecond} calls a second; seed ${seed}`);
+  const tasks = chosen.flatMap((scene) => [true, false].map((jitter): Task => (
+    { scene, options: { ...size, seed, jitter, stsPerSecond } }
+  )));
+  const histories = await inThreads(tasks);
+
+  mkdirSync(OUT, { recursive: true });
+  const broken: string[] = [];
+  const report: Record<string, { jitter: Findings; none: Findings }> = {};
+  for (const [at, index] of chosen.entries()) {
+    const [scene, jitter, none] = [SCENES[index], histories[2 * at], histories[2 * at + 1]];
+    if (scene === undefined || jitter === undefined || none === undefined) continue;
+    writeFileSync(`${OUT}/${scene.name}.svg`, plotScene(scene, jitter, none, stsPerSecond));
+    const found = { jitter: findings(scene, jitter), none: findings(scene, none) };
+    report[scene.name] = found;
+    print(`\n${scene.title}`, 'with jitter', 'without');
+    for (const [name, text] of LINES()) print(`  ${text}`, figure(found.jitter[name]), figure(found.none[name]));
+    for (const problem of problems(scene.name, found.jitter)) broken.push(`${scene.title}: ${problem}`);
+  }
+  writeFileSync(`${OUT}/sim.json`, `${JSON.stringify({ ...size, stsPerSecond, seed, scenes: report }, null, 2)}\n`);
+  for (const line of broken) console.error(`\nNOT MET: ${line}`);
+  if (broken.length === 0) console.log(`\nAll conditions are met. Plots: ${OUT}/*.svg`);
+  console.log(`${Math.round((performance.now() - began) / 1000)} s`);
+  process.exitCode = broken.length === 0 ? 0 : 1;
+}
+
+/** The tasks' results in their order, each from a thread of its own, as many at once as there are processors. */
+async function inThreads(tasks: readonly Task[]): Promise<History[]> {
+  const results: History[] = [];
+  const queue = [...tasks.entries()];
+  const work = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const [at, task] = next;
+      const thread = new Worker(fileURLToPath(import.meta.url), { workerData: task });
+      results[at] = await new Promise<History>((resolve, reject) => {
+        thread.once('message', resolve);
+        thread.once('error', reject);
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, work));
+  return results;
+}
+
+function LINES(): [keyof Findings, string][] {
+  return [
+    ['steady', 'calls/s, steady'],
+    ['peak', 'calls/s, at most'],
+    ['peakFromFirstRefresh', '  from the first refresh on'],
+    ['peakFromSecondRefresh', '  from the second refresh on'],
+    ['calls', 'calls'],
+    ['throttled', '  of them throttled'],
+    ['allServedAfter', 'all have credentials after s'],
+    ['low', 'below 15 minutes, at most'],
+    ['expired', 'expired, at most'],
+    ['expiredThoughReachable', '  with STS there in the hour before'],
+  ];
+}
+
+function* problems(name: string, found: Findings): Generator<string> {
+  const ratio = found.peakFromSecondRefresh / found.steady;
+  if (name === 'restart' && !(ratio < PEAK_AT_MOST)) {
+    yield `the peak from the second refresh on is ${ratio.toFixed(2)} times the steady rate, not below ${PEAK_AT_MOST}`;
+  }
+  if (found.expiredThoughReachable > 0) {
+    yield `${found.expiredThoughReachable} credentials had expired although STS was reachable in the hour before`;
+  }
+}
+
+function print(text: string, jitter: string, none: string): void {
+  console.log(`${text.padEnd(40)}${jitter.padStart(14)}${none.padStart(14)}`);
+}
+
+function figure(value: number): string {
+  return value < 1000 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value).toLocaleString('en');
+}
+
+function numberFrom(name: string, otherwise: number): number {
+  const given = process.env[name];
+  const value = given === undefined || given === '' ? otherwise : Number(given);
+  if (!Number.isInteger(value) || value < 1) throw new Error(`${name} is ${given}, expected a whole number from 1 on`);
+  return value;
+}
