@@ -69,8 +69,13 @@ e2e: build/test ## Run against a real Docker Engine (root, Debian; installs what
 soak: build/test ## Try the guarantees for long: load, trouble of STS, memory, and the short ones at full length
 	SOAK=1 $(TEST) --test-force-exit $$(find build/test/integration -name '*.soak.mjs' -o -path '*/guarantees/*' -name '*.test.mjs')
 
-bench: build ## Measure
-	node test/bench/bench.mjs
+build/bench: node_modules $(shell find test/bench test/support test/e2e -name '*.ts')
+	node_modules/.bin/tsc -p test
+	$(ESBUILD) test/bench/*.ts --bundle --splitting --format=esm --out-extension:.js=.mjs --outdir=build/bench
+	@touch build/bench
+
+bench: build build/bench ## Measure README's table of figures (root; ONLY=B1,B7 for some, UPDATE_README=1 to write it there)
+	node build/bench/bench.mjs
 
 # The store and the backoff are the project's own; HOSTS, REQUESTS, SCENE and SEED change the fleet.
 sim: node_modules ## Play a fleet of 10,000 hosts: plots in build/sim, exit status 1 if what README says of it is not so

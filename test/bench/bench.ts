@@ -1,0 +1,79 @@
+// `make bench`: README's table of figures. Each is a ratio of two things measured in turns in one run, or a plain amount.
+//
+//   ONLY=B1,B2       these figures alone; B5 needs root, and B6c (B6 with a session for each container) is on demand
+//   ROUNDS=9         more than 5 rounds
+//   B10_SECONDS=300  the full length of B10
+//   UPDATE_README=1  the table goes into README.md, too
+
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { crowd } from './crowd.ts';
+import { firstRequest } from './first-request.ts';
+import { idleCpu } from './idle.ts';
+import { flatLatency } from './latency.ts';
+import { memoryPerContainer, residentMemory } from './memory.ts';
+import { passThrough } from './pass-through.ts';
+import { NODE, shebangFlags } from './programs.ts';
+import { writeReadmePart } from './readme-part.ts';
+import type { Row } from './row.ts';
+import { size } from './size.ts';
+import { startUp } from './startup.ts';
+import { table } from './table.ts';
+import { keptConnections, newConnections } from './throughput.ts';
+import { installWrk } from './wrk.ts';
+
+const OUT = 'build/bench.json';
+const ROUNDS = Number(process.env['ROUNDS'] ?? 5);
+/** A figure of this comes from two starts of the proxy with thousands of containers. */
+const SLOW_ROUNDS = 5;
+
+const FIGURES: Readonly<Record<string, { readonly always: boolean; readonly measure: () => Promise<Row[]> | Row[] }>> = {
+  B1: { always: true, measure: () => keptConnections(ROUNDS) },
+  B2: { always: true, measure: () => newConnections(ROUNDS) },
+  B3: { always: true, measure: () => passThrough(ROUNDS) },
+  B4: { always: true, measure: () => flatLatency(ROUNDS) },
+  B5: { always: process.getuid?.() === 0, measure: firstRequest },
+  B6: { always: true, measure: () => crowd('shared') },
+  B6c: { always: false, measure: () => crowd('container') },
+  B7: { always: true, measure: () => startUp(ROUNDS) },
+  B8: { always: true, measure: () => residentMemory(ROUNDS) },
+  B9: { always: true, measure: () => memoryPerContainer(SLOW_ROUNDS) },
+  B10: { always: true, measure: idleCpu },
+  B11: { always: true, measure: size },
+};
+
+const only = process.env['ONLY']?.split(',').map((name) => name.trim()).filter((name) => name !== '');
+const unknown = only?.find((name) => FIGURES[name] === undefined);
+if (unknown !== undefined) throw new Error(`ONLY has ${unknown}, expected some of ${Object.keys(FIGURES).join(',')}`);
+
+process.env['AWS_EC2_METADATA_DISABLED'] = 'true';
+installWrk();
+mkdirSync('build/bench', { recursive: true });
+const began = performance.now();
+const rows: Row[] = [];
+for (const [name, { always, measure }] of Object.entries(FIGURES)) {
+  if (only === undefined ? !always : !only.includes(name)) continue;
+  const at = performance.now();
+  const measured = await measure();
+  rows.push(...measured);
+  console.log(`${table(measured).split('\n').slice(2).join('\n')}  (${Math.round((performance.now() - at) / 1000)} s)`);
+}
+const machine = {
+  processor: `${cpus().length} × ${cpus()[0]?.model.trim()}`,
+  memoryMB: Math.round(totalmem() / 1024 / 1024),
+  kernel: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
+  node: execFileSync(NODE, ['--version']).toString().trim(),
+  flags: shebangFlags(),
+  commit: execFileSync('git', ['describe', '--always', '--dirty', '--abbrev=10']).toString().trim(),
+  date: new Date().toISOString(),
+  rounds: ROUNDS,
+  seconds: Math.round((performance.now() - began) / 1000),
+};
+const heading = `${machine.processor}, Node ${machine.node}${machine.flags.map((flag) => ` ${flag}`).join('')}, commit ` +
+  `${machine.commit}, ${machine.rounds} rounds in turns, medians:`;
+const whole = `${heading}\n\n${table(rows)}`;
+console.log(`\n${whole}\n\n${rows.filter(({ met }) => met === false).length} targets not met; ${machine.seconds} s; ${OUT}`);
+writeFileSync(OUT, `${JSON.stringify({ ...machine, rows }, null, 2)}\n`);
+if (process.env['UPDATE_README'] === '1') writeReadmePart('bench', whole);
+process.exit(0);

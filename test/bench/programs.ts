@@ -1,0 +1,146 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { connect, createServer, type AddressInfo } from 'node:net';
+import type { DockerEngine } from '../support/docker-engine.ts';
+import type { Sts } from '../support/sts.ts';
+
+const PROXY = 'bin/metadataproxy';
+const BUILT = 'build/bench';
+/** The Node that runs what is measured: `make test-matrix` sets it to one version after another. */
+export const NODE = process.env['BENCH_NODE'] ?? process.execPath;
+/** More flags for both sides of every comparison, to try flags. */
+const EXTRA_FLAGS = (process.env['BENCH_FLAGS'] ?? '').split(' ').filter((flag) => flag !== '');
+const STARTS_WITHIN_MS = 20_000;
+
+export interface Program {
+  readonly pid: number;
+  readonly port: number;
+  /** The operator's port, of a proxy. */
+  readonly adminPort: number;
+  stop(): Promise<void>;
+}
+
+export interface ProxyOptions {
+  readonly docker?: DockerEngine;
+  readonly sts?: Sts;
+  readonly metadataUrl?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** The flags in the first line of bin/metadataproxy: what is compared with it has the same. */
+export function shebangFlags(): string[] {
+  const first = readFileSync(PROXY, 'utf8').split('\n', 1)[0] ?? '';
+  return [...first.split(' ').filter((word) => word.startsWith('--')), ...EXTRA_FLAGS];
+}
+
+/** What `node` is given to run the proxy, and its environment: nothing of this machine's settings but PATH. */
+export function proxyCommand(
+  port: number, adminPort: number, { docker, sts, metadataUrl, env }: ProxyOptions,
+): { args: string[]; env: Record<string, string> } {
+  const nowhere = 'http://127.0.0.1:1';
+  return {
+    args: [...shebangFlags(), PROXY],
+    env: {
+      PATH: process.env['PATH'] ?? '',
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      ADMIN_ADDR: adminPort === 0 ? 'off' : `127.0.0.1:${adminPort}`,
+      DOCKER_URL: docker?.url ?? 'unix:///nonexistent/docker.sock',
+      METADATA_URL: metadataUrl ?? nowhere,
+      AWS_ENDPOINT_URL_STS: sts?.url ?? nowhere,
+      AWS_ENDPOINT_URL_IAM: sts?.url ?? nowhere,
+      AWS_ACCESS_KEY_ID: 'AKIABASE',
+      AWS_SECRET_ACCESS_KEY: 'BaseSecret',
+      AWS_CONFIG_FILE: '/dev/null',
+      AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
+      AWS_REGION: 'eu-west-1',
+      // The load comes from one address.
+      MAX_REQUESTS_PER_SECOND: '0',
+      ...env,
+      AWS_EC2_METADATA_DISABLED: 'true',
+    },
+  };
+}
+
+/** The built program, as a service runs it, its log in a file; resolves when it knows the containers. */
+export async function startProxy(options: ProxyOptions): Promise<Program> {
+  const [port, adminPort] = [await freePort(), await freePort()];
+  const command = proxyCommand(port, adminPort, options);
+  const program = await start(command.args, port, command.env, adminPort);
+  const isReady = async (): Promise<boolean> => (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok;
+  if (options.docker !== undefined) await until(isReady, 'the proxy knows no containers');
+  return program;
+}
+
+/** A program of this folder, given its options as JSON. */
+export async function startBuilt(name: string, options: object): Promise<Program> {
+  const port = await freePort();
+  const args = [...shebangFlags(), `${BUILT}/${name}.mjs`, JSON.stringify({ ...options, port })];
+  return start(args, port, { PATH: process.env['PATH'] ?? '' });
+}
+
+/** Runs a program of this folder to its end. @returns the JSON that it printed */
+export async function runBuilt(name: string, options: object): Promise<unknown> {
+  const child = spawn(process.execPath, [`${BUILT}/${name}.mjs`, JSON.stringify(options)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let printed = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (printed += text));
+  const [code] = await once(child, 'close') as [number | null];
+  if (code !== 0) throw new Error(`${name} ended with ${code}`);
+  return JSON.parse(printed);
+}
+
+async function start(
+  args: readonly string[], port: number, env: Record<string, string>, adminPort = 0,
+): Promise<Program> {
+  mkdirSync(BUILT, { recursive: true });
+  const log = openSync(`${BUILT}/programs.log`, 'a');
+  const child = spawn(NODE, args, { env, stdio: ['ignore', log, log] });
+  closeSync(log);
+  const ended = once(child, 'exit');
+  // Nothing outlives the bench, however it ends.
+  const kill = (): void => void child.kill('SIGKILL');
+  process.once('exit', kill);
+  await until(() => accepts(port), `${args.join(' ')} does not listen; see ${BUILT}/programs.log`);
+  return {
+    pid: child.pid ?? 0,
+    port,
+    adminPort,
+    stop: async () => {
+      process.removeListener('exit', kill);
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
+
+export function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('close', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+export async function until(isSo: () => Promise<boolean>, otherwise: string): Promise<void> {
+  for (const giveUp = Date.now() + STARTS_WITHIN_MS; !await isSo().catch(() => false);) {
+    if (Date.now() > giveUp) throw new Error(otherwise);
+    await pause(5);
+  }
+}
+
+export function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
