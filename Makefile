@@ -9,7 +9,7 @@ ESBUILD := node_modules/.bin/esbuild --log-level=warning --platform=node --targe
 # the SDK of a process that runs outside the lab never looks for an instance's credentials.
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help build check demo test readme unit integration e2e soak bench sim clean
+.PHONY: help build check demo test readme unit integration e2e soak bench test-matrix sim clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -76,6 +76,9 @@ build/bench: node_modules $(shell find test/bench test/support test/e2e -name '*
 
 bench: build build/bench ## Measure README's table of figures (root; ONLY=B1,B7 for some, UPDATE_README=1 to write it there)
 	node build/bench/bench.mjs
+
+test-matrix: build/test build/bench ## Run the tests, B1, B2, B7 and B8 on Node 20, 22, 24 and 26 (VERSIONS=20,26, PARTS=tests)
+	node build/bench/matrix.mjs
 
 # The store and the backoff are the project's own; HOSTS, REQUESTS, SCENE and SEED change the fleet.
 sim: node_modules ## Play a fleet of 10,000 hosts: plots in build/sim, exit status 1 if what README says of it is not so

@@ -11,7 +11,7 @@ const BUILT = 'build/bench';
 export const NODE = process.env['BENCH_NODE'] ?? process.execPath;
 /** More flags for both sides of every comparison, to try flags. */
 const EXTRA_FLAGS = (process.env['BENCH_FLAGS'] ?? '').split(' ').filter((flag) => flag !== '');
-const STARTS_WITHIN_MS = 20_000;
+const STARTS_WITHIN_MS = 90_000;
 
 export interface Program {
   readonly pid: number;

@@ -97,6 +97,9 @@ function drawPanel(scene: Scene, { top, title, series, logarithmic = false, leve
     const path = points.map(([at, value]) => `${x(at)},${y(value)}`).join(' ');
     parts.push(`<polyline fill="none" stroke="${colour}" stroke-width="1.5" stroke-linejoin="round" points="${path}"/>`);
   }
+  if (series.every(({ points }) => points.every(([, value]) => value === 0))) {
+    parts.push(label((LEFT + WIDTH - RIGHT) / 2, top + PANEL_HEIGHT / 2, 'none at any time', 'middle'));
+  }
   if (level !== undefined) {
     parts.push(line(LEFT, y(level.y), WIDTH - RIGHT, y(level.y), COLOURS.quota, 'stroke-dasharray="6 4"'));
     parts.push(label(WIDTH - RIGHT - 4, y(level.y) - 5, level.label, 'end', COLOURS.quota));

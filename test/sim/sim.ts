@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import type { History } from './ledger.ts';
-import { findings, play, SCENES, type Findings, type PlayOptions } from './scenes.ts';
+import { findings, play, SCENES, type Findings, type PlayOptions, type Scene } from './scenes.ts';
 import { plotScene } from './plot.ts';
 import { QUOTA_PER_SECOND } from './sts-with-quota.ts';
 
@@ -61,7 +61,7 @@ async function main(): Promise<void> {
     const found = { jitter: findings(scene, jitter), none: findings(scene, none) };
     report[scene.name] = found;
     print(`\n${scene.title}`, 'with jitter', 'without');
-    for (const [name, text] of LINES()) print(`  ${text}`, figure(found.jitter[name]), figure(found.none[name]));
+    for (const [name, text] of linesOf(scene)) print(`  ${text}`, figure(found.jitter[name]), figure(found.none[name]));
     for (const problem of problems(scene.name, found.jitter)) broken.push(`${scene.title}: ${problem}`);
   }
   writeFileSync(`${OUT}/sim.json`, `${JSON.stringify({ ...size, stsPerSecond, seed, scenes: report }, null, 2)}\n`);
@@ -89,7 +89,7 @@ async function inThreads(tasks: readonly Task[]): Promise<History[]> {
   return results;
 }
 
-function LINES(): [keyof Findings, string][] {
+function linesOf({ name }: Scene): [keyof Findings, string][] {
   return [
     ['steady', 'calls/s, steady'],
     ['peak', 'calls/s, at most'],
@@ -97,7 +97,7 @@ function LINES(): [keyof Findings, string][] {
     ['peakFromSecondRefresh', '  from the second refresh on'],
     ['calls', 'calls'],
     ['throttled', '  of them throttled'],
-    ['allServedAfter', 'all have credentials after s'],
+    ...(name === 'restart' ? [['allServedAfter', 'seconds until all have credentials'] as [keyof Findings, string]] : []),
     ['low', 'below 15 minutes, at most'],
     ['expired', 'expired, at most'],
     ['expiredThoughReachable', '  with STS there in the hour before'],
@@ -115,7 +115,7 @@ function* problems(name: string, found: Findings): Generator<string> {
 }
 
 function print(text: string, jitter: string, none: string): void {
-  console.log(`${text.padEnd(40)}${jitter.padStart(14)}${none.padStart(14)}`);
+  console.log(`${text.padEnd(46)}${jitter.padStart(14)}${none.padStart(14)}`);
 }
 
 function figure(value: number): string {
