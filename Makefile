@@ -69,9 +69,11 @@ e2e: build/test ## Run against a real Docker Engine (root, Debian; installs what
 soak: build/test ## Try the guarantees for long: load, trouble of STS, memory, and the short ones at full length
 	SOAK=1 $(TEST) --test-force-exit $$(find build/test/integration -name '*.soak.mjs' -o -path '*/guarantees/*' -name '*.test.mjs')
 
+# What the proxy is compared with is CommonJS as it is, which Node starts sooner than ES modules.
 build/bench: node_modules $(shell find test/bench test/support test/e2e -name '*.ts')
 	node_modules/.bin/tsc -p test
 	$(ESBUILD) test/bench/*.ts --bundle --splitting --format=esm --out-extension:.js=.mjs --outdir=build/bench
+	$(ESBUILD) test/bench/servers/*.ts --format=cjs --out-extension:.js=.cjs --outdir=build/bench/servers
 	@touch build/bench
 
 bench: build build/bench ## Measure README's table of figures (root; ONLY=B1,B7 for some, UPDATE_README=1 to write it there)

@@ -73,10 +73,10 @@ export async function startProxy(options: ProxyOptions): Promise<Program> {
   return program;
 }
 
-/** A program of this folder, given its options as JSON. */
+/** A server of servers/, given its options as JSON. */
 export async function startBuilt(name: string, options: object): Promise<Program> {
   const port = await freePort();
-  const args = [...shebangFlags(), `${BUILT}/${name}.mjs`, JSON.stringify({ ...options, port })];
+  const args = [...shebangFlags(), `${BUILT}/servers/${name}.cjs`, JSON.stringify({ ...options, port })];
   return start(args, port, { PATH: process.env['PATH'] ?? '' });
 }
 

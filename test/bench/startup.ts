@@ -8,7 +8,7 @@ const STARTS_PER_ROUND = 4;
 
 /** B7: from the start of the process to the first connection that it accepts. */
 export async function startUp(rounds: number): Promise<Row[]> {
-  const bare = ['build/bench/bare-server.mjs'];
+  const bare = ['build/bench/servers/bare-server.cjs'];
   const ours = () => timed((port) => proxyCommand(port, 0, {}));
   const theirs = () => timed((port) => ({
     args: [...shebangFlags(), ...bare, JSON.stringify({ port, rawHeaders: [], body: '' })],
