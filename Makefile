@@ -83,7 +83,7 @@ test-matrix: build/test build/bench ## Run the tests, B1, B2, B7 and B8 on Node 
 	node build/bench/matrix.mjs
 
 # The store and the backoff are the project's own; HOSTS, REQUESTS, SCENE and SEED change the fleet.
-sim: node_modules ## Play a fleet of 10,000 hosts: plots in build/sim, exit status 1 if what README says of it is not so
+sim: node_modules ## Play a fleet of 10,000 hosts: plots in build/sim, status 1 if README is wrong about it
 	node_modules/.bin/tsc -p test
 	$(ESBUILD) test/sim/sim.ts --bundle --format=esm --outfile=build/sim/sim.mjs
 	node build/sim/sim.mjs

@@ -1,12 +1,15 @@
 // `make sim`: what a fleet of hosts does to STS, and what STS's troubles do to the fleet. The hosts run the project's own
 // credential store; clock, STS and containers are made up. HOSTS, REQUESTS (distinct role requests on a host) and SEED
 // change the fleet; the same ones give the same figures.
+// UPDATE_README=1 writes them to README.md.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import type { History } from './ledger.ts';
+import { writeReadmePart } from '../bench/readme-part.ts';
+import { markdown } from '../bench/table.ts';
 import { findings, play, SCENES, type Findings, type PlayOptions, type Scene } from './scenes.ts';
 import { plotScene } from './plot.ts';
 import { QUOTA_PER_SECOND } from './sts-with-quota.ts';
@@ -65,6 +68,7 @@ async function main(): Promise<void> {
     for (const problem of problems(scene.name, found.jitter)) broken.push(`${scene.title}: ${problem}`);
   }
   writeFileSync(`${OUT}/sim.json`, `${JSON.stringify({ ...size, stsPerSecond, seed, scenes: report }, null, 2)}\n`);
+  if (process.env['UPDATE_README'] === '1') writeReadmePart('sim', summary(report));
   for (const line of broken) console.error(`\nNOT MET: ${line}`);
   if (broken.length === 0) console.log(`\nAll conditions are met. Plots: ${OUT}/*.svg`);
   console.log(`${Math.round((performance.now() - began) / 1000)} s`);
@@ -87,6 +91,23 @@ async function inThreads(tasks: readonly Task[]): Promise<History[]> {
   };
   await Promise.all(Array.from({ length: availableParallelism() }, work));
   return results;
+}
+
+/** README's table. */
+function summary(report: Readonly<Record<string, { jitter: Findings; none: Findings }>>): string {
+  const columns = ['scene', 'jitter', 'steady', 'peak', 'peak from the second refresh on', 'below 15 minutes', 'expired'];
+  return markdown(columns, SCENES.flatMap(({ name, title }) => {
+    const both = report[name];
+    if (both === undefined) return [];
+    return ([['with', both.jitter], ['without', both.none]] as const).map(([jitter, found]) => {
+      const ratio = (found.peakFromSecondRefresh / found.steady).toFixed(1);
+      const { steady, peak, peakFromSecondRefresh, low, expired } = found;
+      return [
+        title, jitter, `${figure(steady)}/s`, `${figure(peak)}/s`, `${figure(peakFromSecondRefresh)}/s (${ratio} ×)`,
+        figure(low), figure(expired),
+      ];
+    });
+  }));
 }
 
 function linesOf({ name }: Scene): [keyof Findings, string][] {
