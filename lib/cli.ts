@@ -6,7 +6,33 @@ export type Command =
   | { kind: 'help' }
   | { kind: 'version' }
   | { kind: 'run'; flags: FlagValues }
+  | { kind: 'health'; flags: FlagValues }
   | { kind: 'check' | 'roles' | 'status'; flags: FlagValues; json: boolean };
+
+/** One way to call the program; `--help`, the manual page and the shells' completion are made from these. */
+export interface Usage {
+  /** The command's word; without it the proxy itself is meant. */
+  readonly word?: string;
+  /** A flag that belongs to the command alone. */
+  readonly flag?: string;
+  /** The command means something else, or nothing, without its flag. */
+  readonly isFlagNeeded?: true;
+  readonly help: string;
+}
+
+export const USAGES: readonly Usage[] = [
+  { help: 'runs' },
+  { word: 'check', flag: 'json', help: 'tells whether everything is in place' },
+  { word: 'check', flag: 'health', isFlagNeeded: true, help: 'asks the running proxy whether it is alive' },
+  { word: 'roles', flag: 'json', help: 'lists the containers and their roles' },
+  { word: 'status', flag: 'json', help: 'tells how the running proxy does' },
+];
+
+/** Flags that are no setting's. */
+export const OWN_FLAGS: readonly { readonly name: string; readonly short?: string; readonly help: string }[] = [
+  { name: 'help', short: 'h', help: 'Print this.' },
+  { name: 'version', help: 'Print the version.' },
+];
 
 const NAMES = Object.keys(SETTINGS) as SettingName[];
 const settingOf = (name: SettingName): Setting<unknown> => SETTINGS[name];
@@ -22,11 +48,8 @@ const BOOLEAN_FLAGS = new Set(FLAGS.filter((flag) => flag.boolean).flatMap(spell
  * @throws ConfigError for a flag or a command that does not exist, or a flag that lacks its value
  */
 export function parseCommandLine(args: readonly string[]): Command {
-  const options: Options = {
-    help: { type: 'boolean', short: 'h' },
-    version: { type: 'boolean' },
-    json: { type: 'boolean' },
-  };
+  const options: Options = { json: { type: 'boolean' }, health: { type: 'boolean' } };
+  for (const { name, short } of OWN_FLAGS) options[name] = { type: 'boolean', ...(short ? { short } : {}) };
   for (const flag of FLAGS) {
     for (const spelling of spellingsOf(flag)) options[spelling] = { type: 'string' };
     if (flag.short) options[flag.name] = { type: 'string', short: flag.short };
@@ -41,12 +64,17 @@ export function parseCommandLine(args: readonly string[]): Command {
     const value = flag && spellingsOf(flag).map((spelling) => values[spelling]).find((given) => given !== undefined);
     if (value !== undefined) flags[name] = String(value);
   }
-  return command(positionals, flags, values['json'] === true);
+  return command(positionals, flags, { json: values['json'] === true, health: values['health'] === true });
 }
 
-function command(words: readonly string[], flags: FlagValues, json: boolean): Command {
+function command(words: readonly string[], flags: FlagValues, asked: { json: boolean; health: boolean }): Command {
   const [word, ...more] = words;
+  const { json, health } = asked;
   if (more.length > 0) throw new ConfigError([`there is one command at a time, not "${words.join(' ')}"`]);
+  if (health) {
+    if (word !== 'check' || json) throw new ConfigError(['--health goes with "check" alone. See metadataproxy --help.']);
+    return { kind: 'health', flags };
+  }
   switch (word) {
     case undefined:
     case 'docker': // ec2metaproxy's word for the only platform there is.
@@ -88,16 +116,12 @@ export function helpText(version: string): string {
   const lines = [
     `metadataproxy ${version}: gives every container its own IAM role`,
     '',
-    'Usage: metadataproxy [flags]         runs',
-    '       metadataproxy check [--json]  tells whether everything is in place',
-    '       metadataproxy roles [--json]  lists the containers and their roles',
-    '       metadataproxy status [--json] tells how the running proxy does',
+    ...USAGES.map((usage, index) => `${index === 0 ? 'Usage:' : '      '} ${callOf(usage).padEnd(29)}  ${usage.help}`),
     '',
     'Every setting is an environment variable; some are flags as well, and a flag',
     'counts before a variable.',
     '',
-    '  -h, --help               Print this.',
-    '      --version            Print the version.',
+    ...OWN_FLAGS.map(({ name, short, help }) => `  ${short ? `-${short},` : '   '} ${`--${name}`.padEnd(20)} ${help}`),
   ];
   for (const group of new Set(NAMES.map((name) => SETTINGS[name].group))) {
     lines.push('', group);
@@ -111,6 +135,13 @@ export function helpText(version: string): string {
   return `${lines.join('\n')}\n`;
 }
 
+/** `metadataproxy check [--json]` */
+export function callOf({ word, flag, isFlagNeeded }: Usage): string {
+  if (word === undefined) return 'metadataproxy [flags]';
+  if (flag === undefined) return `metadataproxy ${word}`;
+  return `metadataproxy ${word} ${isFlagNeeded ? `--${flag}` : `[--${flag}]`}`;
+}
+
 /** `--server`, `--listen-addr`, `-s` */
 export function flagSpellings({ flag }: Setting<unknown>): string[] {
   if (!flag) return [];
@@ -121,7 +152,8 @@ function indented(text: string, spaces: number): string[] {
   return wrap(text, HELP_WIDTH - spaces).map((line) => `${' '.repeat(spaces)}${line}`);
 }
 
-function wrap(text: string, width: number): string[] {
+/** The words of a text in lines of at most `width` characters, but for words that are longer. */
+export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {

@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { helpText, parseCommandLine } from './cli.ts';
 import { ConfigError, readConfig, type Config } from './config.ts';
 import { check } from './commands/check.ts';
+import { askHealth } from './commands/health.ts';
 import { listRoles } from './commands/roles.ts';
 import { NoStatus, status } from './commands/status.ts';
 import { EngineFailure, EngineUnreachable } from './containers/docker.ts';
@@ -26,6 +27,11 @@ async function main(): Promise<void> {
   switch (command.kind) {
     case 'check': {
       const { ok, text } = await check(config, makeLog({ ...config, logLevel: 'error' }), command.json);
+      process.exitCode = ok ? 0 : 1;
+      return print(text);
+    }
+    case 'health': {
+      const { ok, text } = await askHealth(config);
       process.exitCode = ok ? 0 : 1;
       return print(text);
     }
