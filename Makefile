@@ -88,5 +88,7 @@ sim: node_modules ## Play a fleet of 10,000 hosts: plots in build/sim, status 1 
 	$(ESBUILD) test/sim/sim.ts --bundle --format=esm --outfile=build/sim/sim.mjs
 	node build/sim/sim.mjs
 
+include packaging/packages.mk
+
 clean: ## Remove what was built and installed
 	rm -rf node_modules build dist bin/metadataproxy
