@@ -43,8 +43,8 @@ install: build/packaging ## Install into PREFIX (/usr/local), below DESTDIR; `ma
 	  install -m 640 build/packaging/metadataproxy.env $(DESTDIR)$(SYSCONFDIR)/metadataproxy/metadataproxy.env
 	for page in build/packaging/*.8; do \
 	  gzip -9n <$$page >$(AT)/share/man/man8/$${page##*/}.gz && chmod 644 $(AT)/share/man/man8/$${page##*/}.gz; done
-	for program in metadataproxy metadataproxy-firewall; do \
-	  install -m 644 build/packaging/completion.bash $(AT)/share/bash-completion/completions/$$program; done
+	install -m 644 build/packaging/completion.bash $(AT)/share/bash-completion/completions/metadataproxy
+	ln -sf metadataproxy $(AT)/share/bash-completion/completions/metadataproxy-firewall
 	install -m 644 build/packaging/completion.zsh $(DESTDIR)$(ZSHDIR)/_metadataproxy
 	install -m 644 README.md build/packaging/copyright build/packaging/LICENSE.Apache-2.0 \
 	  packaging/systemd/host-network.conf $(AT)/share/doc/metadataproxy
@@ -53,7 +53,7 @@ install: build/packaging ## Install into PREFIX (/usr/local), below DESTDIR; `ma
 uninstall:
 	rm -rf build/uninstall
 	$(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/build/uninstall >/dev/null
-	cd build/uninstall && find . -type f ! -path '.$(SYSCONFDIR)/*' -printf '$(DESTDIR)/%P\0' | xargs -0 rm -f
+	cd build/uninstall && find . ! -type d ! -path '.$(SYSCONFDIR)/*' -printf '$(DESTDIR)/%P\0' | xargs -0 rm -f
 	rmdir $(AT)/share/doc/metadataproxy 2>/dev/null || true
 
 # A fixed mode for files as well as for directories: the builder's umask is not part of the source.
