@@ -81,8 +81,9 @@ image: build/packaging ## Build the image IMAGE (metadataproxy:VERSION), by dock
 DIST = metadataproxy-$(VERSION)
 dist: build/packaging ## Make dist/metadataproxy-VERSION.tar.gz, a tree to unpack at / (PREFIX=/usr/local), and checksums
 	umask 022; rm -rf build/dist && mkdir -p build/dist dist && \
-	  $(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/build/dist/$(DIST) >/dev/null
-	cd build/dist/$(DIST) && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS
+	  $(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/build/dist/$(DIST) >/dev/null && \
+	  cd build/dist/$(DIST) && find . -type f -printf '%P\n' | LC_ALL=C sort >../files && \
+	  xargs sha256sum <../files >SHA256SUMS
 	tar --create --directory build/dist --sort=name --format=gnu --owner=0 --group=0 --numeric-owner \
 	  --mtime=@$(SOURCE_DATE_EPOCH) $(DIST) | gzip -9n >dist/$(DIST).tar.gz
 	cd dist && sha256sum $(DIST).tar.gz >$(DIST).tar.gz.sha256

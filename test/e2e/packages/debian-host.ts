@@ -112,6 +112,11 @@ export class DebianHost {
     return `${SHARED}/${basename(path)}`;
   }
 
+  /** All rules of its network, as the outer machine's iptables tells them. */
+  networkRules(): Promise<string> {
+    return this.#machine.run(['/bin/sh', '-ec', 'iptables-save; ip6tables-save']);
+  }
+
   /** A unit's property, as `systemctl show` has it. */
   property(unit: string, name: string): Promise<string> {
     return this.run('systemctl', 'show', '--value', '--property', name, unit);
