@@ -66,7 +66,7 @@ export class DebianHost {
       booted.once('exit', (status) => reject(new Error(`the boot ended: ${status}`)));
     });
     this.#init = { pid, process: booted };
-    await this.run('/bin/sh', '-c', 'until [ -S /run/systemd/private ]; do sleep 0.1; done');
+    await this.until('[ -S /run/systemd/private ]');
     // It prints "running", or "degraded" with a status if a unit has failed; a test tells which are to run.
     await this.try('systemctl', 'is-system-running', '--wait');
   }
@@ -104,6 +104,16 @@ export class DebianHost {
   /** Runs a line of shell. */
   shell(line: string): Promise<string> {
     return this.run('/bin/sh', '-ec', line);
+  }
+
+  /** Resolves when a line of shell succeeds; one that does not within half a minute is an error. */
+  until(line: string): Promise<string> {
+    return this.run('timeout', '30', '/bin/sh', '-c', `until ${line}; do sleep 0.1; done`);
+  }
+
+  /** Resolves when the proxy is ready for containers. */
+  ready(): Promise<string> {
+    return this.until('curl --silent --fail http://127.0.0.1:18001/readyz >/dev/null');
   }
 
   /** Gives it a file of the outer machine's; @returns its path there */

@@ -27,16 +27,17 @@ export function debian(): void {
     for (const unit of units) assert.equal((await host.try('systemctl', 'is-active', unit)).stdout.trim(), 'active', unit);
   };
   const rules = (): Promise<string> => host.networkRules();
-  /** Everything that bears the package's name, but for apt's and the journal's own notes. */
+  /** Everything that bears the package's name, but for what apt, the journal and man keep of their own. */
   const traces = async (): Promise<string[]> => {
     const found = await host.shell(`
       find / -xdev \\( -path /proc -o -path /sys -o -path /srv -o -path /var/lib/docker -o -path /var/log/journal \\
-        -o -path /tmp \\) -prune -o -iname '*metadataproxy*' -print
+        -o -path /var/cache/man -o -path /tmp \\) -prune -o -iname '*metadataproxy*' -print
       grep -o metadataproxy /etc/passwd /etc/group /etc/shadow /etc/gshadow || true
     `);
     return found.split('\n').filter((line) => line !== '');
   };
   const answersAs = async (container: string, role: string): Promise<void> => {
+    await host.ready();
     assert.deepEqual(await host.ask(container, ROLES), { status: 0, stdout: role, stderr: '' });
     const { stdout } = await host.ask(container, `${ROLES}${role}`);
     assert.match(stdout, /"Code" ?: ?"Success"/);
@@ -89,9 +90,8 @@ export function debian(): void {
   test('it comes back at once when it is killed, and systemctl reload does not end it', async () => {
     const pid = await host.property('metadataproxy.service', 'MainPID');
     await host.run('systemctl', 'kill', '--signal=KILL', 'metadataproxy.service');
-    await host.shell(`until [ "$(systemctl show --value --property MainPID metadataproxy)" -gt 0 ] &&
-      [ "$(systemctl show --value --property MainPID metadataproxy)" != ${pid} ] &&
-      metadataproxy check --health >/dev/null; do sleep 0.1; done`);
+    await host.until(`[ "$(systemctl show --value --property MainPID metadataproxy)" != ${pid} ] &&
+      metadataproxy check --health >/dev/null`);
     const second = await host.property('metadataproxy.service', 'MainPID');
     await host.run('systemctl', 'reload', 'metadataproxy.service');
     await host.run('metadataproxy', 'check', '--health');
@@ -107,8 +107,7 @@ export function debian(): void {
     const ruled = await moment('metadataproxy-firewall.service', 'ExecMainExitTimestampMonotonic');
     const docker = await moment('docker.service', 'ExecMainStartTimestampMonotonic');
     assert.ok(ruled > 0 && ruled < docker, `rules at ${ruled}, Docker at ${docker}`);
-    await host.shell(`until docker exec web true 2>/dev/null && metadataproxy check --health >/dev/null; do sleep 0.1; done`);
-    await host.shell(`until curl -sf http://127.0.0.1:18001/readyz >/dev/null; do sleep 0.1; done`);
+    await host.until('docker exec web sleep 0 2>/dev/null');
     await answersAs('web', 'web');
     await host.run('metadataproxy-firewall', 'status', '--ecs');
   });
@@ -131,11 +130,10 @@ export function debian(): void {
     await host.shell(`mkdir -p /run/systemd/system/metadataproxy.service.d
       printf '[Service]\\nEnvironment=\\nExecStart=\\nExecStart=/usr/bin/env PORT=many /usr/bin/metadataproxy\\n' \\
         >/run/systemd/system/metadataproxy.service.d/wrong.conf
-      systemctl daemon-reload; systemctl restart metadataproxy || true
-      until systemctl is-failed --quiet metadataproxy; do sleep 0.1; done`);
+      systemctl daemon-reload; systemctl restart metadataproxy || true`);
+    await host.until('systemctl is-failed --quiet metadataproxy');
     assert.match(await host.journal('metadataproxy'), /PORT.*many/);
-    await host.shell(`rm -r /run/systemd/system/metadataproxy.service.d; systemctl daemon-reload; systemctl restart metadataproxy
-      until curl -sf http://127.0.0.1:18001/readyz >/dev/null; do sleep 0.1; done`);
+    await host.shell('rm -r /run/systemd/system/metadataproxy.service.d; systemctl daemon-reload; systemctl restart metadataproxy');
     await answersAs('web', 'web');
   });
 
@@ -147,7 +145,6 @@ export function debian(): void {
     assert.equal(await host.run('cat', ENV), edited);
     await active('metadataproxy.service', 'metadataproxy-firewall.service');
     assert.notEqual(await host.property('metadataproxy.service', 'MainPID'), before);
-    await host.shell(`until curl -sf http://127.0.0.1:18001/readyz >/dev/null; do sleep 0.1; done`);
     await answersAs('web', 'web');
   });
 
@@ -156,7 +153,7 @@ export function debian(): void {
     // Debian's own functions would hand it over to systemd, which runs here.
     const script = (action: string): string => `_SYSTEMCTL_SKIP_REDIRECT=1 SYSTEMCTL_SKIP_REDIRECT=1 /etc/init.d/metadataproxy ${action}`;
     await host.shell(script('start'));
-    await host.shell(`until curl -sf http://127.0.0.1:18001/readyz >/dev/null; do sleep 0.1; done`);
+    await host.ready();
     await host.shell(script('status'));
     const pid = await host.run('cat', '/run/metadataproxy.pid');
     assert.equal(await host.run('stat', '--format', '%U', `/proc/${pid}`), 'metadataproxy');
@@ -187,8 +184,7 @@ export function debian(): void {
 
   test('installed anew, after Docker, it works at once', async () => {
     await apt('install', host.give(DEB));
-    await host.shell(`printf '%s\\n' ${EDIT.join(' ')} >>${ENV}; systemctl restart metadataproxy
-      until curl -sf http://127.0.0.1:18001/readyz >/dev/null; do sleep 0.1; done`);
+    await host.shell(`printf '%s\\n' ${EDIT.join(' ')} >>${ENV}; systemctl restart metadataproxy`);
     await answersAs('web', 'web');
     await host.run('metadataproxy-firewall', 'status');
   });

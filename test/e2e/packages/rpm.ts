@@ -33,7 +33,7 @@ export function rpm(): void {
       assert.equal((await host.try('systemctl', 'is-active', unit)).stdout.trim(), 'active', unit);
     }
     await host.run('metadataproxy-firewall', 'status');
-    await host.shell('until metadataproxy check --health >/dev/null; do sleep 0.1; done');
+    await host.until('metadataproxy check --health >/dev/null');
   });
 
   test('rpm --verify finds everything as it was packed', async () => {
@@ -47,7 +47,7 @@ export function rpm(): void {
     assert.match(await host.run('cat', ENV), /^DEFAULT_ROLE=edited$/m);
     assert.notEqual(await host.property('metadataproxy', 'MainPID'), pid);
     await host.run('metadataproxy-firewall', 'status');
-    await host.shell('until metadataproxy check --health >/dev/null; do sleep 0.1; done');
+    await host.until('metadataproxy check --health >/dev/null');
   });
 
   test('erased it leaves no user, rule or chain, and no file but the settings that were edited', async () => {
