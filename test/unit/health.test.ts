@@ -5,6 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { AdminServer } from '../../lib/admin/server.ts';
 import { parseCommandLine } from '../../lib/cli.ts';
 import { askHealth } from '../../lib/commands/health.ts';
+import { aStatus } from './helpers/status.ts';
 import { ConfigError } from '../../lib/config.ts';
 
 async function listening(t: TestContext, answer: RequestListener): Promise<number> {
@@ -25,7 +26,7 @@ for (const args of [['--health'], ['roles', '--health'], ['check', '--health', '
 }
 
 test('a proxy that is not ready is alive', async (t) => {
-  const server = new AdminServer({ readiness: () => ({ docker: { ok: false, detail: 'away' } }), status: () => ({}) });
+  const server = new AdminServer({ readiness: () => ({ docker: { ok: false, detail: 'away' } }), status: () => aStatus() });
   const port = await server.listen('127.0.0.1', 0);
   t.after(() => server.close());
   assert.deepEqual(await askHealth({ adminAddress: { host: '127.0.0.1', port } }), { ok: true, text: 'alive\n' });
