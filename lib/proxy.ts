@@ -37,6 +37,7 @@ import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
 import { SettingFile } from './setting-file.ts';
 import { Activity } from './telemetry/activity.ts';
 import { Health } from './telemetry/health.ts';
+import { startBackends } from './telemetry/backends.ts';
 import type { Log } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { ProgramMetrics } from './telemetry/program-metrics.ts';
@@ -197,11 +198,13 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     metrics: expose,
   });
 
+  const backends = startBackends(config, metrics, log, clock);
   const stop = async (): Promise<void> => {
     rules?.close();
     mapping?.close();
     admin.close();
     await server.close();
+    await Promise.all(backends.map((backend) => backend.close()));
     programMetrics.close();
     directory.close();
     engine.close();

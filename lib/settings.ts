@@ -15,6 +15,7 @@ import { parseSessionPolicy } from './roles/session-policy.ts';
 import { parseTagSources } from './roles/session-tags.ts';
 import { parseTemplate } from './roles/template.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogLevel } from './telemetry/log.ts';
+import { DATADOG_FORM, parseDatadogAddress, parseReceiverAddress, RECEIVER_FORM } from './telemetry/receiver-address.ts';
 import { REQUEST_LABELS, type RequestLabel } from './telemetry/request-labels.ts';
 
 export type SettingGroup =
@@ -606,6 +607,39 @@ export const SETTINGS = {
     expects: LOG_FORMATS.join(', '),
     help: 'How it is logged, on standard error.',
     parse: oneOf(LOG_FORMATS),
+  }),
+  statsdAddress: optional({
+    group: 'Logging and metrics',
+    env: ['STATSD_ADDR'],
+    from: 'go',
+    expects: RECEIVER_FORM,
+    help: 'statsd, to which metrics are sent over UDP.',
+    parse: parseReceiverAddress,
+  }),
+  statsiteAddress: optional({
+    group: 'Logging and metrics',
+    env: ['STATSITE_ADDR'],
+    from: 'go',
+    expects: RECEIVER_FORM,
+    help: 'statsite, to which metrics are sent over TCP.',
+    parse: parseReceiverAddress,
+  }),
+  datadogAddress: optional({
+    group: 'Logging and metrics',
+    env: ['DATADOG_ADDR'],
+    from: 'go',
+    expects: DATADOG_FORM,
+    help: "Datadog's agent, to which metrics are sent over UDP, or over its stream socket (dogstatsd_stream_socket).",
+    parse: parseDatadogAddress,
+  }),
+  metricsInterval: setting({
+    group: 'Logging and metrics',
+    env: ['METRICS_INTERVAL'],
+    from: 'new',
+    default: '10s',
+    expects: 'a duration from "1s" to "24h"',
+    help: 'How often metrics are sent.',
+    parse: parseTimeout,
   }),
 
   mockApi: setting({
