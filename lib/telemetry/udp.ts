@@ -64,7 +64,9 @@ export class UdpTransport implements Transport {
     this.#address = '';
     return new Promise((resolve, reject) => {
       socket.once('error', reject);
-      socket.connect(this.#to.port, address, () => {
+      // Node's types know nothing of it, but a failure is told to this callback alone.
+      socket.connect(this.#to.port, address, (error?: Error | null) => {
+        if (error) return reject(error);
         socket.off('error', reject);
         this.#address = address;
         socket.on('error', (error) => {
