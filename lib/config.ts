@@ -96,8 +96,13 @@ function parse(setting: Setting<unknown>, source: string, text: string, problems
   } catch (error) {
     reason = `${(error as Error).message}; ${expected}`;
   }
-  problems.push(`${source}: ${JSON.stringify(text)} is not valid: ${reason}`);
+  problems.push(`${source}: ${shown(setting, text)}is not valid: ${reason}`);
   return undefined;
+}
+
+/** What was given, for a message: without a secret, and without the password that a URL may have. */
+function shown({ secret }: Setting<unknown>, text: string): string {
+  return secret ? 'what it is set to ' : `${JSON.stringify(text.replace(/(?<=:\/\/[^/?#:]*:)[^/?#]*(?=@)/, '***'))} `;
 }
 
 /** What follows from settings together. */
@@ -112,6 +117,19 @@ function combine(values: SettingValues, given: Config['given'], problems: string
     if (given.has(name)) notices.push(`--${SETTINGS[name].flag?.name}: ${SETTINGS[name].help}`);
   }
 
+  if ((config.otlpEndpoint ?? config.otlpMetricsEndpoint) && !config.otlpDisabled) {
+    const protocol = given.get('otlpProtocol') ?? '';
+    if (config.otlpProtocol === 'grpc') {
+      problems.push(`${protocol}: "grpc" is not valid: expected "http/json" and an OTLP/HTTP endpoint (port 4318)`);
+    } else if (config.otlpProtocol === 'http/protobuf') {
+      notices.push(`${protocol}: metrics are sent as http/json, which receivers of http/protobuf take, too`);
+    }
+  }
+  for (const name of ['newRelicAppName', 'newRelicAccountId'] as const) {
+    if (given.has(name) && !config.newRelicLicense) {
+      notices.push(`${given.get(name)} has no effect without NEWRELIC_LICENSE`);
+    }
+  }
   const threshold = roleExpirationThreshold === undefined ? undefined : roleExpirationThreshold * 60_000;
   const offsetGiven = given.has('roleCacheOffset');
   if (offsetGiven && threshold !== undefined && threshold !== config.roleCacheOffset) {

@@ -198,7 +198,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     metrics: expose,
   });
 
-  const backends = startBackends(config, metrics, log, clock);
+  const backends = startBackends(config, metrics, log, clock, version);
   const stop = async (): Promise<void> => {
     rules?.close();
     mapping?.close();

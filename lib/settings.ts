@@ -57,6 +57,9 @@ export interface Setting<T> {
   readonly parse: (text: string) => T | undefined;
 }
 
+const OTLP_FORM = 'an http:// or https:// URL without a name and password';
+const HTTPS_FORM = 'https://host or https://host:port';
+const KEY_VALUE_FORM = '"name=value,name=value", percent-encoded where need be';
 const DURATION_FORM = 'a duration such as "15m" or "5m30s"';
 
 const TRUE = new Set(['1', 'true', 'yes', 'on']);
@@ -83,6 +86,59 @@ function httpUrl(text: string): URL | undefined {
   const url = new URL(text);
   const isBare = url.pathname === '/' && url.search === '' && url.hash === '' && url.username === '';
   return url.protocol === 'http:' && isBare ? url : undefined;
+}
+
+/** Where metrics are sent; a name and password in it could be seen, headers are not. */
+function receiverUrl(text: string): URL | undefined {
+  if (!URL.canParse(text)) return undefined;
+  const url = new URL(text);
+  return /^https?:$/.test(url.protocol) && url.username === '' && url.password === '' ? url : undefined;
+}
+
+/** As OpenTelemetry's variables have it: true is one word alone. */
+function trueOrFalse(text: string): boolean | undefined {
+  const word = text.toLowerCase();
+  return word === 'true' ? true : word === 'false' ? false : undefined;
+}
+
+/** `name=value,name=value`, both percent-encoded where need be, as OpenTelemetry took it from W3C Baggage. */
+function keyValueList(text: string): ReadonlyMap<string, string> | undefined {
+  const pairs = new Map<string, string>();
+  for (const pair of text.split(',')) {
+    if (pair.trim() === '') continue;
+    const [, name, value] = /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/s.exec(pair) ?? [];
+    if (name === undefined || value === undefined) return undefined;
+    try {
+      pairs.set(decodeURIComponent(name), decodeURIComponent(value));
+    } catch {
+      return undefined;
+    }
+  }
+  return pairs;
+}
+
+/** They are about the request itself, which is not the user's. */
+const HEADERS_OF_THE_REQUEST = /^(?:connection|content-(?:encoding|length|type)|expect|transfer-encoding|upgrade)$/i;
+
+function headerList(text: string): ReadonlyMap<string, string> | undefined {
+  const headers = keyValueList(text);
+  for (const [name, value] of headers ?? []) {
+    const isHeader = /^[\w!#$%&'*+.^`|~-]+$/.test(name) && /^[\t\x20-\x7e]*$/.test(value);
+    if (!isHeader || HEADERS_OF_THE_REQUEST.test(name)) return undefined;
+  }
+  return headers;
+}
+
+/** Of New Relic, which takes nothing without TLS. */
+function httpsUrl(text: string): URL | undefined {
+  const url = receiverUrl(text);
+  return url?.protocol === 'https:' && url.pathname === '/' && url.search === '' && url.hash === '' ? url : undefined;
+}
+
+/** Below a second it would be asked for more than it is worth. */
+function parseInterval(text: string): number | undefined {
+  const milliseconds = parseGoDuration(text);
+  return milliseconds !== undefined && milliseconds >= 1000 && milliseconds <= 3_600_000 ? milliseconds : undefined;
 }
 
 export interface ListenAddress {
@@ -640,6 +696,144 @@ export const SETTINGS = {
     expects: 'a duration from "1s" to "24h"',
     help: 'How often metrics are sent.',
     parse: parseTimeout,
+  }),
+  otlpEndpoint: optional({
+    group: 'Logging and metrics',
+    env: ['OTEL_EXPORTER_OTLP_ENDPOINT'],
+    from: 'OpenTelemetry',
+    expects: OTLP_FORM,
+    help: 'The OTLP/HTTP receiver that metrics are sent to, as JSON; /v1/metrics is added.',
+    parse: receiverUrl,
+  }),
+  otlpMetricsEndpoint: optional({
+    group: 'Logging and metrics',
+    env: ['OTEL_EXPORTER_OTLP_METRICS_ENDPOINT'],
+    from: 'OpenTelemetry',
+    expects: OTLP_FORM,
+    help: 'The same with nothing added; counts first.',
+    parse: receiverUrl,
+  }),
+  otlpProtocol: setting({
+    group: 'Logging and metrics',
+    env: ['OTEL_EXPORTER_OTLP_METRICS_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL'],
+    from: 'OpenTelemetry',
+    default: 'http/json',
+    expects: '"http/json"',
+    help: 'How it is sent. What takes http/protobuf takes http/json at the same address; what takes grpc does not.',
+    parse: oneOf(['http/json', 'http/protobuf', 'grpc']),
+  }),
+  otlpHeaders: optional({
+    group: 'Logging and metrics',
+    env: ['OTEL_EXPORTER_OTLP_METRICS_HEADERS', 'OTEL_EXPORTER_OTLP_HEADERS'],
+    from: 'OpenTelemetry',
+    expects: KEY_VALUE_FORM,
+    help: 'Headers of each request, such as those with a key.',
+    secret: true,
+    parse: headerList,
+  }),
+  otlpTimeout: setting({
+    group: 'Logging and metrics',
+    env: ['OTEL_EXPORTER_OTLP_METRICS_TIMEOUT', 'OTEL_EXPORTER_OTLP_TIMEOUT'],
+    from: 'OpenTelemetry',
+    default: '10000',
+    expects: 'a whole number of milliseconds from 1 to 600000',
+    help: 'How long each request may take.',
+    parse: wholeNumber(1, 600_000),
+  }),
+  otlpCompression: setting({
+    group: 'Logging and metrics',
+    env: ['OTEL_EXPORTER_OTLP_METRICS_COMPRESSION', 'OTEL_EXPORTER_OTLP_COMPRESSION'],
+    from: 'OpenTelemetry',
+    default: 'none',
+    expects: '"gzip" or "none"',
+    help: 'How the requests are compressed.',
+    parse: oneOf(['gzip', 'none']),
+  }),
+  otlpInterval: setting({
+    group: 'Logging and metrics',
+    env: ['OTEL_METRIC_EXPORT_INTERVAL'],
+    from: 'OpenTelemetry',
+    default: '60000',
+    expects: 'a whole number of milliseconds from 100 to 86400000',
+    help: 'How often metrics are sent.',
+    parse: wholeNumber(100, 86_400_000),
+  }),
+  otlpServiceName: optional({
+    group: 'Logging and metrics',
+    env: ['OTEL_SERVICE_NAME'],
+    from: 'OpenTelemetry',
+    expects: 'anything',
+    help: 'service.name of the metrics. Without it that of OTEL_RESOURCE_ATTRIBUTES, metadataproxy.',
+    parse: (text) => text,
+  }),
+  otlpResource: optional({
+    group: 'Logging and metrics',
+    env: ['OTEL_RESOURCE_ATTRIBUTES'],
+    from: 'OpenTelemetry',
+    expects: KEY_VALUE_FORM,
+    help: "More attributes of the metrics' resource; service.instance.id and host.name are the host's name.",
+    parse: keyValueList,
+  }),
+  otlpDisabled: setting({
+    group: 'Logging and metrics',
+    env: ['OTEL_SDK_DISABLED'],
+    from: 'OpenTelemetry',
+    default: 'false',
+    expects: YES_OR_NO,
+    help: 'Nothing is sent over OTLP.',
+    parse: trueOrFalse,
+  }),
+  newRelicAppName: setting({
+    group: 'Logging and metrics',
+    env: ['NEWRELIC_APP_NAME'],
+    from: 'go',
+    default: 'metadataproxy',
+    expects: 'anything',
+    help: 'service.name of what New Relic is sent.',
+    parse: (text) => text,
+  }),
+  newRelicLicense: optional({
+    group: 'Logging and metrics',
+    env: ['NEWRELIC_LICENSE'],
+    from: 'go',
+    expects: 'a license key, which is 40 letters and digits',
+    help: "Sends metrics to New Relic's Metric API; a key of the European region is known by its beginning.",
+    secret: true,
+    // Insert keys have dashes and another length; the form is there for what can't be one.
+    parse: (text) => (/^[\w-]{16,100}$/.test(text) ? text : undefined),
+  }),
+  newRelicAccountId: optional({
+    group: 'Logging and metrics',
+    env: ['NEWRELIC_ACCOUNT_ID'],
+    from: 'new',
+    expects: 'digits',
+    help: 'Sends refused and failed credential requests to the Event API of this account, too, counted by kind.',
+    parse: (text) => (/^\d{1,12}$/.test(text) ? text : undefined),
+  }),
+  newRelicMetricUrl: optional({
+    group: 'Logging and metrics',
+    env: ['NEWRELIC_METRIC_URL'],
+    from: 'new',
+    expects: HTTPS_FORM,
+    help: "Another host than New Relic's own for the Metric API.",
+    parse: httpsUrl,
+  }),
+  newRelicEventUrl: optional({
+    group: 'Logging and metrics',
+    env: ['NEWRELIC_EVENT_URL'],
+    from: 'new',
+    expects: HTTPS_FORM,
+    help: "Another host than New Relic's own for the Event API.",
+    parse: httpsUrl,
+  }),
+  newRelicInterval: setting({
+    group: 'Logging and metrics',
+    env: ['NEWRELIC_INTERVAL'],
+    from: 'new',
+    default: '1m',
+    expects: 'a duration from "1s" to "1h"',
+    help: 'How often New Relic is sent something.',
+    parse: parseInterval,
   }),
 
   mockApi: setting({

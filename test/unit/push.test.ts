@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { readConfig } from '../../lib/config.ts';
 import { Log } from '../../lib/telemetry/log.ts';
 import { startBackends } from '../../lib/telemetry/backends.ts';
 import { DogStatsD } from '../../lib/telemetry/dogstatsd.ts';
@@ -365,12 +366,13 @@ test('every backend that is set is started, and what each drops is counted', asy
   const log = new Log({ level: 'info', format: 'text', host: '', write: () => {}, now: () => 0 });
   const backends = startBackends(
     {
+      ...readConfig({}, {}),
       statsdAddress: local(statsd.port),
       statsiteAddress: local(statsite.port),
       datadogAddress: local(datadog.port),
       metricsInterval: 1_000,
     },
-    metrics, log, clock,
+    metrics, log, clock, '1.2.3',
   );
   assert.equal(backends.length, 3);
   metrics.counter({ name: 'long', help: '', labels: ['l'] }).of(['x'.repeat(9_000)]).add();
@@ -392,6 +394,5 @@ test('every backend that is set is started, and what each drops is counted', asy
 
 test('without a setting there is no backend', () => {
   const log = new Log({ level: 'info', format: 'text', host: '', write: () => {}, now: () => 0 });
-  const none = { statsdAddress: undefined, statsiteAddress: undefined, datadogAddress: undefined, metricsInterval: 1_000 };
-  assert.deepEqual(startBackends(none, new Metrics(), log, new ManualClock()), []);
+  assert.deepEqual(startBackends(readConfig({}, {}), new Metrics(), log, new ManualClock(), '1.2.3'), []);
 });

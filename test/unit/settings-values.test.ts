@@ -15,6 +15,9 @@ const TEMPLATE_PLACES = 'there are {container.name}, {container.id}, {image}, {h
 const SESSION_NAME = '"container", "classic", "shared", or a template such as "{container.name}@{host}"';
 const TAGS = '"Labels:a,b", "Env:X,Y", or both with a space between';
 const POLICY = 'an IAM policy as JSON';
+const RECEIVER = 'an http:// or https:// URL without a name and password';
+const NEW_RELIC = 'https://host or https://host:port';
+const PAIRS = '"name=value,name=value", percent-encoded where need be';
 const DOCKER = 'unix:///path, tcp://host:port, http://host:port or https://host:port';
 const METADATA_URL = 'http://host or http://host:port';
 const ACCOUNTS = 'JSON such as {"prod": "123456789012"}';
@@ -222,6 +225,22 @@ const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'takes
     `unix:///${'x'.repeat(107)}`,
   ),
   metricsInterval: bad('a duration from "1s" to "24h"', '10', '999ms', '0', '25h', '-1s', 'often'),
+  otlpEndpoint: bad(RECEIVER, 'localhost:4318', 'grpc://localhost:4317', 'http://', '/v1/metrics'),
+  otlpMetricsEndpoint: bad(RECEIVER, 'localhost:4318', 'unix:///otlp'),
+  otlpProtocol: bad('"http/json"', 'json', 'http/xml', 'https'),
+  otlpHeaders: bad(PAIRS, 'key', '=value', 'a b=c', 'key=%zz', 'key=%0d%0aX: y', 'content-length=1', 'k=%c3%a9'),
+  otlpTimeout: bad('a whole number of milliseconds from 1 to 600000', '0', '600001', '10s', '1.5'),
+  otlpCompression: bad('"gzip" or "none"', 'zstd', 'true'),
+  otlpInterval: bad('a whole number of milliseconds from 100 to 86400000', '0', '99', '86400001', '1m'),
+  otlpServiceName: 'takes anything',
+  otlpResource: bad(PAIRS, 'production', 'a=b,c', '=b', 'a=%'),
+  otlpDisabled: bad(YES_OR_NO, '1', 'yes'),
+  newRelicAppName: 'takes anything',
+  newRelicLicense: bad('a license key, which is 40 letters and digits', 'short', 'a key with spaces in it', 'x'.repeat(101)),
+  newRelicAccountId: bad('digits', 'mine', '-1', '1/../2'),
+  newRelicMetricUrl: bad(NEW_RELIC, 'http://localhost', 'metric-api.newrelic.com', 'https://h/path', 'https://h/?q'),
+  newRelicEventUrl: bad(NEW_RELIC, 'http://localhost', 'https://h/v1'),
+  newRelicInterval: bad('a duration from "1s" to "1h"', '60', '999ms', '1h1s', 'often'),
   mockApi: bad(YES_OR_NO, 'mock'),
   mockedInstanceId: bad('an instance id such as "i-0a1b2c3d4e5f67890"', 'an id', 'i/../x', 'i'.repeat(65)),
   mockCredentials: bad(YES_OR_NO, 'fake'),
@@ -249,6 +268,12 @@ function ways(name: SettingName, text: string): { source: string; env: Environme
   ];
 }
 
+/** How a message says what was given: a secret is not repeated. */
+function given(name: SettingName, text: string): string {
+  const { secret }: Setting<unknown> = SETTINGS[name];
+  return secret ? 'what it is set to' : JSON.stringify(text);
+}
+
 test('every setting is in this table', () => {
   assert.deepEqual(Object.keys(BAD).sort(), Object.keys(SETTINGS).sort());
   for (const values of Object.values(BAD)) assert.ok(typeof values === 'string' || values.length > 0);
@@ -260,7 +285,7 @@ for (const [name, values] of Object.entries(BAD) as [SettingName, readonly Bad[]
     test(`${SETTINGS[name].env[0] ?? name}: ${JSON.stringify(text.slice(0, 60))} is refused with what is expected`, () => {
       for (const { source, env, flags } of ways(name, text)) {
         assert.deepEqual(problemsOf(env, flags), [
-          `${source}: ${JSON.stringify(text)} is not valid: ${why === undefined ? '' : `${why}; `}expected ${expected}`,
+          `${source}: ${given(name, text)} is not valid: ${why === undefined ? '' : `${why}; `}expected ${expected}`,
         ]);
       }
     });
@@ -333,4 +358,55 @@ test('all that is wrong is told at once', () => {
     problemsOf({ PORT: 'x', LOG_LEVEL: 'loud', DEFAULT_ROLE: 'a role' }).map((line) => line.split(':')[0]),
     ['PORT', 'LOG_LEVEL', 'DEFAULT_ROLE'],
   );
+});
+
+test('settings that are secret are marked, and what is wrong with one never repeats it', () => {
+  const secret = Object.values(SETTINGS).filter((setting: Setting<unknown>) => setting.secret);
+  assert.deepEqual(secret.flatMap(({ env }) => env), [
+    'OTEL_EXPORTER_OTLP_METRICS_HEADERS',
+    'OTEL_EXPORTER_OTLP_HEADERS',
+    'NEWRELIC_LICENSE',
+  ]);
+  for (const { env: [variable = ''] } of secret) {
+    const [problem = ''] = problemsOf({ [variable]: 'hush=%hush hush' });
+    assert.match(problem, new RegExp(`^${variable}: what it is set to is not valid: expected `));
+    assert.doesNotMatch(problem, /hush/);
+  }
+});
+
+test('a URL with a password in it is refused without repeating that', () => {
+  assert.deepEqual(problemsOf({ OTEL_EXPORTER_OTLP_ENDPOINT: 'https://me:hush@collector:4318/x' }), [
+    `OTEL_EXPORTER_OTLP_ENDPOINT: "https://me:***@collector:4318/x" is not valid: expected ${RECEIVER}`,
+  ]);
+});
+
+test('OTEL_EXPORTER_OTLP_PROTOCOL: grpc is refused, and http/protobuf noticed, where an endpoint is set', () => {
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4317' };
+  assert.deepEqual(problemsOf({ OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', ...endpoint }), [
+    'OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not valid: expected "http/json" and an OTLP/HTTP endpoint (port 4318)',
+  ]);
+  assert.deepEqual(readConfig({}, { OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: 'http/protobuf', ...endpoint }).notices, [
+    'OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: metrics are sent as http/json, which receivers of http/protobuf take, too',
+  ]);
+  for (const protocol of ['grpc', 'http/protobuf', 'http/json']) {
+    assert.deepEqual(readConfig({}, { OTEL_EXPORTER_OTLP_PROTOCOL: protocol }).notices, []);
+  }
+});
+
+test('settings of New Relic that have no effect without a license key say so', () => {
+  const env = { NEWRELIC_APP_NAME: 'proxy', NEWRELIC_ACCOUNT_ID: '1' };
+  assert.deepEqual(readConfig({}, env).notices, [
+    'NEWRELIC_APP_NAME has no effect without NEWRELIC_LICENSE',
+    'NEWRELIC_ACCOUNT_ID has no effect without NEWRELIC_LICENSE',
+  ]);
+  assert.deepEqual(readConfig({}, { ...env, NEWRELIC_LICENSE: 'k'.repeat(40) }).notices, []);
+});
+
+test('OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES are lists of pairs, percent-encoded', () => {
+  const { otlpHeaders, otlpResource } = readConfig({}, {
+    OTEL_EXPORTER_OTLP_HEADERS: ' api-key = a%20key , x-scope=a=b,',
+    OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment=pr%C3%BCfung,empty=',
+  });
+  assert.deepEqual([...otlpHeaders ?? []], [['api-key', 'a key'], ['x-scope', 'a=b']]);
+  assert.deepEqual([...otlpResource ?? []], [['deployment.environment', 'prüfung'], ['empty', '']]);
 });
