@@ -1,0 +1,70 @@
+/** The kernel's table of TCP sockets, as /proc/net/tcp and /proc/net/tcp6 show it. Source: proc_pid_net(5). */
+
+import { endianness } from 'node:os';
+import { normalAddress } from '../../ip-address.ts';
+
+/** One end of a connection; the address in its normal form. */
+export interface End {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A socket that is one end of a connection. */
+export interface SocketRow {
+  readonly local: End;
+  /** Where its process wanted to connect to; a redirect does not show here. */
+  readonly remote: End;
+  /** Who made it. */
+  readonly uid: number;
+  /** As /proc/PID/fd names it; the row of a socket that no process holds any more has 0, and is left out. */
+  readonly inode: string;
+}
+
+/**
+ * One that neither end has closed. Sockets whose other end has closed may lie around for as long as their process
+ * likes, when nothing keeps their port from somebody else any more. Source: include/net/tcp_states.h.
+ */
+const ESTABLISHED = '01';
+
+/**
+ * The open sockets with a local port, of a table's text. A host may have tens of thousands of others, so only the rows
+ * with that port are read.
+ */
+export function socketsAtPort(table: string, port: number): SocketRow[] {
+  const rows: SocketRow[] = [];
+  const needle = `:${port.toString(16).toUpperCase().padStart(4, '0')} `;
+  let at = table.indexOf(needle);
+  while (at !== -1) {
+    const found = table.indexOf('\n', at);
+    const end = found === -1 ? table.length : found;
+    const row = parseRow(table.slice(table.lastIndexOf('\n', at) + 1, end));
+    // The port may be that of its other end.
+    if (row?.local.port === port) rows.push(row);
+    at = table.indexOf(needle, end);
+  }
+  return rows;
+}
+
+/** @returns undefined for what is no row, or none of an open socket */
+export function parseRow(line: string): SocketRow | undefined {
+  // sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …
+  const [, localText = '', remoteText = '', state = '', , , , uid = '', , inode = ''] = line.trim().split(/\s+/);
+  const [local, remote] = [parseEnd(localText), parseEnd(remoteText)];
+  if (!local || !remote || state !== ESTABLISHED) return undefined;
+  if (!/^\d+$/.test(uid) || !/^[1-9]\d*$/.test(inode)) return undefined;
+  return { local, remote, uid: Number(uid), inode };
+}
+
+/** `0100007F:4650`: the address as words of 32 bits in the machine's order of bytes, the port as one would write it. */
+function parseEnd(text: string): End | undefined {
+  const [, words, port] = /^([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4})$/.exec(text) ?? [];
+  if (words === undefined || port === undefined) return undefined;
+  const bytes = Buffer.from(words, 'hex');
+  if (endianness() === 'LE') bytes.swap32();
+  const address = normalAddress(bytes.length === 4 ? bytes.join('.') : ipv6Text(bytes));
+  return address === undefined ? undefined : { address, port: parseInt(port, 16) };
+}
+
+function ipv6Text(bytes: Buffer): string {
+  return Array.from({ length: 8 }, (_, group) => bytes.readUInt16BE(group * 2).toString(16)).join(':');
+}
