@@ -21,8 +21,9 @@ type Combined =
   | 'eventHandlers'
   | 'queueSize';
 
-export type Config = Omit<SettingValues, Combined | 'defaultRole' | 'accountNames'> & {
+export type Config = Omit<SettingValues, Combined | 'defaultRole' | 'hostRole' | 'accountNames'> & {
   readonly defaultRole: RoleReference | undefined;
+  readonly hostRole: RoleReference | undefined;
   readonly accountNames: AccountNames;
   /** What was given, as it was written, and where; every other setting has its default. */
   readonly given: ReadonlyMap<SettingName, GivenSetting>;
@@ -135,6 +136,10 @@ function combine(values: SettingValues, given: Config['given'], problems: string
   if (offsetGiven && threshold !== undefined && threshold !== config.roleCacheOffset) {
     notices.push('ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET counts');
   }
+  if (config.hostRole !== undefined && config.hostNetwork === 'nobody') {
+    notices.push('HOST_ROLE has no effect without HOST_NETWORK');
+  }
+  const defaultRole = config.defaultRole ?? (config.mockCredentials ? DEMO_ROLE : undefined);
   return {
     ...config,
     host: server?.host || config.host,
@@ -143,20 +148,20 @@ function combine(values: SettingValues, given: Config['given'], problems: string
     docker: withTls(config.docker, dockerTlsVerify, dockerCertPath, problems),
     roleCacheOffset: offsetGiven ? config.roleCacheOffset : (threshold ?? config.roleCacheOffset),
     accountNames,
-    defaultRole: readDefaultRole(config, given.get('defaultRole')?.source ?? '', accountNames, problems),
+    defaultRole: readRole(defaultRole, given.get('defaultRole')?.source ?? '', accountNames, problems),
+    hostRole: readRole(config.hostRole, given.get('hostRole')?.source ?? '', accountNames, problems),
     given,
     notices,
   };
 }
 
 /** Read here because an account may be one of AWS_ACCOUNT_MAP. */
-function readDefaultRole(
-  { defaultRole, mockCredentials }: Pick<SettingValues, 'defaultRole' | 'mockCredentials'>,
+function readRole(
+  text: string | undefined,
   source: string,
   accounts: AccountNames,
   problems: string[],
 ): RoleReference | undefined {
-  const text = defaultRole ?? (mockCredentials ? DEMO_ROLE : undefined);
   try {
     return text === undefined ? undefined : parseRoleReference(text, accounts);
   } catch (error) {

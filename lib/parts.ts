@@ -3,6 +3,7 @@
  */
 
 import { hostname } from 'node:os';
+import { HostProcesses } from './callers/host/processes.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { describeContainer, type Container, type Kept } from './containers/container.ts';
@@ -102,4 +103,18 @@ export function credentialFetcher(
       log.warning('the role allows no session that long; it gets 1 hour', { role_arn: arn, seconds });
     },
   });
+}
+
+/**
+ * Where the firewall script redirects connections from on the host. Not 169.254.170.2 (ECS), which is redirected only
+ * if it is told so: see HostProcesses for what would come of it.
+ */
+const REDIRECTED = ['169.254.169.254', 'fd00:ec2::254'].map((address) => ({ address, port: 80 }));
+
+/** Who is behind the host's own addresses, as far as the firewall redirects their connections. */
+export function hostProcesses({ hostNetwork }: Config): HostProcesses {
+  // The proxy's own user never is, or the proxy would only reach itself.
+  const exempt = new Set([process.getuid?.() ?? 0]);
+  if (hostNetwork !== 'users and root') exempt.add(0);
+  return new HostProcesses({ clock: systemClock, redirected: REDIRECTED, exempt });
 }

@@ -6,6 +6,7 @@ import { answerWatch } from './admin/answer-watch.ts';
 import { AdminServer } from './admin/server.ts';
 import { isReady, makeStatus, readiness, type StatusSources } from './admin/status.ts';
 import { CallerFinder, type OtherSource } from './callers/finder.ts';
+import { HostNetwork, hostCaller } from './callers/host/network.ts';
 import { MesosTasks } from './callers/mesos.ts';
 import { ReverseLookup } from './callers/reverse-lookup.ts';
 import { systemClock as clock } from './clock.ts';
@@ -29,7 +30,7 @@ import { sessionToken } from './http/handlers/session-token.ts';
 import { MetadataServer } from './http/server.ts';
 import { SessionTokens } from './http/session-tokens.ts';
 import { isLoopback } from './ip-address.ts';
-import { awsClients, containerReader, credentialFetcher, roleSettings } from './parts.ts';
+import { awsClients, containerReader, credentialFetcher, hostProcesses, roleSettings } from './parts.ts';
 import { parseAddressMapping, type AddressMapping } from './roles/address-mapping.ts';
 import { RoleAssignments } from './roles/assignments.ts';
 import type { RoleRequest } from './roles/role-request.ts';
@@ -59,6 +60,9 @@ export interface RunningProxy {
 
 /** How many calls of STS are under way at once, at the most: far below its quota, enough for a host that starts up. */
 const STS_CALLS_AT_ONCE = 16;
+
+/** Different reasons why callers on the host are not told that are logged; there are few, but for a daemon's errors. */
+const MOST_TROUBLES = 100;
 
 /** Who is asking in a demonstration, where there need be no Docker. */
 const DEMO_CONTAINER: Container = {
@@ -116,6 +120,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   const assignments = new RoleAssignments({
     store,
     settings: roleSettings(config, rules?.value ?? []),
+    hostNetwork: config.hostNetwork !== 'nobody',
     onBadRequest: ({ name, shortId }, { message }) => {
       troubles.tell('error', 'bad role', name, { container: name, container_id: shortId, error: message });
     },
@@ -143,9 +148,14 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   });
   for (const caller of mapping?.value.values() ?? []) assignments.started(caller);
 
-  const finder = new CallerFinder({ directory, mapping: () => mapping?.value, others: otherSources(config, directory) });
-  const find: CallerFinder['find'] = (address) =>
-    config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address);
+  const finder = new CallerFinder({
+    directory,
+    mapping: () => mapping?.value,
+    others: otherSources(config, directory),
+    hostNetwork: followHostNetwork(config, log, engine, directory, assignments),
+  });
+  const find: CallerFinder['find'] = (address, connection) =>
+    config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address, connection);
   const callers = new Callers({ directory: { find }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const glance = (address: string): Container | undefined => directory.glance(address);
@@ -176,7 +186,8 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     },
     tokens,
     tokenRequired: config.imdsv2Required,
-    glance,
+    glance: (address, connection) => finder.glance(address, connection),
+    settle: (address, connection) => finder.settle(address, connection),
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
     maxRequestsPerSecond: config.maxRequestsPerSecond,
@@ -266,6 +277,36 @@ function otherSources(config: Config, directory: ContainerDirectory): OtherSourc
     sources.push(new MesosTasks({ url: config.mesosUrl, timeout: config.mesosTimeout * 1000, clock }));
   }
   return sources;
+}
+
+/** @returns undefined when nobody's connections are redirected on the host itself */
+function followHostNetwork(
+  config: Config,
+  log: Log,
+  engine: DockerEngine,
+  directory: ContainerDirectory,
+  assignments: RoleAssignments,
+): HostNetwork | undefined {
+  if (config.hostNetwork === 'nobody') return undefined;
+  const processes = hostProcesses(config);
+  const told = new Set<string>();
+  const onTrouble = (reason: string): void => {
+    if (told.has(reason) || told.size === MOST_TROUBLES) return;
+    told.add(reason);
+    log.error('callers on the host are not told', { setting: 'HOST_NETWORK', error: reason });
+  };
+  // What is wrong for all of them is better known now than when somebody asks.
+  processes.survey().catch(({ message }: Error) => onTrouble(message));
+  const host = config.hostRole && hostCaller(config.hostRole);
+  if (host) assignments.started(host);
+  return new HostNetwork({
+    processes,
+    containerById: (id) => directory.byId(id),
+    firstProcessOf: (id) => engine.firstProcessOf(id),
+    host,
+    clock,
+    onTrouble,
+  });
 }
 
 function makeStore(

@@ -24,6 +24,7 @@ export type SettingGroup =
   | 'Roles'
   | 'Who may have which role'
   | 'Role sessions'
+  | "Containers on the host's network"
   | 'Callers that Docker does not know'
   | 'Metadata service'
   | 'Logging and metrics'
@@ -157,6 +158,15 @@ function parseLogLevel(text: string): LogLevel | undefined {
   const word = text.toLowerCase();
   if (word === 'warn') return 'warning';
   return word === 'trace' ? 'debug' : oneOf(LOG_LEVELS)(word);
+}
+
+/** Whose connections the firewall redirects on the host itself. */
+export type HostNetworkReach = 'nobody' | 'users' | 'users and root';
+
+function parseHostNetwork(text: string): HostNetworkReach | undefined {
+  if (text.toLowerCase() === 'root') return 'users and root';
+  const on = flagValue(text);
+  return on === undefined ? undefined : on ? 'users' : 'nobody';
 }
 
 function nameList(text: string): readonly string[] {
@@ -471,6 +481,26 @@ export const SETTINGS = {
     expects: 'a region such as "eu-west-1"',
     help: "The region whose STS is used. Without it the AWS config file's, the instance's own, us-east-1.",
     parse: (text) => (/^[a-z]{2,4}(-[a-z]+)+-\d+$/.test(text) ? text : undefined),
+  }),
+
+  hostNetwork: setting({
+    group: "Containers on the host's network",
+    env: ['HOST_NETWORK'],
+    from: 'new',
+    default: 'false',
+    expects: '"true", "false", or "root"',
+    help:
+      'Tell who is asking from an address of the host by its process: true goes with --host-network of the firewall ' +
+      'script, root with its --host-network-root.',
+    parse: parseHostNetwork,
+  }),
+  hostRole: optional({
+    group: "Containers on the host's network",
+    env: ['HOST_ROLE'],
+    from: 'new',
+    expects: ROLE_STRING_FORMS,
+    help: 'With HOST_NETWORK, the role of processes that are in no container. Without it they get 404.',
+    parse: (text) => text,
   }),
 
   roleMapping: optional({

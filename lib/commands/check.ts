@@ -8,7 +8,7 @@ import { systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { DockerEngine } from '../containers/docker.ts';
 import type { AwsClients } from '../credentials/aws.ts';
-import { awsClients, credentialFetcher } from '../parts.ts';
+import { awsClients, credentialFetcher, hostProcesses } from '../parts.ts';
 import { roleRequest } from '../roles/role-request.ts';
 import type { Log } from '../telemetry/log.ts';
 import { Imds } from '../upstream/imds.ts';
@@ -43,6 +43,7 @@ export async function check(config: Config, log: Log, json: boolean): Promise<Ch
       checkBaseCredentials(config, clients),
       checkDefaultRole(config, clients, log),
       checkFirewall(config),
+      ...(config.hostNetwork === 'nobody' ? [] : [checkHostNetwork(config)]),
     ]);
     const ok = results.every(({ outcome }) => outcome !== 'failed');
     return { ok, text: json ? `${JSON.stringify({ ok, checks: results }, null, 2)}\n` : readable(results) };
@@ -120,6 +121,21 @@ async function checkDefaultRole(config: Config, clients: AwsClients, log: Log): 
     return { name, outcome: 'ok', detail: `${roleArn} can be assumed` };
   } catch (error) {
     const advice = `Does "${text}" exist, does its trust policy name the proxy's own role, and may that one sts:AssumeRole it?`;
+    return { name, outcome: 'failed', detail: (error as Error).message, advice };
+  }
+}
+
+async function checkHostNetwork(config: Config): Promise<CheckResult> {
+  const name = 'host network';
+  if (config.hostNetwork === 'users and root' && process.getuid?.() === 0) {
+    const advice = 'Run the proxy as a user of its own: the firewall cannot redirect root and let the proxy through.';
+    return { name, outcome: 'failed', detail: 'HOST_NETWORK=root, and this is root', advice };
+  }
+  try {
+    const count = await hostProcesses(config).survey();
+    return { name, outcome: 'ok', detail: `${count} processes, and each can be looked at by this user` };
+  } catch (error) {
+    const advice = 'Give the proxy these capabilities, or set HOST_NETWORK=false.';
     return { name, outcome: 'failed', detail: (error as Error).message, advice };
   }
 }

@@ -171,6 +171,25 @@ export class ContainerDirectory {
     return this.#byAddress.get(address)?.container;
   }
 
+  /**
+   * A container by its whole id, which no other one ever gets; so nothing of it goes out of date.
+   *
+   * @returns undefined when the engine has no such container
+   * @throws DirectoryUnavailable when the engine cannot be asked
+   */
+  async byId(id: string): Promise<Container | undefined> {
+    try {
+      await this.#withPatience(this.#inspect(id));
+    } catch (error) {
+      const entry = this.#entries.get(id);
+      // Nothing else has told of it, and nothing will tell of its end.
+      if (entry && !entry.container && !entry.running && entry.addresses.size === 0) this.#forget(id);
+      if (error instanceof DirectoryUnavailable) throw error;
+      throw new DirectoryUnavailable((error as Error).message, { cause: error });
+    }
+    return this.#entries.get(id)?.container;
+  }
+
   async #findOut(address: string): Promise<Container | undefined> {
     try {
       await this.#lookUpsDone();

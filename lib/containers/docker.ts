@@ -124,6 +124,18 @@ export class DockerEngine {
   }
 
   /**
+   * The number of a container's first process, in the engine's own process namespace.
+   *
+   * @returns undefined when it does not run
+   * @throws EngineUnreachable, EngineFailure
+   */
+  async firstProcessOf(container: string): Promise<number | undefined> {
+    const found = await this.#get(`/containers/${encodeURIComponent(container)}/json`);
+    const { Running, Pid } = object(object(found)['State']);
+    return Running === true && typeof Pid === 'number' && Pid > 0 ? Pid : undefined;
+  }
+
+  /**
    * @returns undefined when there is no such image (any more)
    * @throws EngineUnreachable, EngineFailure
    */

@@ -1,5 +1,5 @@
+import type { CallerFinder } from '../callers/finder.ts';
 import { UnknownCaller, type Container } from '../containers/container.ts';
-import type { ContainerDirectory } from '../containers/directory.ts';
 import type { Credentials } from '../credentials/credentials.ts';
 import type { CredentialStore } from '../credentials/store.ts';
 import type { RoleAssignments } from '../roles/assignments.ts';
@@ -7,7 +7,7 @@ import type { RoleRequest } from '../roles/role-request.ts';
 import { whenThere, type Exchange } from './exchange.ts';
 
 export interface CallerSources {
-  directory: Pick<ContainerDirectory, 'find'>;
+  directory: Pick<CallerFinder, 'find'>;
   assignments: Pick<RoleAssignments, 'requestFor'>;
   store: Pick<CredentialStore<RoleRequest>, 'get' | 'obtain'>;
 }
@@ -22,7 +22,7 @@ export class Callers {
 
   /** @throws UnknownCaller, DirectoryUnavailable, NoRole, BadRoleRequest */
   roleOf(exchange: Exchange): RoleRequest | Promise<RoleRequest> {
-    const found = this.#sources.directory.find(exchange.address);
+    const found = this.#sources.directory.find(exchange.address, exchange.request.socket);
     return whenThere(found, (container) => this.#roleOf(exchange, container));
   }
 

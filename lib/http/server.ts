@@ -41,8 +41,10 @@ export interface MetadataServerOptions {
   tokens: SessionTokens;
   /** Whether reads without a session token are refused. */
   tokenRequired: boolean;
-  /** The container behind an address, as far as it is known at once. */
-  glance: (address: string) => Container | undefined;
+  /** The container behind an address and a connection, as far as it is known at once. */
+  glance: (address: string, connection: Socket) => Container | undefined;
+  /** Finds out what `glance` could not tell; undefined when there is nothing to wait for. Never rejects. */
+  settle?: (address: string, connection: Socket) => Promise<unknown> | undefined;
   maxConnections: number;
   maxConnectionsPerAddress: number;
   /** 0 for no limit. */
@@ -226,11 +228,11 @@ export class MetadataServer {
   #answer(exchange: Exchange): void {
     let found: Route | undefined;
     try {
-      const reading = this.#readings.of(exchange.request.url ?? '');
-      exchange.path = reading.path;
-      found = reading.route;
-      this.#check(exchange, found);
-      const answering = this.#handle(exchange, found);
+      const { path, route } = this.#readings.of(exchange.request.url ?? '');
+      exchange.path = path;
+      found = route;
+      const settling = this.#settling(exchange, route);
+      const answering = settling ? settling.then(() => this.#proceed(exchange, route)) : this.#proceed(exchange, route);
       if (!answering) this.#answered(exchange, found, undefined);
       else {
         answering.then(
@@ -254,6 +256,17 @@ export class MetadataServer {
     const seconds = (performance.now() - exchange.began) / 1000;
     this.#options.onAnswered?.(exchange, found, failure, seconds);
     this.#logAnswer(exchange, found, failure, seconds);
+  }
+
+  #proceed(exchange: Exchange, found: Route): void | Promise<void> {
+    this.#check(exchange, found);
+    return this.#handle(exchange, found);
+  }
+
+  /** A session token is for the caller: before it is made or looked at it must be known who that is. */
+  #settling({ address, request }: Exchange, { kind }: Route): Promise<unknown> | undefined {
+    const isAboutToken = kind === 'session-token' || request.headers[TOKEN_HEADER] !== undefined;
+    return isAboutToken ? this.#options.settle?.(address, request.socket) : undefined;
   }
 
   #check(exchange: Exchange, { kind }: Route): void {
@@ -286,8 +299,8 @@ export class MetadataServer {
   }
 
   /** Whom a session token is for: the container, so that it serves at all its addresses; an unknown caller's address. */
-  holderOf({ address }: Exchange): string {
-    return this.#options.glance(address)?.id ?? address;
+  holderOf({ address, request }: Exchange): string {
+    return this.#options.glance(address, request.socket)?.id ?? address;
   }
 
   #handle(exchange: Exchange, found: Route): void | Promise<void> {

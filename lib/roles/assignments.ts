@@ -11,6 +11,8 @@ export class NoRole extends Error {}
 export interface AssignmentOptions {
   store: Pick<CredentialStore<RoleRequest>, 'warm' | 'retain' | 'release'>;
   settings: RoleSettings;
+  /** Whether containers on the host's network can be told apart, and so have roles. */
+  hostNetwork?: boolean;
   /** Told once for each container whose role, policy, duration … means nothing. */
   onBadRequest: (container: Container, error: BadRoleRequest) => void;
 }
@@ -22,14 +24,16 @@ export interface AssignmentOptions {
 export class RoleAssignments {
   readonly #store: AssignmentOptions['store'];
   readonly #onBadRequest: AssignmentOptions['onBadRequest'];
+  readonly #hostNetwork: boolean;
   #settings: RoleSettings;
   #wishes = new WeakMap<Container, Wish>();
   readonly #retained = new Map<Container, RoleRequest | undefined>();
   /** Running containers that share another one's network, by that other one's id. */
   readonly #sharers = new Map<string, Set<Container>>();
 
-  constructor({ store, settings, onBadRequest }: AssignmentOptions) {
+  constructor({ store, settings, hostNetwork = false, onBadRequest }: AssignmentOptions) {
     this.#store = store;
+    this.#hostNetwork = hostNetwork;
     this.#settings = settings;
     this.#onBadRequest = onBadRequest;
   }
@@ -93,9 +97,10 @@ export class RoleAssignments {
 
   /** What to keep ready for a container; nothing for one that no request can come from. */
   #ownRequest(container: Container): RoleRequest | undefined {
-    if (container.network === 'host' || container.network === 'none') return undefined;
+    const { network } = container;
+    if (network === 'none' || (network === 'host' && !this.#hostNetwork)) return undefined;
     const { own, otherwise } = this.#wish(container);
-    const assignment = own ?? (container.network === 'own' ? otherwise : undefined);
+    const assignment = own ?? (typeof network === 'string' ? otherwise : undefined);
     return assignment instanceof BadRoleRequest ? undefined : assignment?.request;
   }
 
@@ -110,8 +115,12 @@ export class RoleAssignments {
     return wish;
   }
 
-  /** They cannot be told apart: what they name counts only if they name one role. */
+  /**
+   * They cannot be told apart: what they name counts only if they name one role. Those on the host's network can be,
+   * and each has what it names itself.
+   */
   #sharersWish(container: Container): Wish['own'] {
+    if (container.network === 'host') return undefined;
     let found: Assignment | undefined;
     for (const sharer of this.#sharers.get(container.id) ?? []) {
       const { own } = this.#wish(sharer);

@@ -8,12 +8,13 @@ import type { RoleRequest } from '../../lib/roles/role-request.ts';
 import { aContainer, roleSettings } from './helpers/fixtures.ts';
 
 interface Settings {
+  hostNetwork?: boolean;
   defaultRole?: string;
   defaultAccountId?: string;
 }
 
 /** Assignments over a store that only counts. */
-function setUp({ defaultRole, defaultAccountId }: Settings = {}) {
+function setUp({ defaultRole, defaultAccountId, hostNetwork = false }: Settings = {}) {
   const warmed: string[] = [];
   const users = new Map<string, number>();
   const count = ({ key }: RoleRequest, by: number): void => {
@@ -33,6 +34,7 @@ function setUp({ defaultRole, defaultAccountId }: Settings = {}) {
       defaultRole: defaultRole === undefined ? undefined : parseRoleReference(defaultRole),
       defaultAccountId,
     }),
+    hostNetwork,
     onBadRequest: ({ name }, { message }) => bad.push(`${name}: ${message}`),
   });
   const roleOf = (container: Container): string => roleName(assignments.requestFor(container).role);
@@ -187,6 +189,17 @@ for (const network of ['host', 'none'] as const) {
     assignments.ended(one);
   });
 }
+
+test('where containers on --network host can be told apart, each has its role ready, and gives it to no other', () => {
+  const { assignments, users, roleOf } = setUp({ defaultRole: 'default', hostNetwork: true });
+  const [app, nobody] = [container({ IAM_ROLE: 'app' }, 'host'), container({}, 'host')];
+  const joined = container({ IAM_ROLE: 'joined' }, { sharedWith: nobody.id });
+  for (const one of [app, nobody, joined]) assignments.started(one);
+  assert.deepEqual([app, nobody, joined].map(roleOf), ['app', 'default', 'joined']);
+  assert.equal(users.size, 3);
+  for (const one of [app, nobody, joined]) assignments.ended(one);
+  assert.equal(users.size, 0);
+});
 
 test('a container that shares the network of one without a role gives it its own', () => {
   const { assignments, warmed, users, roleOf } = setUp({ defaultRole: 'default' });

@@ -14,6 +14,7 @@ const caller = (name: string): Container => aContainer({
 
 type Answer = Container | undefined | Error;
 const A = '10.0.0.7';
+const CONNECTION = {};
 
 function set(answers: { docker?: Answer; others?: Answer[]; mapping?: Record<string, string> }) {
   const asked: string[] = [];
@@ -26,11 +27,11 @@ function set(answers: { docker?: Answer; others?: Answer[]; mapping?: Record<str
   const mapping: AddressMapping | undefined =
     answers.mapping && parseAddressMapping(JSON.stringify(answers.mapping), new Map());
   const finder = new CallerFinder({
-    directory: source('docker', answers.docker),
+    directory: { ...source('docker', answers.docker), glance: () => undefined },
     mapping: () => mapping,
     others: (answers.others ?? []).map((answer, index) => source(`other ${index + 1}`, answer)),
   });
-  return { asked, find: async () => (await finder.find(A))?.name };
+  return { asked, find: async () => (await finder.find(A, CONNECTION))?.name };
 }
 
 const away = new DirectoryUnavailable('away');
@@ -43,8 +44,9 @@ test('without mapping and other sources it is Docker that says', async () => {
 
 test('what Docker knows at once is found at once', () => {
   const web = caller('web');
-  const finder = new CallerFinder({ directory: { find: () => web }, mapping: () => undefined, others: [] });
-  assert.equal(finder.find(A), web);
+  const directory = { find: () => web, glance: () => web };
+  const finder = new CallerFinder({ directory, mapping: () => undefined, others: [] });
+  assert.equal(finder.find(A, CONNECTION), web);
 });
 
 test('a mapped address is its caller at once, whatever Docker knows or whether it is there', async () => {
@@ -95,13 +97,71 @@ test('an error that is not of being away is not hidden', async () => {
 test('a mapping that is read anew counts for the next request', async () => {
   let mapping = parseAddressMapping(JSON.stringify({ [A]: 'a' }), new Map());
   const finder = new CallerFinder({
-    directory: { find: () => undefined },
+    directory: { find: () => undefined, glance: () => undefined },
     mapping: () => mapping,
     others: [],
   });
-  assert.equal((await finder.find(A))?.env.get('IAM_ROLE'), 'a');
+  assert.equal((await finder.find(A, CONNECTION))?.env.get('IAM_ROLE'), 'a');
   mapping = parseAddressMapping(JSON.stringify({ [A]: 'b' }), new Map());
-  assert.equal((await finder.find(A))?.env.get('IAM_ROLE'), 'b');
+  assert.equal((await finder.find(A, CONNECTION))?.env.get('IAM_ROLE'), 'b');
   mapping = parseAddressMapping('{}', new Map());
-  assert.equal(await finder.find(A), undefined);
+  assert.equal(await finder.find(A, CONNECTION), undefined);
+});
+
+// The host's own addresses
+
+const CALLER = caller('on the host');
+
+function onHost({ glanced, mapping }: { glanced?: Container; mapping?: Record<string, string> } = {}) {
+  const asked: unknown[] = [];
+  const directory = { find: () => glanced, glance: () => glanced };
+  const finder = new CallerFinder({
+    directory,
+    mapping: () => mapping && parseAddressMapping(JSON.stringify(mapping), new Map()),
+    others: [{ find: async () => caller('task') }],
+    hostNetwork: {
+      isOwn: (address) => address === A,
+      find: async (...args) => {
+        asked.push(args);
+        return CALLER;
+      },
+      glance: (connection) => (asked.length > 0 && connection === CONNECTION ? CALLER : undefined),
+    },
+  });
+  return { asked, finder, find: async (address: string) => (await finder.find(address, CONNECTION))?.name };
+}
+
+test('behind an address of the host is whoever has the connection, not what Mesos, DNS or "*" say', async () => {
+  const { asked, find } = onHost({ mapping: { '*': 'any' } });
+  assert.equal(await find(A), 'on the host');
+  assert.deepEqual(asked, [[A, CONNECTION]]);
+  assert.equal(await find('10.0.0.8'), 'task', 'but behind others it is');
+  assert.equal(asked.length, 1);
+});
+
+test('an address of the host that an operator mapped is its caller', async () => {
+  const { asked, find } = onHost({ mapping: { [A]: 'mapped' } });
+  assert.equal(await find(A), A);
+  assert.deepEqual(asked, []);
+});
+
+test('an address that Docker gave to a container is that container\'s; one that a label claims is not', async () => {
+  assert.equal(await onHost({ glanced: caller('web') }).find(A), 'web');
+  assert.equal(await onHost({ glanced: { ...caller('claims'), labelledAddress: A } }).find(A), 'on the host');
+});
+
+test('who is on the host is known at once after it was settled, and settling never fails', async () => {
+  const { finder } = onHost();
+  assert.equal(finder.glance(A, CONNECTION), undefined);
+  await finder.settle(A, CONNECTION);
+  assert.equal(finder.glance(A, CONNECTION), CALLER);
+  assert.equal(finder.settle(A, CONNECTION), undefined, 'nothing is left to find out');
+  assert.equal(finder.settle('10.0.0.8', CONNECTION), undefined, 'nothing has to be');
+  const failing = new CallerFinder({
+    directory: { find: () => undefined, glance: () => undefined },
+    mapping: () => undefined,
+    others: [],
+    hostNetwork: { isOwn: () => true, find: () => Promise.reject(away), glance: () => undefined },
+  });
+  await failing.settle(A, CONNECTION);
 });

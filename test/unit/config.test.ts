@@ -44,6 +44,8 @@ test('without any setting everything has its default', () => {
     sourceIdentity: undefined,
     roleDuration: undefined,
     defaultPolicy: undefined,
+    hostNetwork: 'nobody',
+    hostRole: undefined,
     roleMapping: undefined,
     reverseLookup: false,
     hostnamePattern: /^.*$/,
@@ -126,6 +128,10 @@ test('every setting can be set by each of its environment variables', () => {
     ['ROLE_DURATION', '12h', 'roleDuration', 43_200],
     ['DEFAULT_IAM_POLICY', '{ "Statement": [] }', 'defaultPolicy', '{"Statement":[]}'],
     ['ROLE_EXPIRATION_THRESHOLD', '20', 'roleCacheOffset', 1_200_000],
+    ['HOST_NETWORK', 'true', 'hostNetwork', 'users'],
+    ['HOST_NETWORK', 'off', 'hostNetwork', 'nobody'],
+    ['HOST_NETWORK', 'Root', 'hostNetwork', 'users and root'],
+    ['HOST_ROLE', 'agent', 'hostRole', { kind: 'name', text: 'agent', name: 'agent', path: '/' }],
     ['ROLE_MAPPING_FILE', '/m.json', 'roleMapping', '/m.json'],
     ['ROLE_REVERSE_LOOKUP', 'true', 'reverseLookup', true],
     ['HOSTNAME_MATCH_REGEX', 'web-(\\d+)', 'hostnamePattern', /web-(\d+)/],
@@ -354,4 +360,9 @@ test('a TLS file that is missing is a problem of the settings', (t) => {
 
 test('TLS means nothing to an engine on a socket', () => {
   assert.equal(readConfig({}, { DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: '/nowhere' }).docker.kind, 'unix');
+});
+
+test('HOST_ROLE without HOST_NETWORK is told to have no effect', () => {
+  assert.deepEqual(readConfig({}, { HOST_ROLE: 'agent' }).notices, ['HOST_ROLE has no effect without HOST_NETWORK']);
+  assert.deepEqual(readConfig({}, { HOST_ROLE: 'agent', HOST_NETWORK: 'true' }).notices, []);
 });

@@ -991,3 +991,25 @@ test('when Podman says that a network of a container has changed, its addresses 
   assert.equal(directory.glance(OTHER_IP)?.id, 'a');
   assert.equal(directory.glance(IP), undefined);
 });
+
+// By id
+
+test('a container without an address is known by its id, and the engine asked about one that is not', async (t) => {
+  const { engine, directory, told } = await synced(t, (all) => all.runs('a', {}, { networkMode: 'host' }));
+  const calls = engine.calls.length;
+  assert.equal((await directory.byId('a'))?.network, 'host');
+  assert.deepEqual([engine.calls.length, told], [calls, ['known a', 'started a']]);
+  engine.runs('b', {}, { networkMode: 'host' });
+  assert.equal((await directory.byId('b'))?.id, 'b');
+  assert.equal(await directory.byId('c'), undefined);
+  assert.deepEqual(engine.calls.slice(calls), ['inspect b', 'inspect c']);
+});
+
+test('a known container stays known by its id while the engine is away; of others it cannot be told', async (t) => {
+  const { engine, directory } = await synced(t, (all) => all.runs('a'));
+  engine.breaksStream();
+  engine.failure = new EngineUnreachable('away');
+  await settled();
+  assert.equal((await directory.byId('a'))?.id, 'a');
+  await assert.rejects(directory.byId('b'), DirectoryUnavailable);
+});

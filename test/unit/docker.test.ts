@@ -318,3 +318,12 @@ test('no more than eight calls are under way at once, and following the events i
   fault.lift();
   await Promise.all([...asked, network]);
 });
+
+test('the first process of a container has a number as long as it runs', async (t) => {
+  const { client, host } = await setUp(t);
+  const web = await host.run({ name: 'web', networkMode: 'host' });
+  assert.ok(((await client.firstProcessOf(web.id)) ?? 0) > 0);
+  host.stop(web);
+  assert.equal(await client.firstProcessOf(web.id), undefined);
+  assert.equal(await client.firstProcessOf('f'.repeat(64)), undefined);
+});

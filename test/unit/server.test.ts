@@ -262,3 +262,25 @@ test('the listener ends when what is in flight is finished', async (t) => {
   assert.equal((await answer).body, 'finished');
   await closed;
 });
+
+test('who is behind a connection is found out before a session token is made or checked, and only then', async (t) => {
+  const known = new Map<unknown, Container>();
+  let next = 'one';
+  const { port } = await startServer(t, {}, {
+    glance: (_address, connection) => known.get(connection),
+    settle: async (_address, connection) => {
+      await new Promise((resolve) => setImmediate(resolve));
+      known.set(connection, container(next));
+    },
+  });
+  const get = async (token?: string): Promise<number> => {
+    return (await request({ port, path: ID_PATH, headers: token === undefined ? {} : { [TOKEN]: token } })).status;
+  };
+  assert.equal(await get(), 200);
+  assert.equal(known.size, 0);
+  const { body: token } = await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: '60' } });
+  assert.equal(known.size, 1);
+  assert.equal(await get(token), 200, 'on another connection of the same container');
+  next = 'other';
+  assert.equal(await get(token), 401, 'on one of another container, from the same address');
+});

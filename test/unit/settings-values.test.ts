@@ -161,6 +161,8 @@ const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'takes
     'eu-west-1/../x',
     'eu_west_1',
   ),
+  hostNetwork: bad('"true", "false", or "root"', 'users', 'host', '2'),
+  hostRole: 'another test',
   roleMapping: 'another test',
   reverseLookup: bad(YES_OR_NO, 'dns'),
   hostnamePattern: [
@@ -315,8 +317,8 @@ for (const [text, message] of [
     '"arn:aws:s3:::bucket" is not a role ARN; expected arn:aws:iam::123456789012:role/name',
   ],
 ] as const) {
-  test(`DEFAULT_ROLE: "${text}" is refused with what is expected`, () => {
-    for (const { source, env, flags } of ways('defaultRole', text))
+  test(`DEFAULT_ROLE and HOST_ROLE: "${text}" is refused with what is expected`, () => {
+    for (const { source, env, flags } of [...ways('defaultRole', text), ...ways('hostRole', text)])
       assert.deepEqual(problemsOf(env, flags), [`${source}: ${JSON.stringify(text)} is not valid: ${message}`]);
   });
 }
