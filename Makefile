@@ -65,9 +65,8 @@ e2e: build/test ## Run against a real Docker Engine (root, Debian; installs what
 	test/e2e/install
 	$(TEST) --test-concurrency=1 $$(find build/test/e2e -name '*.test.mjs')
 
-# Forced, because Node 20 may spin at exit after the stand-ins have reset connections that the peer had just closed.
 soak: build/test ## Try the guarantees for long: load, trouble of STS, memory, and the short ones at full length
-	SOAK=1 $(TEST) --test-force-exit $$(find build/test/integration -name '*.soak.mjs' -o -path '*/guarantees/*' -name '*.test.mjs')
+	SOAK=1 $(TEST) $$(find build/test/integration -name '*.soak.mjs' -o -path '*/guarantees/*' -name '*.test.mjs')
 
 # What the proxy is compared with is CommonJS as it is, which Node starts sooner than ES modules.
 build/bench: node_modules $(shell find test/bench test/support test/e2e -name '*.ts')

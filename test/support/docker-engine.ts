@@ -206,9 +206,10 @@ export class DockerEngine {
 
   /** Ends every event stream, by a reset in mid-stream or, when `cleanly`, by its regular end. */
   dropSubscribers(cleanly = false): void {
-    for (const { response } of this.#subscribers) {
-      if (cleanly) response.end();
-      else response.destroy();
+    for (const subscriber of this.#subscribers) {
+      this.#forget(subscriber);
+      if (cleanly) subscriber.response.end();
+      else subscriber.response.destroy();
     }
   }
 
@@ -333,10 +334,7 @@ export class DockerEngine {
     };
     response.writeHead(200, { 'Content-Type': 'application/json', ...HEADERS });
     response.flushHeaders();
-    response.on('close', () => {
-      subscriber.open = false;
-      this.#subscribers.delete(subscriber);
-    });
+    response.on('close', () => this.#forget(subscriber));
     if (since !== undefined) {
       for (const event of this.#history) {
         if (event.timeNano / 1e9 >= Number(since) && accepts(event)) response.write(`${json(event)}\n`);
@@ -344,6 +342,11 @@ export class DockerEngine {
     }
     this.#subscribers.add(subscriber);
     this.subscriptions.add(subscriber);
+  }
+
+  #forget(subscriber: Subscriber): void {
+    subscriber.open = false;
+    this.#subscribers.delete(subscriber);
   }
 
   #tell(event: EngineEvent): void {

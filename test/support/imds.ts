@@ -5,6 +5,7 @@ import { delay, FaultRules, type Fault, type Struck } from './fault-rules.ts';
 import { hostIdentityIn, readingsOf } from './generous-path.ts';
 import { headerOf, takeRequest, type RawRequest } from './http-bytes.ts';
 import { Journal } from './journal.ts';
+import { reset } from './reset.ts';
 
 /** In every value of the host's own identity, and in nothing else that the stand-in answers. */
 export const HOST_MARK = 'HOSTSECRET';
@@ -137,11 +138,7 @@ export class Imds {
     this.#server = undefined;
     const closed = once(server, 'close');
     server.close();
-    for (const { socket } of this.#connections) {
-      // A reset of a socket that its peer has just closed leaves Node 20 spinning at the process's exit.
-      if (socket.writable) socket.resetAndDestroy();
-      else socket.destroy();
-    }
+    for (const { socket } of this.#connections) reset(socket);
     await closed;
   }
 
@@ -206,7 +203,7 @@ export class Imds {
     if (fault?.kind === 'hold') await struck?.lifted;
     if (fault?.kind === 'delay') await delay(fault.ms, struck?.lifted ?? Promise.resolve());
     if (socket.destroyed) return;
-    if (fault?.kind === 'reset') return void socket.resetAndDestroy();
+    if (fault?.kind === 'reset') return reset(socket);
     if (fault?.kind === 'raw') return void socket.end(fault.bytes);
     const response = altered(this.#answer(request), fault);
     await send(socket, request, response, struck);
@@ -409,7 +406,7 @@ async function sendBody(socket: Socket, body: Buffer, struck: Struck<ImdsFault> 
       return await pour(socket, struck.fault.framing === 'chunked');
     case 'reset-in-body':
       // Once the bytes are with the kernel: a reset at once would overtake them.
-      return void socket.write(firstHalf, () => socket.resetAndDestroy());
+      return void socket.write(firstHalf, () => reset(socket));
     case 'close-in-body':
       return void socket.end(firstHalf);
     case 'content-length':
@@ -418,7 +415,7 @@ async function sendBody(socket: Socket, body: Buffer, struck: Struck<ImdsFault> 
       return await write(socket, Buffer.concat([chunk(body), chunk(Buffer.alloc(0))]));
     case 'pause-in-body':
       await write(socket, firstHalf);
-      await Promise.race([struck.lifted, closing(socket)]);
+      await Promise.race([struck.lifted, new Promise((resolve) => socket.once('close', resolve))]);
       return await write(socket, secondHalf);
     default:
       return await write(socket, body);
@@ -436,12 +433,7 @@ function chunk(bytes: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]);
 }
 
-/** Resolves when the client can take more, or never will. */
+/** Resolves when the client has taken the bytes, or never will. */
 async function write(socket: Socket, bytes: Buffer): Promise<void> {
-  if (socket.destroyed || socket.write(bytes)) return;
-  await Promise.race([new Promise((resolve) => socket.once('drain', resolve)), closing(socket)]);
-}
-
-function closing(socket: Socket): Promise<void> {
-  return new Promise((resolve) => socket.once('close', () => resolve()));
+  await new Promise<void>((resolve) => socket.write(bytes, () => resolve()));
 }

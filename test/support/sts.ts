@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { delay, FaultRules, type Fault } from './fault-rules.ts';
 import { Journal } from './journal.ts';
+import { reset } from './reset.ts';
 
 /** In every secret key that the stand-in issues: what a search of logs and metrics looks for. */
 export const SECRET_MARK = 'StandInSecret';
@@ -186,7 +187,7 @@ export class Sts {
     const struck = this.#faults.strike(call);
     if (struck?.fault.kind === 'hold') await struck.lifted;
     if (struck?.fault.kind === 'delay') await delay(struck.fault.ms, struck.lifted);
-    if (struck?.fault.kind === 'reset') return void request.socket.resetAndDestroy();
+    if (struck?.fault.kind === 'reset') return reset(request.socket);
     const { status, xml } = failureOf(struck?.fault, call) ?? this.#answer(call);
     const body = struck?.fault.kind === 'truncated' ? xml.slice(0, xml.length / 2) : xml;
     response.writeHead(status, { 'Content-Type': 'text/xml', 'Content-Length': Buffer.byteLength(body) });
