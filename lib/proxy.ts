@@ -178,11 +178,15 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       roleCredentials: roleCredentials(callers),
       containerCredentials: containerCredentials(callers),
       metrics: scrape(expose, (address) => glance(address) !== undefined),
-      passThrough: passThrough(imds, {
+      passThrough: passThrough(
+        imds,
+        {
         disabled: config.disableUpstream,
         allow: config.passThroughAllow,
         deny: config.passThroughDeny,
-      }),
+      },
+        (exchange) => server.moreWork(exchange),
+      ),
     },
     tokens,
     tokenRequired: config.imdsv2Required,

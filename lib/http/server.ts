@@ -14,6 +14,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Container } from '../containers/container.ts';
 import { normalAddress } from '../ip-address.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -24,6 +25,7 @@ import { Readings } from './readings.ts';
 import { Repeats } from './repeats.ts';
 import type { Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
+import { Turns } from './turns.ts';
 
 export interface Handlers {
   sessionToken: Handler;
@@ -73,8 +75,10 @@ const MAX_HEADER_BYTES = 8 * 1024;
 const TIMEOUT_CHECK_MS = 1_000;
 /** An SDK makes its three requests within a second and comes back in an hour. */
 const KEEP_ALIVE_MS = 15_000;
-/** Who asks too fast waits, which costs nothing; who would wait longer than this is told so. */
+/** Who asks too fast waits, which costs nothing; who would wait longer than this is told so after it. */
 const LONGEST_DELAY_MS = 1_000;
+/** Of one address, in a turn of the event loop: some 0.2 ms, for which the others wait. */
+const REQUESTS_A_TURN = 4;
 /** At the end, what is in flight gets so long. */
 const DRAIN_MS = 4_000;
 /** And an idle connection so long, in which a request that is on its way still arrives and is answered. */
@@ -92,6 +96,8 @@ interface Connection {
   readonly peer: Peer;
   /** The answer to its last request. */
   lastAnswer: ServerResponse | undefined;
+  /** More requests have come than an address may have waiting; it ends with the answer that says so. */
+  isOverrun: boolean;
 }
 
 export class MetadataServer {
@@ -104,6 +110,7 @@ export class MetadataServer {
   readonly #refusals: Repeats;
   readonly #readings = new Readings();
   readonly #pace: Pace;
+  readonly #turns = new Turns(REQUESTS_A_TURN);
   #draining = false;
 
   constructor(options: MetadataServerOptions) {
@@ -168,7 +175,7 @@ export class MetadataServer {
       return;
     }
     peer.connections += 1;
-    this.#connections.set(socket, { peer, lastAnswer: undefined });
+    this.#connections.set(socket, { peer, lastAnswer: undefined, isOverrun: false });
     socket.once('close', () => {
       peer.connections -= 1;
       if (peer.connections === 0) this.#peers.delete(address);
@@ -186,7 +193,7 @@ export class MetadataServer {
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
     const connection = this.#connections.get(request.socket);
-    if (!connection) return; // It was refused.
+    if (!connection || connection.isOverrun) return; // It was refused.
     const { peer } = connection;
     connection.lastAnswer = response;
     peer.waiting += 1;
@@ -208,12 +215,26 @@ export class MetadataServer {
     };
     // After a refused body, what follows on the connection is no request.
     if (this.#draining || hasBody(request)) response.shouldKeepAlive = false;
+    // Who is refused is told so late: told at once, he would ask again at once.
+    if (peer.waiting > this.#options.maxConnectionsPerAddress) {
+      // Nobody needs to send so many behind each other; what else is on its way on this connection is not looked at.
+      connection.isOverrun = true;
+      response.shouldKeepAlive = false;
+      const refusal = tooMuch(503, 'too_many', 'too many requests of this address are waiting');
+      setTimeout(() => this.#fail(exchange, undefined, refusal), LONGEST_DELAY_MS);
+      return;
+    }
     const delay = this.#pace.delay(peer.address);
     if (delay > LONGEST_DELAY_MS) {
-      this.#fail(exchange, undefined, tooMuch(429, 'too_fast', 'too many requests from this address'));
-    } else if (peer.waiting > this.#options.maxConnectionsPerAddress) {
-      this.#fail(exchange, undefined, tooMuch(503, 'too_many', 'too many requests of this address are waiting'));
-    } else if (delay > 0) setTimeout(() => this.#answer(exchange), delay);
+      const refusal = tooMuch(429, 'too_fast', 'too many requests from this address');
+      setTimeout(() => this.#fail(exchange, undefined, refusal), LONGEST_DELAY_MS);
+    } else if (delay > 0) setTimeout(() => this.#answerInTurn(exchange), delay);
+    else this.#answerInTurn(exchange);
+  }
+
+  #answerInTurn(exchange: Exchange): void {
+    const turn = this.#turns.take(exchange.address);
+    if (turn) void turn.then(() => this.#answer(exchange));
     else this.#answer(exchange);
   }
 
@@ -267,6 +288,18 @@ export class MetadataServer {
   #settling({ address, request }: Exchange, { kind }: Route): Promise<unknown> | undefined {
     const isAboutToken = kind === 'session-token' || request.headers[TOKEN_HEADER] !== undefined;
     return isAboutToken ? this.#options.settle?.(address, request.socket) : undefined;
+  }
+
+  /**
+   * For work beyond that of a request, as much as a request is: it counts like one, but is not refused.
+   *
+   * @returns a promise of when it may be done
+   */
+  async moreWork({ address }: Exchange): Promise<void> {
+    let delay = this.#pace.delay(address);
+    for (; delay > LONGEST_DELAY_MS; delay = this.#pace.delay(address)) await pause(LONGEST_DELAY_MS);
+    if (delay > 0) await pause(delay);
+    await this.#turns.take(address);
   }
 
   #check(exchange: Exchange, { kind }: Route): void {

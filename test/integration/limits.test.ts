@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import { parseResponses } from '../support/http-bytes.ts';
-import { INSTANCE_ID } from '../support/imds.ts';
+import { INSTANCE_ID, userDataOf } from '../support/imds.ts';
 import { host, INSTANCE_ID_PATH, until } from './host.ts';
 
 const READ = `GET ${INSTANCE_ID_PATH} HTTP/1.1\r\nHost: x\r\n`;
@@ -76,6 +76,17 @@ test('MAX_CONNECTIONS are open at once in all; more are closed', async (t) => {
     () => open(proxy.port, '127.0.0.13', `${READ}Connection: close\r\n\r\n`).over, (answer) => answer !== '',
   );
   assert.match(text, new RegExp(INSTANCE_ID));
+});
+
+test('a large body is sent at its address\'s pace, as so many requests', async (t) => {
+  const { proxy, imds, ask } = await host(t, { env: { MAX_REQUESTS_PER_SECOND: '1' } });
+  imds.userData = userDataOf(1024 * 1024);
+  const { socket } = open(proxy.port, '127.0.0.11', 'GET /latest/user-data HTTP/1.1\r\nHost: x\r\n\r\n');
+  t.after(() => socket.destroy());
+  await once(socket, 'data');
+  // Without the body there would be a place for this one.
+  assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).status, 429);
+  assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
 
 test('an address in its IPv4 and its IPv6-mapped form is one address', async (t) => {

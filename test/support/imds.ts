@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { delay, FaultRules, type Fault, type Struck } from './fault-rules.ts';
 import { hostIdentityIn, readingsOf } from './generous-path.ts';
 import { headerOf, takeRequest, type RawRequest } from './http-bytes.ts';
@@ -74,6 +75,8 @@ interface Connection {
 const TOKEN_HEADER = 'X-Aws-Ec2-Metadata-Token';
 const TTL_HEADER = 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds';
 const LONGEST_TTL = 21_600;
+/** What is written at once of a large body. */
+const PIECE = 64 * 1024;
 
 /**
  * A stand-in of the instance metadata service on a free port of 127.0.0.1. It is as generous as a server can
@@ -124,7 +127,8 @@ export class Imds {
   /** Listens, again on the same port after stop(). */
   async listen(): Promise<void> {
     if (this.#server !== undefined) return;
-    const server = createServer((socket) => this.#accept(socket));
+    // As HTTP servers have it: else a body would wait for the client's delayed acknowledgement of the head, 40 ms.
+    const server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
     this.#server = server;
     server.listen(this.#port, '127.0.0.1');
     await once(server, 'listening');
@@ -418,13 +422,21 @@ async function sendBody(socket: Socket, body: Buffer, struck: Struck<ImdsFault> 
       await Promise.race([struck.lifted, new Promise((resolve) => socket.once('close', resolve))]);
       return await write(socket, secondHalf);
     default:
-      return await write(socket, body);
+      return await writeByPieces(socket, body);
+  }
+}
+
+/** One large body leaves the others their turns. */
+async function writeByPieces(socket: Socket, body: Buffer): Promise<void> {
+  for (let at = 0; at < body.length && !socket.destroyed; at += PIECE) {
+    await write(socket, body.subarray(at, at + PIECE));
+    if (body.length > PIECE) await nextTurn();
   }
 }
 
 /** Bytes as long as the client takes them. */
 async function pour(socket: Socket, chunked: boolean): Promise<void> {
-  const piece = userDataOf(64 * 1024);
+  const piece = userDataOf(PIECE);
   const bytes = chunked ? chunk(piece) : piece;
   while (!socket.destroyed) await write(socket, bytes);
 }

@@ -32,6 +32,9 @@ const NOT_PASSED_BACK = new Set([
   TOKEN_TTL_HEADER.toLowerCase(),
 ]);
 
+/** What Node reads at once. User data have 16 kB at the most, so nobody is held up who asks the real service. */
+const PIECE_BYTES = 64 * 1024;
+
 export interface PassThroughLimits {
   /** Nothing at all goes through. */
   readonly disabled: boolean;
@@ -41,8 +44,19 @@ export interface PassThroughLimits {
   readonly deny: RegExp | undefined;
 }
 
+/** Resolves when as much more work may be done for a caller as a request is. */
+export type MoreWork = (exchange: Exchange) => Promise<void>;
+
 /** Everything that names no credential: streamed from the real IMDS, under its own status and headers. */
-export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLimits): Handler {
+export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLimits, moreWork: MoreWork): Handler {
+  /** Piece by piece, as it is read, each at the caller's pace: no body takes more than its share of the time. */
+  async function* byPieces(body: AsyncIterable<Buffer>, exchange: Exchange): AsyncGenerator<Buffer> {
+    for await (const piece of body) {
+      await moreWork(exchange);
+      yield piece;
+    }
+  }
+
   return async (exchange) => {
     const { request, response, path } = exchange;
     if (disabled) throw new Refusal(403, 'not_passed_through', 'the settings pass nothing through');
@@ -73,7 +87,9 @@ export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLi
 
     response.writeHead(answer.statusCode ?? 502, responseHeaders(answer, exchange));
     // A body that breaks off must not look complete, so the container's connection breaks off as well.
-    await pipeline(answer, response).catch((error: Error) => {
+    const isSmall = Number(answer.headers['content-length']) <= PIECE_BYTES;
+    const sent = isSmall ? pipeline(answer, response) : pipeline(answer, (body) => byPieces(body, exchange), response);
+    await sent.catch((error: Error) => {
       if (!gone.signal.aborted) throw new UpstreamUnreachable(`the answer broke off: ${error.message}`, { cause: error });
     });
   };
