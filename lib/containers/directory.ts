@@ -14,7 +14,7 @@
 import { backoff } from '../backoff.ts';
 import { pause, within, type Clock } from '../clock.ts';
 import { DirectoryUnavailable, type Container } from './container.ts';
-import { EngineUnreachable, type DockerEngine, type EngineContainer, type EngineEvent } from './docker.ts';
+import { EngineUnreachable, reachesHost, type DockerEngine, type EngineContainer, type EngineEvent } from './docker.ts';
 
 export type DirectoryState =
   /** Docker has not answered since the start. */
@@ -104,7 +104,8 @@ interface Entry {
 export class ContainerDirectory {
   readonly #options: DirectoryOptions;
   readonly #entries = new Map<string, Entry>();
-  readonly #byAddress = new Map<string, Entry>();
+  /** More than one has an address only where drivers of networks allow that; then it is nobody's. */
+  readonly #byAddress = new Map<string, readonly Entry[]>();
   readonly #underWay = new Set<Removals>();
   /** Networks that are being looked up, each with the containers whose address there is wanted. */
   readonly #wanted = new Map<string, { containers: Set<string>; done: Promise<void> }>();
@@ -162,13 +163,14 @@ export class ContainerDirectory {
    */
   find(address: string): Container | undefined | Promise<Container | undefined> {
     if (this.#state !== 'synced') return this.#withPatience(this.#findWithoutEvents(address));
-    const known = this.#daemonless ? undefined : this.#byAddress.get(address)?.container;
+    const known = this.#daemonless ? undefined : this.glance(address);
     return known ?? this.#withPatience(this.#findOut(address));
   }
 
   /** What is known without asking anybody; for what need not be right at any price. */
   glance(address: string): Container | undefined {
-    return this.#byAddress.get(address)?.container;
+    const holders = this.#byAddress.get(address);
+    return holders?.length === 1 ? holders[0]?.container : undefined;
   }
 
   /**
@@ -197,29 +199,38 @@ export class ContainerDirectory {
       if (!this.#byAddress.has(address)) await this.#rescanSoon();
       // The event that tells of it may have come meanwhile.
       if (!this.#byAddress.has(address)) await this.#lookUpsDone();
-      const entry = this.#byAddress.get(address);
-      if (entry && !entry.container) await this.#inspect(entry.id);
+      for (const entry of this.#byAddress.get(address) ?? []) if (!entry.container) await this.#inspect(entry.id);
     } catch (error) {
       throw new DirectoryUnavailable((error as Error).message, { cause: error });
     }
     // The stream of events may have broken, and the address gone elsewhere, in the meantime.
     if (this.#state !== 'synced') return this.#findWithoutEvents(address);
-    return this.#byAddress.get(address)?.container;
+    return this.#onlyHolder(address);
+  }
+
+  #onlyHolder(address: string): Container | undefined {
+    const holders = this.#byAddress.get(address) ?? [];
+    if (holders.length > 1) {
+      const names = holders.map(({ id, container }) => container?.name ?? id.slice(0, 12));
+      throw new DirectoryUnavailable(`the containers ${names.join(' and ')} have the same address, on different networks`);
+    }
+    return holders[0]?.container;
   }
 
   /** Asks the engine whether an address is still where it was, and takes it away if not. */
   async #confirm(address: string): Promise<void> {
-    const entry = this.#byAddress.get(address);
-    if (!entry || entry.addresses.get(LABELLED)?.includes(address)) return;
-    const found = await this.#options.engine.inspect(entry.id);
-    if (!found?.running) this.#remove(entry.id, !found);
-    else if (![...found.addresses.values()].flat().includes(address)) this.#replaceAddresses(entry, found.addresses);
+    for (const entry of this.#byAddress.get(address) ?? []) {
+      if (entry.addresses.get(LABELLED)?.includes(address)) continue;
+      const found = await this.#options.engine.inspect(entry.id);
+      if (!found?.running) this.#remove(entry.id, !found);
+      else if (![...found.addresses.values()].flat().includes(address)) this.#replaceAddresses(entry, found.addresses);
+    }
   }
 
   async #findWithoutEvents(address: string): Promise<Container | undefined> {
     const error = await this.#connect();
     if (!error && this.#state === 'synced') return this.find(address);
-    const known = this.#byAddress.get(address)?.container;
+    const known = this.#onlyHolder(address);
     // Nobody can have started a container with an engine that has not been there, and so have got the address.
     const nobodyStarted = error instanceof EngineUnreachable && this.#awaySinceEvents && !this.#daemonless;
     if (known && nobodyStarted) return known;
@@ -402,7 +413,7 @@ export class ContainerDirectory {
         break;
       case 'connect':
         if (WITHOUT_ADDRESS.has(event.driver)) break;
-        void this.#want(event.network, id);
+        if (reachesHost(event.driver)) void this.#want(event.network, id);
         if (event.driver === 'overlay') this.#lookForGateway(id, GATEWAY_TRIES);
         break;
       case 'start':
@@ -599,12 +610,25 @@ export class ContainerDirectory {
   #setAddresses(entry: Entry, network: string, given: readonly string[]): void {
     // Podman shows the addresses of the container that it shares the network of; they are that one's.
     const addresses = typeof entry.container?.network === 'object' ? [] : given;
-    for (const address of entry.addresses.get(network) ?? []) {
-      if (this.#byAddress.get(address) === entry) this.#byAddress.delete(address);
-    }
+    const before = entry.addresses.get(network) ?? [];
     if (addresses.length > 0) entry.addresses.set(network, addresses);
     else entry.addresses.delete(network);
-    for (const address of addresses) this.#byAddress.set(address, entry);
+    for (const address of new Set([...before, ...addresses])) this.#setHolder(address, entry, network);
+  }
+
+  /** Notes whether a container has an address, now that something has changed on a network. */
+  #setHolder(address: string, entry: Entry, network: string): void {
+    const has = hasAddress(entry, address);
+    // On one network it can have been given to another one only if that has gone, which is told later.
+    const others = (this.#byAddress.get(address) ?? []).filter(
+      (other) => other !== entry && !(has && other.addresses.get(network)?.includes(address)),
+    );
+    const holders = has ? [...others, entry] : others;
+    // What the engine gave to somebody is no longer the one's who only claims it.
+    const given = holders.filter((one) => hasAddress(one, address, LABELLED));
+    const counting = given.length > 0 ? given : holders;
+    if (counting.length > 0) this.#byAddress.set(address, counting);
+    else this.#byAddress.delete(address);
   }
 
   /** A label is a claim: it takes no address away from a container that the engine gave it to. */
@@ -630,6 +654,11 @@ export class ContainerDirectory {
     const [longestEnded] = this.#ended;
     if (this.#ended.size > MAX_ENDED && longestEnded !== undefined) this.#forget(longestEnded);
   }
+}
+
+/** On any network but `except`. */
+function hasAddress({ addresses }: Entry, address: string, except?: string): boolean {
+  return [...addresses].some(([network, found]) => network !== except && found.includes(address));
 }
 
 function endpointKey(container: string, network: string): string {

@@ -12,7 +12,7 @@ export interface EngineContainer {
   readonly running: boolean;
   /** `bridge`, `host`, `none`, a network's name or `container:{id}`. */
   readonly networkMode: string;
-  /** By the network's id; a network on which it has no address yet is left out. */
+  /** By the network's id; networks on which it has no address yet, or whose addresses mean nothing, are left out. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
   /** The names of its networks, also of those on which it has no address yet. */
   readonly networks: readonly string[];
@@ -58,6 +58,18 @@ export class EngineUnreachable extends Error {}
 /** The engine is there, but did not answer as it should. */
 export class EngineFailure extends Error {}
 
+/**
+ * Networks whose addresses this host never sees a packet from: what an overlay's containers send to it comes from
+ * docker_gwbridge, and macvlan and ipvlan go around it. So a container on another network may have such an address, too,
+ * and only that one is meant. The addresses of drivers that are not known here (plugins) are believed.
+ */
+const ADDRESSES_ELSEWHERE = new Set(['overlay', 'macvlan', 'ipvlan']);
+
+/** Whether what a container sends to this host over a network of this driver can bear its address there. */
+export function reachesHost(driver: string): boolean {
+  return !ADDRESSES_ELSEWHERE.has(driver);
+}
+
 /** An inspect waits up to 330 ms for a container that is starting (measured), and longer on a busy host. */
 const ANSWER_TIMEOUT_MS = 10_000;
 /** A list of 1,000 containers is about 2 MB. */
@@ -86,6 +98,9 @@ export class DockerEngine {
   readonly #url: string;
   readonly #host: string;
   readonly #onSent: (at: number) => void;
+  /** By the network's id, and by its name, which is what Podman has for an id. */
+  #drivers = new Map<string, string>();
+  #readingDrivers: Promise<void> | undefined;
 
   /** @param onSent told of each event when the engine sent it, in milliseconds since the epoch */
   constructor(endpoint: DockerEndpoint, onSent: (at: number) => void = () => {}) {
@@ -111,7 +126,7 @@ export class DockerEngine {
   async runningContainers(): Promise<EngineContainer[]> {
     const list = await this.#get('/containers/json');
     if (!Array.isArray(list)) throw new EngineFailure(`the Docker Engine at ${this.#url} listed no containers`);
-    return list.map(parseListed);
+    return Promise.all(list.map((one) => this.#reachable(parseListed(one))));
   }
 
   /**
@@ -120,7 +135,7 @@ export class DockerEngine {
    */
   async inspect(container: string): Promise<EngineContainer | undefined> {
     const found = await this.#get(`/containers/${encodeURIComponent(container)}/json`);
-    return found === undefined ? undefined : parseInspected(found);
+    return found === undefined ? undefined : this.#reachable(parseInspected(found));
   }
 
   /**
@@ -175,6 +190,29 @@ export class DockerEngine {
 
   close(): void {
     this.#agent.destroy();
+  }
+
+  /** Leaves out the addresses on networks that do not reach this host. */
+  async #reachable(container: EngineContainer): Promise<EngineContainer> {
+    const networks = [...container.addresses.keys()];
+    const areKnown = (): boolean => networks.every((network) => this.#drivers.has(network));
+    // A reading that was under way may be older than a network.
+    for (let tries = 0; tries < 2 && !areKnown(); tries += 1) await (this.#readingDrivers ??= this.#readDrivers());
+    // A network that has gone meanwhile has no addresses any more.
+    const reaches = (network: string): boolean => reachesHost(this.#drivers.get(network) ?? 'overlay');
+    if (networks.every(reaches)) return container;
+    return { ...container, addresses: new Map([...container.addresses].filter(([network]) => reaches(network))) };
+  }
+
+  async #readDrivers(): Promise<void> {
+    try {
+      const list = array(await this.#get('/networks')).map(object);
+      this.#drivers = new Map(list.flatMap(({ Id, Name, Driver }) => [
+        [string(Id), string(Driver)], [string(Name), string(Driver)],
+      ]));
+    } finally {
+      this.#readingDrivers = undefined;
+    }
   }
 
   #readEvents(response: http.IncomingMessage, onEvent: (event: EngineEvent) => void): Promise<Error> {

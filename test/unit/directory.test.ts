@@ -344,6 +344,38 @@ test('an end that is told late does not take the address from its new container'
   assert.equal(known(IP), 'b');
 });
 
+test('an address that containers on different networks have is nobody\'s, until one has gone', async (t) => {
+  const { engine, directory, known } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
+  engine.exists('b');
+  engine.joins('b', 'plugin', IP);
+  engine.tell(created('b'), connected('b', 'plugin', 'a-plugin'), started('b'));
+  await settled();
+  await assert.rejects(async () => directory.find(IP), DirectoryUnavailable);
+  engine.stops('b');
+  engine.tell(died('b'));
+  assert.equal(known(IP), 'a');
+});
+
+test('nor is it anybody\'s when everything is read anew', async (t) => {
+  const { directory } = await synced(t, (engine) => {
+    engine.runs('a', { [BRIDGE]: [IP] });
+    engine.runs('b', { plugin: [IP] });
+  });
+  await assert.rejects(async () => directory.find(IP), DirectoryUnavailable);
+});
+
+for (const driver of ['overlay', 'macvlan', 'ipvlan']) {
+  test(`an address on a network of the driver ${driver} takes it from nobody on a bridge`, async (t) => {
+    const { engine, known } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
+    engine.exists('b');
+    engine.joins('b', 'elsewhere', IP);
+    engine.tell(created('b'), connected('b', 'elsewhere', driver), started('b'));
+    engine.leaves('b', 'elsewhere');
+    await settled();
+    assert.equal(known(IP), 'a');
+  });
+}
+
 test('containers that are started and ended in one go leave nothing behind', async (t) => {
   const { engine, directory, told, running } = await synced(t);
   engine.exists('a');

@@ -31,8 +31,8 @@ for (const transport of ['unix', 'tcp'] as const) {
       ['web'],
     );
     assert.deepEqual(
-      engine.requests.all().map(({ version }) => version),
-      [''],
+      engine.requests.all().map(({ version, path }) => `${version} ${path}`),
+      [' /containers/json', ' /networks'],
     );
   });
 }
@@ -59,6 +59,39 @@ test('running containers are listed with their addresses on every network, by it
   const [paused] = found.filter(({ name }) => name === 'paused');
   assert.equal(paused?.networkMode, `container:${web.id}`);
   assert.equal(paused?.addresses.size, 0);
+});
+
+for (const driver of ['overlay', 'macvlan', 'ipvlan']) {
+  test(`an address on a network of the driver ${driver} does not count: this host never sees it`, async (t) => {
+    const { client, host } = await setUp(t);
+    host.addNetwork({ name: 'elsewhere', driver });
+    const networks = { bridge: { address: '172.17.0.2' }, elsewhere: { address: '172.17.0.3' } };
+    const { id } = await host.run({ networks });
+    const expected = new Map([[host.findNetwork('bridge')?.id, ['172.17.0.2']]]);
+    const [listed] = await client.runningContainers();
+    assert.deepEqual(listed?.addresses, expected);
+    assert.deepEqual((await client.inspect(id))?.addresses, expected);
+    assert.deepEqual(listed?.networks.toSorted(), ['bridge', 'elsewhere']);
+  });
+}
+
+test('an address on a network of a driver that is not known counts', async (t) => {
+  const { client, host } = await setUp(t);
+  const { id } = host.addNetwork({ name: 'woven', driver: 'weavemesh' });
+  await host.run({ networks: { woven: { address: '10.32.0.2' } } });
+  const [listed] = await client.runningContainers();
+  assert.deepEqual(listed?.addresses, new Map([[id, ['10.32.0.2']]]));
+});
+
+test('the drivers of networks are read when there is a new network', async (t) => {
+  const { client, engine, host } = await setUp(t);
+  await host.run({ address: '172.17.0.2' });
+  await client.runningContainers();
+  await client.runningContainers();
+  await host.run({ networks: { later: { address: '10.1.0.2' } } });
+  const addresses = (await client.runningContainers()).flatMap((one) => [...one.addresses.values()].flat());
+  assert.deepEqual(addresses.toSorted(), ['10.1.0.2', '172.17.0.2']);
+  assert.equal(engine.requests.all(({ path }) => path === '/networks').length, 2);
 });
 
 test('an inspect tells of the environment, the labels and whether it runs', async (t) => {
