@@ -5,6 +5,7 @@
 
 import { isIP } from 'node:net';
 import { parseDockerEndpoint } from './containers/docker-endpoint.ts';
+import { parseExpression } from './expression.ts';
 import { parseGoDuration } from './go-duration.ts';
 import { isAccountId } from './roles/role-arn.ts';
 import { parseArnPattern, type ArnPattern } from './roles/arn-pattern.ts';
@@ -527,7 +528,7 @@ export const SETTINGS = {
     default: '^.*$',
     expects: 'a regular expression',
     help: 'What of both names is compared, from their start: the first group, or without one the whole match.',
-    parse: (text) => new RegExp(text),
+    parse: (text) => parseExpression(text),
   }),
   mesosLookup: setting({
     group: 'Callers that Docker does not know',
@@ -582,7 +583,7 @@ export const SETTINGS = {
     from: 'kiam, kube2iam',
     expects: 'a regular expression',
     help: 'Only paths in which this is found are passed through.',
-    parse: (text) => new RegExp(text),
+    parse: (text) => parseExpression(text),
   }),
   passThroughDeny: optional({
     group: 'Metadata service',
@@ -590,7 +591,7 @@ export const SETTINGS = {
     from: 'kiam, kube2iam',
     expects: 'a regular expression',
     help: 'Paths in which this is found, in any case, are not passed through, allowed or not.',
-    parse: (text) => new RegExp(text, 'i'),
+    parse: (text) => parseExpression(text, 'i'),
   }),
   disableUpstream: setting({
     group: 'Metadata service',
