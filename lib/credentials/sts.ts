@@ -20,6 +20,9 @@ const LONGEST_CALL_MS = 30_000;
 const LEAST_SKEW_MS = 5 * 60 * 1000;
 class TooSlow extends Error {}
 
+/** More roles than a host has. One that is forgotten costs a call of STS more. */
+const MOST_TOO_LONG = 1_000;
+
 /** What STS says of a duration beyond the role's maximum, and beyond the hour that role chaining allows. */
 const TOO_LONG = /DurationSeconds exceeds/i;
 
@@ -29,7 +32,7 @@ const TOO_LONG = /DurationSeconds exceeds/i;
  * @returns a function that throws AssumeRoleDenied and CredentialsUnavailable
  */
 export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions) {
-  /** Role ARNs with a duration that was too long for them. */
+  /** Role ARNs with a duration that was too long for them, the one that was noticed first at the beginning. */
   const tooLong = new Map<string, number>();
 
   return async (request: RoleRequest): Promise<Credentials> => {
@@ -55,6 +58,8 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
     } catch (error) {
       if (duration === undefined || !(error instanceof AssumeRoleDenied && TOO_LONG.test(error.message))) throw error;
       tooLong.set(role.arn, duration);
+      const [first] = tooLong.keys();
+      if (tooLong.size > MOST_TOO_LONG && first !== undefined) tooLong.delete(first);
       onShortened(role, duration);
       return assume(role, input(request, role, undefined));
     }
