@@ -60,6 +60,11 @@ const RECONNECT_LONGEST_MS = 1_000;
 const FAILURE_STANDS_MS = 100;
 /** How often unknown addresses make the engine list its containers, at the most. */
 const RESCAN_EVERY_MS = 500;
+/**
+ * So long an unknown address is waited for: `docker network connect` gives one to a container that runs some
+ * milliseconds before the engine tells of it, or lists it. An SDK has a second's patience.
+ */
+const NEWS_PATIENCE_MS = 400;
 /** Inspects under way at once while reading all containers; the engine's client has as many sockets. */
 const INSPECTS_AT_ONCE = 8;
 /** One that is starting takes 330 ms; a container that is stuck must not keep the others from being known. */
@@ -106,6 +111,8 @@ export class ContainerDirectory {
   readonly #entries = new Map<string, Entry>();
   /** More than one has an address only where drivers of networks allow that; then it is nobody's. */
   readonly #byAddress = new Map<string, readonly Entry[]>();
+  /** Who waits for somebody to have an address. */
+  readonly #awaited = new Map<string, Set<() => void>>();
   readonly #underWay = new Set<Removals>();
   /** Networks that are being looked up, each with the containers whose address there is wanted. */
   readonly #wanted = new Map<string, { containers: Set<string>; done: Promise<void> }>();
@@ -193,10 +200,13 @@ export class ContainerDirectory {
   }
 
   async #findOut(address: string): Promise<Container | undefined> {
+    const { clock } = this.#options;
+    const asked = clock.monotonic();
     try {
       await this.#lookUpsDone();
       if (this.#daemonless) await this.#confirm(address);
       if (!this.#byAddress.has(address)) await this.#rescanSoon();
+      if (!this.#byAddress.has(address)) await this.#heardOf(address, asked + NEWS_PATIENCE_MS - clock.monotonic());
       // The event that tells of it may have come meanwhile.
       if (!this.#byAddress.has(address)) await this.#lookUpsDone();
       for (const entry of this.#byAddress.get(address) ?? []) if (!entry.container) await this.#inspect(entry.id);
@@ -206,6 +216,22 @@ export class ContainerDirectory {
     // The stream of events may have broken, and the address gone elsewhere, in the meantime.
     if (this.#state !== 'synced') return this.#findWithoutEvents(address);
     return this.#onlyHolder(address);
+  }
+
+  /** Resolves when somebody has the address, or after so long. */
+  #heardOf(address: string, milliseconds: number): Promise<void> {
+    if (milliseconds <= 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const waiting = this.#awaited.get(address) ?? new Set();
+      const done = (): void => {
+        cancel();
+        waiting.delete(done);
+        if (waiting.size === 0) this.#awaited.delete(address);
+        resolve();
+      };
+      const cancel = this.#options.clock.after(milliseconds, done);
+      this.#awaited.set(address, waiting.add(done));
+    });
   }
 
   #onlyHolder(address: string): Container | undefined {
@@ -629,6 +655,7 @@ export class ContainerDirectory {
     const counting = given.length > 0 ? given : holders;
     if (counting.length > 0) this.#byAddress.set(address, counting);
     else this.#byAddress.delete(address);
+    if (has) for (const done of this.#awaited.get(address) ?? []) done();
   }
 
   /** A label is a claim: it takes no address away from a container that the engine gave it to. */

@@ -42,11 +42,12 @@ function setUp(t: TestContext) {
   t.after(() => directory.close());
   /** Whom an address belongs to: an id, or what the request is told. */
   const whoHas = async (address: string): Promise<string | undefined> => {
-    try {
-      return (await directory.find(address))?.id;
-    } catch (error) {
-      return error instanceof DirectoryUnavailable ? 'unavailable' : String(error);
-    }
+    const asked = watch((async () => directory.find(address))());
+    await settled();
+    // Somebody might be told to have it.
+    if (asked.state === 'pending') await clock.advance(400);
+    if (asked.state !== 'rejected') return asked.value?.id;
+    return asked.error instanceof DirectoryUnavailable ? 'unavailable' : String(asked.error);
   };
   /** Whom it belongs to at once, without a question to the engine. */
   const known = (address: string): string | undefined => {
@@ -508,7 +509,7 @@ test('a rescan that began before a container ended does not bring it back', asyn
   run(engine, 'b', IP);
   await settled();
   list.release();
-  await settled();
+  await clock.advance(400);
   assert.equal(nobody.state, 'fulfilled');
   assert.equal(await whoHas(IP), 'b');
   assert.deepEqual(running(), ['b']);
@@ -584,6 +585,22 @@ test('a container that no event has told of is found by that', async (t) => {
   assert.deepEqual(told, ['known a', 'started a']);
 });
 
+test('who asks from an address before the engine tells of it waits for that, 0.4 s at the most', async (t) => {
+  const { engine, clock, directory } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [OTHER_IP] }));
+  await clock.advance(1000);
+  const early = watch(Promise.resolve(directory.find(IP)));
+  const tooEarly = watch(Promise.resolve(directory.find('10.9.9.9')));
+  await clock.advance(399);
+  assert.deepEqual([early.state, tooEarly.state], ['pending', 'pending']);
+  engine.joins('a', 'second', IP);
+  engine.tell(connected('a', 'second'));
+  await settled();
+  assert.equal(early.value?.id, 'a');
+  await clock.advance(1);
+  assert.deepEqual([tooEarly.state, tooEarly.value], ['fulfilled', undefined]);
+  assert.equal(engine.count('list'), 2);
+});
+
 test('a thousand requests from unknown addresses share a rescan, and there are at most two a second', async (t) => {
   const { engine, clock, directory } = await synced(t);
   await clock.advance(10_000);
@@ -592,6 +609,7 @@ test('a thousand requests from unknown addresses share a rescan, and there are a
   });
   await settled();
   assert.equal(engine.count('list'), 2);
+  await clock.advance(400);
   assert.ok(answers.every(({ state, value }) => state === 'fulfilled' && value === undefined));
   for (let request = 0; request < 100; request += 1) {
     void directory.find('10.9.9.9');
@@ -610,10 +628,10 @@ test('who asks during a rescan is answered by the next one, which began later', 
   engine.runs('a', { [BRIDGE]: [IP] }); // Too late for the list that is under way.
   const second = watch(Promise.resolve(directory.find(IP)));
   list.release();
-  await settled();
+  await clock.advance(400);
   assert.deepEqual([first.state, first.value], ['fulfilled', undefined]);
   assert.equal(second.state, 'pending');
-  await clock.advance(500);
+  await clock.advance(100);
   assert.equal(second.value?.id, 'a');
 });
 
