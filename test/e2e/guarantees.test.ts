@@ -2,6 +2,7 @@
 import { after, describe } from 'node:test';
 import { Lab } from './lab.ts';
 import { churn } from './scenarios/churn.ts';
+import { sameAddress } from './scenarios/same-address.ts';
 import { leastPrivilege } from './scenarios/least-privilege.ts';
 
 const lab = await Lab.create();
@@ -15,5 +16,6 @@ describe('guaranteed on a real Docker host', { timeout: HALF_AN_HOUR }, () => {
   after(() => lab.remove());
 
   describe('least privilege', () => leastPrivilege(lab));
+  describe('the same address twice', () => sameAddress(lab));
   describe('churn', () => churn(lab));
 });
