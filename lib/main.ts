@@ -1,4 +1,4 @@
-import { hostname } from 'node:os';
+import { homedir, hostname } from 'node:os';
 import { helpText, parseCommandLine } from './cli.ts';
 import { ConfigError, readConfig, type Config } from './config.ts';
 import { check } from './commands/check.ts';
@@ -23,6 +23,7 @@ async function main(): Promise<void> {
   if (command.kind === 'version') return print(`${METADATAPROXY_VERSION}\n`);
   // The SDK would warn on standard error, between the log's lines, of Node versions that its next releases drop.
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+  haveHome();
   const config = readConfig(command.flags, process.env);
   switch (command.kind) {
     case 'check': {
@@ -44,6 +45,15 @@ async function main(): Promise<void> {
     }
     case 'run':
       return run(config);
+  }
+}
+
+/** The SDK looks for ~/.aws, and fails where a user has no home: one without HOME that no passwd file knows. */
+function haveHome(): void {
+  try {
+    homedir();
+  } catch {
+    process.env['HOME'] = '/';
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { accessSync, chmodSync, constants, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -35,6 +35,38 @@ test('the program copied alone to an empty directory starts by its own name', (t
   });
   assert.deepEqual([status, stderr], [0, '']);
   assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+const isRoot = process.getuid?.() === 0;
+
+test('a user without a home gets credentials as well', { skip: !isRoot && 'only root can be another user' }, async (t) => {
+  const directory = copied(t);
+  chmodSync(directory, 0o755);
+  const [docker, sts] = [await DockerEngine.start({ transport: 'tcp' }), await Sts.start()];
+  t.after(async () => void await Promise.all([docker.close(), sts.close()]));
+  const child = spawn(process.execPath, [join(directory, 'metadataproxy'), '--mock', '-s', '127.0.0.1:0'], {
+    // Nobody of that number is in any passwd file; and no HOME, no AWS_CONFIG_FILE.
+    uid: 54_321, gid: 54_321, cwd: '/',
+    env: {
+      ADMIN_ADDR: 'off', LOG_FORMAT: 'json', DOCKER_URL: docker.url, AWS_EC2_METADATA_DISABLED: 'true',
+      AWS_ENDPOINT_URL_STS: sts.url, AWS_ACCESS_KEY_ID: 'AKIABASE', AWS_SECRET_ACCESS_KEY: 'x',
+    },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const ended = once(child, 'close');
+  t.after(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  let port = 0;
+  for await (const line of createInterface({ input: child.stderr })) {
+    const { msg, address } = JSON.parse(line) as { msg: string; address?: string };
+    if (msg === 'listening') port = Number(address?.split(':')[1]);
+    if (msg === 'containers known') break;
+  }
+  await docker.host.run({ address: '127.0.0.11', env: { IAM_ROLE: 'homeless@123456789012' } });
+  const answer = await request({ port, from: '127.0.0.11', path: '/creds' });
+  assert.equal(answer.status, 200, answer.body);
 });
 
 test('the program copied alone to an empty directory does its job, and leaves nothing there', async (t) => {
