@@ -180,11 +180,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       metrics: scrape(expose, (address) => glance(address) !== undefined),
       passThrough: passThrough(
         imds,
-        {
-        disabled: config.disableUpstream,
-        allow: config.passThroughAllow,
-        deny: config.passThroughDeny,
-      },
+        { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
         (exchange) => server.moreWork(exchange),
       ),
     },
