@@ -2,7 +2,6 @@
 import { after, describe } from 'node:test';
 import { Lab } from './lab.ts';
 import { churn } from './scenarios/churn.ts';
-import { sameAddress } from './scenarios/same-address.ts';
 import { leastPrivilege } from './scenarios/least-privilege.ts';
 
 const lab = await Lab.create();
@@ -16,6 +15,5 @@ describe('guaranteed on a real Docker host', { timeout: HALF_AN_HOUR }, () => {
   after(() => lab.remove());
 
   describe('least privilege', () => leastPrivilege(lab));
-  describe('the same address twice', () => sameAddress(lab));
   describe('churn', () => churn(lab));
 });

@@ -15,9 +15,9 @@ const HOSTILE = '127.0.9.9';
 const OTHERS = ['127.0.0.11', '127.0.0.12', '127.0.0.13'];
 /** The default of MAX_CONNECTIONS_PER_ADDRESS. */
 const PER_ADDRESS = 256;
-const ROUNDS = sized(2, 5);
+const ROUNDS = sized(2, 3);
 /** Of each of the others, in one round. */
-const REQUESTS = sized(200, 3_000);
+const REQUESTS = sized(200, 2_000);
 /** What begins takes a moment in which the machine is busy with making connections. */
 const SETTLED_MS = 1_000;
 /** What README promises of the others' p99, against a round without disturbance. */
