@@ -119,7 +119,7 @@ function combine(values: SettingValues, given: Config['given'], problems: string
   }
 
   if ((config.otlpEndpoint ?? config.otlpMetricsEndpoint) && !config.otlpDisabled) {
-    const protocol = given.get('otlpProtocol') ?? '';
+    const protocol = given.get('otlpProtocol')?.source ?? '';
     if (config.otlpProtocol === 'grpc') {
       problems.push(`${protocol}: "grpc" is not valid: expected "http/json" and an OTLP/HTTP endpoint (port 4318)`);
     } else if (config.otlpProtocol === 'http/protobuf') {
@@ -128,7 +128,7 @@ function combine(values: SettingValues, given: Config['given'], problems: string
   }
   for (const name of ['newRelicAppName', 'newRelicAccountId'] as const) {
     if (given.has(name) && !config.newRelicLicense) {
-      notices.push(`${given.get(name)} has no effect without NEWRELIC_LICENSE`);
+      notices.push(`${given.get(name)?.source} has no effect without NEWRELIC_LICENSE`);
     }
   }
   const threshold = roleExpirationThreshold === undefined ? undefined : roleExpirationThreshold * 60_000;
