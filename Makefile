@@ -47,15 +47,19 @@ build/test: bin/metadataproxy test/tsconfig.json $(shell find test -name '*.ts')
 	  --define:METADATAPROXY_VERSION='"$(VERSION)"' --outbase=test --outdir=build/test
 	@touch build/test
 
+# A receiver to try against: etsy's statsd, without its optional parts and without running anything of it.
+build/tools/node_modules/statsd/package.json:
+	npm install --prefix build/tools --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error statsd@0.9.0
+
 TEST := node --enable-source-maps --test --test-reporter=spec
 
-test: build/test ## Install, build, run the unit and integration tests
+test: build/test build/tools/node_modules/statsd/package.json ## Install, build, run the unit and integration tests
 	$(TEST) --test-concurrency=4 $$(find build/test/unit build/test/integration -name '*.test.mjs')
 
 unit: build/test ## Run the unit tests alone
 	$(TEST) --test-concurrency=4 $$(find build/test/unit -name '*.test.mjs')
 
-integration: build/test ## Run the integration tests alone
+integration: build/test build/tools/node_modules/statsd/package.json ## Run the integration tests alone
 	$(TEST) --test-concurrency=4 $$(find build/test/integration -name '*.test.mjs')
 
 readme: build/test ## Write README's table of settings anew

@@ -167,14 +167,17 @@ test('a look-up that hangs is given up after 30 s, and no second one is begun be
 
 test('after a failure the next address of the name is tried', async (t) => {
   const receiver = await udpReceiver(t);
-  const { clock, metrics, options } = told();
+  const { clock, metrics, options, spells } = told();
   const backend = new Statsd({
     ...options,
     address: { host: 'two.example', port: receiver.port },
-    // Nothing of this program can be sent to the first: it is no address of a host.
-    lookup: async () => [{ address: '255.255.255.255', family: 4 }, { address: '127.0.0.1', family: 4 }],
+    // Nobody listens on the first.
+    lookup: async () => [{ address: '127.0.0.2', family: 4 }, { address: '127.0.0.1', family: 4 }],
   });
-  metrics.counter(REQUEST).of(LABELS).add();
+  const gauge = metrics.gauge({ ...REQUEST, name: 'g' });
+  gauge.of(LABELS).set(1);
+  await clock.advance(INTERVAL);
+  await spells.first();
   await clock.advance(3 * INTERVAL);
   await receiver.packets.first();
   await backend.close();

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { test } from 'node:test';
+import { parseDogStatsD } from '../support/dogstatsd-parser.ts';
+import { Journal } from '../support/journal.ts';
+import type { Test } from '../support/proxy.ts';
+import { streamReceiver, udpReceiver } from '../unit/helpers/receivers.ts';
+import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS } from './host.ts';
+
+const A = '127.0.0.11';
+
+/** etsy's statsd as a process of its own, and every line that it writes; it writes what it receives. */
+async function etsyStatsd(t: Test, port: number): Promise<Journal<string>> {
+  const directory = mkdtempSync(join(tmpdir(), 'metadataproxy-statsd-'));
+  const config = join(directory, 'config.js');
+  writeFileSync(config, `{
+    address: '127.0.0.1', port: ${port}, mgmt_address: '127.0.0.1', mgmt_port: 0,
+    backends: ['./backends/console'], flushInterval: 500, dumpMessages: true, deleteIdleStats: false
+  }`);
+  const child = spawn(process.execPath, ['build/tools/node_modules/statsd/stats.js', config], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { PATH: process.env['PATH'] },
+  });
+  const lines = new Journal<string>('a line of statsd');
+  createInterface({ input: child.stdout }).on('line', (line) => lines.add(line));
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  t.after(async () => {
+    child.kill('SIGKILL');
+    await ended;
+    rmSync(directory, { recursive: true });
+  });
+  await lines.first((line) => /server is up|Flushing stats/.test(line));
+  return lines;
+}
+
+test("etsy's statsd, a receiver of lines over TCP and a DogStatsD parser take what the program sends", async (t) => {
+  const free = await udpReceiver(t);
+  await free.close();
+  const statsd = await etsyStatsd(t, free.port);
+  const [statsite, datadog] = [await streamReceiver(t), await udpReceiver(t)];
+  const { docker, ask, proxy } = await host(t, {
+    env: {
+      STATSD_ADDR: `127.0.0.1:${free.port}`,
+      STATSITE_ADDR: `127.0.0.1:${statsite.port}`,
+      DATADOG_ADDR: `localhost:${datadog.port}`,
+      METRICS_INTERVAL: '1s',
+    },
+  });
+  await docker.host.run({ address: A, env: { IAM_ROLE: 'app@123456789012' } });
+  for (const path of [INSTANCE_ID_PATH, INSTANCE_ID_PATH, `${SECURITY_CREDENTIALS}app`, '/latest/%0ax:1|c']) await ask(A, path);
+  await proxy.stop();
+
+  const line = /metadataproxy\.http_request\.\S*passthrough\S*:[\d.]+\|c$/;
+  await statsd.first((text) => line.test(text));
+  // The console backend's own view of it, after the next flush.
+  await statsd.first((text) => /'metadataproxy\.http_request\.[^']*passthrough[^']*': [1-9]/.test(text));
+  assert.deepEqual(statsd.all((text) => text.includes('Bad line')), []);
+
+  const lines = statsite.text().split('\n');
+  assert.equal(lines.pop(), '');
+  for (const text of lines) assert.match(text, /^[^\s:;|@#,]+:-?\d+\.\d{6}\|[cg]$/);
+  assert.ok(lines.some((text) => line.test(text)));
+
+  const metrics = datadog.packets.entries.flatMap(parseDogStatsD);
+  const passed = metrics.filter(({ name, tags }) =>
+    name === 'metadataproxy.http_request' && tags.get('handler_name') === 'passthrough');
+  assert.equal(passed.filter(({ tags }) => tags.get('response_code') === '200').reduce((sum, { value }) => sum + value, 0), 2);
+  assert.ok(passed.every(({ type }) => type === 'c'));
+});
+
+test('receivers that are gone, never read or reset delay no request and take no memory', async (t) => {
+  const never = await streamReceiver(t, { onConnection: (socket) => void socket.pause() });
+  const gone = await udpReceiver(t);
+  await gone.close();
+  const { ask, proxy } = await host(t, {
+    env: {
+      STATSD_ADDR: `127.0.0.1:${gone.port}`,
+      STATSITE_ADDR: `127.0.0.1:${never.port}`,
+      DATADOG_ADDR: 'receiver.invalid:8125',
+      METRICS_INTERVAL: '1s',
+    },
+  });
+  const resident = (): number =>
+    Number(/^VmRSS:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${proxy.pid}/status`, 'utf8'))?.[1]) / 1024;
+  const askMany = async (): Promise<void> => {
+    for (let n = 0; n < 1_000; n += 1) assert.equal((await ask(A, INSTANCE_ID_PATH)).status, 200);
+  };
+  await askMany();
+  await never.connections.first();
+  const before = resident();
+  await askMany();
+  await askMany();
+  assert.ok(resident() - before < 30, `${before} to ${resident()} MB`);
+  const troubled = proxy.logs.all(({ msg }) => msg.startsWith('metrics cannot be sent')).map(({ fields }) => fields['backend']);
+  assert.equal(new Set(troubled).size, troubled.length, 'once for each');
+  assert.ok(troubled.includes('datadog'));
+  assert.equal((await proxy.stop()).code, 0);
+});
