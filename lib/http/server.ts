@@ -215,7 +215,7 @@ export class MetadataServer {
     };
     // After a refused body, what follows on the connection is no request.
     if (this.#draining || hasBody(request)) response.shouldKeepAlive = false;
-    // Who is refused is told so late: told at once, he would ask again at once.
+    // A refusal comes late: told at once, whoever asks too much would ask again at once.
     if (peer.waiting > this.#options.maxConnectionsPerAddress) {
       // Nobody needs to send so many behind each other; what else is on its way on this connection is not looked at.
       connection.isOverrun = true;
