@@ -20,16 +20,16 @@ node_modules: package.json package-lock.json
 
 build: bin/metadataproxy ## Type-check and bundle lib/ into bin/metadataproxy
 
-# CommonJS, because a file without an extension is CommonJS wherever it is copied to. Bundled twice: esbuild leaves out
-# what nobody uses of a package only if the lazy import of it makes a file of its own, as in the first run; the second
-# joins these files, lazy as they are. That is a third less to ship and to load.
-bin/metadataproxy: node_modules tsconfig.json $(shell find lib -name '*.ts')
+# What lib/ uses of the AWS SDK, as CommonJS without import(): it is run from a text, where Node knows no import().
+build/sdk.txt: node_modules lib/credentials/sdk.ts
+	$(ESBUILD) lib/credentials/sdk.ts --bundle --minify --format=cjs --main-fields=module,main --legal-comments=none \
+	  --supported:dynamic-import=false --outfile=$@
+
+# CommonJS, because a file without an extension is CommonJS wherever it is copied to.
+bin/metadataproxy: build/sdk.txt tsconfig.json $(shell find lib -name '*.ts')
 	node_modules/.bin/tsc
-	rm -rf build/parts
-	$(ESBUILD) lib/main.ts --bundle --splitting --minify --format=esm --main-fields=module,main --legal-comments=none \
-	  --define:METADATAPROXY_VERSION='"$(VERSION)"' --outdir=build/parts
-	$(ESBUILD) build/parts/main.js --bundle --minify --format=cjs --legal-comments=none \
-	  --banner:js='#!/usr/bin/env node' --outfile=$@
+	$(ESBUILD) lib/main.ts --bundle --minify --format=cjs --conditions=packed --loader:.txt=text --legal-comments=none \
+	  --banner:js='#!/usr/bin/env node' --define:METADATAPROXY_VERSION='"$(VERSION)"' --outfile=$@
 	chmod 755 $@
 
 check: node_modules ## Type-check only, tests included

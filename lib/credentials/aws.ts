@@ -71,7 +71,7 @@ export class AwsClients {
   sts(): Promise<STSClient> {
     this.#forgetFallback();
     return (this.#sts ??= (async () => {
-      const { STSClient } = await import('./sdk-sts.ts');
+      const { STSClient } = await import('#sdk');
       // Asked for with the first call: to read the credential chain it is not needed, as a rule.
       return new STSClient({ region: () => this.region(), ...CLIENT_OPTIONS });
     })());
@@ -80,7 +80,7 @@ export class AwsClients {
   iam(): Promise<IAMClient> {
     this.#forgetFallback();
     return (this.#iam ??= (async () => {
-      const [{ IAMClient }, region] = [await import('./sdk-iam.ts'), await this.region()];
+      const [{ IAMClient }, region] = [await import('#sdk'), await this.region()];
       return new IAMClient({ region, ...CLIENT_OPTIONS });
     })());
   }
@@ -103,7 +103,7 @@ export class AwsClients {
   callerIdentity(): Promise<{ Arn?: string | undefined }> {
     return this.call('GetCallerIdentity', async () => {
       const client = await this.sts();
-      const { GetCallerIdentityCommand } = await import('./sdk-sts.ts');
+      const { GetCallerIdentityCommand } = await import('#sdk');
       return client.send(new GetCallerIdentityCommand({}));
     });
   }
@@ -169,7 +169,7 @@ export class AwsClients {
   async #findRegion(): Promise<string> {
     const { region, hostRegion } = this.#options;
     if (region !== undefined) return region;
-    const { STSClient } = await import('./sdk-sts.ts');
+    const { STSClient } = await import('#sdk');
     const found = await new STSClient({}).config.region().catch(() => hostRegion());
     if (!found) this.#fallbackUntil = this.#options.clock.now() + FALLBACK_STANDS_MS;
     return found || FALLBACK_REGION;

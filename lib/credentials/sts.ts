@@ -68,7 +68,7 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
   function assume(role: RoleArn, parameters: AssumeRoleCommandInput): Promise<Credentials> {
     const call = async (): Promise<Credentials> => {
       const client = await clients.sts();
-      const { AssumeRoleCommand } = await import('./sdk-sts.ts');
+      const { AssumeRoleCommand } = await import('#sdk');
       const answer = await client.send(new AssumeRoleCommand(parameters));
       return parseAnswer(answer, role, clock.now(), client.config.systemClockOffset);
     };

@@ -72,7 +72,7 @@ export class RoleResolver {
   #getRoleArn(name: string): Promise<string> {
     return this.#clients.call('GetRole', async () => {
       const client = await this.#clients.iam();
-      const { GetRoleCommand } = await import('../credentials/sdk-iam.ts');
+      const { GetRoleCommand } = await import('#sdk');
       const { Role } = await client.send(new GetRoleCommand({ RoleName: name }));
       return Role?.Arn ?? '';
     });

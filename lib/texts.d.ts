@@ -1,0 +1,5 @@
+/** What the build made, as text. */
+declare module '*.txt' {
+  const text: string;
+  export default text;
+}
