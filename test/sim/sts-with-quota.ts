@@ -42,22 +42,19 @@ export class StsWithQuota {
   }
 
   /** One AssumeRole by the SDK. @throws CredentialsUnavailable */
-  async assumeRole(): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
-      const outcome = await this.#attempt();
-      if (outcome === 'answered') return;
-      if (attempt === ATTEMPTS) throw new CredentialsUnavailable(outcome);
-      await this.#wait(SDK_WAITS_MS[outcome] * this.#options.random());
-    }
+  assumeRole(): Promise<void> {
+    return new Promise((resolve, reject) => this.#attempt(1, resolve, reject));
   }
 
-  async #attempt(): Promise<Outcome> {
+  #attempt(number: number, resolve: () => void, reject: (error: Error) => void): void {
     const { clock, random, isAway, onAttempt } = this.#options;
     const outcome = isAway(clock.now()) ? 'away' : this.#takeToken() ? 'answered' : 'throttled';
     onAttempt(outcome);
     const [least, most] = LATENCY_MS;
-    await this.#wait(outcome === 'away' ? UNREACHABLE_AFTER_MS : least + (most - least) * random());
-    return outcome;
+    const takes = outcome === 'away' ? UNREACHABLE_AFTER_MS : least + (most - least) * random();
+    if (outcome === 'answered') clock.after(takes, resolve);
+    else if (number === ATTEMPTS) clock.after(takes, () => reject(new CredentialsUnavailable(outcome)));
+    else clock.after(takes + SDK_WAITS_MS[outcome] * random(), () => this.#attempt(number + 1, resolve, reject));
   }
 
   #takeToken(): boolean {
@@ -67,9 +64,5 @@ export class StsWithQuota {
     if (this.#tokens < 1) return false;
     this.#tokens -= 1;
     return true;
-  }
-
-  #wait(milliseconds: number): Promise<void> {
-    return new Promise((resolve) => this.#options.clock.after(milliseconds, resolve));
   }
 }
