@@ -20,15 +20,17 @@ node_modules: package.json package-lock.json
 
 build: bin/metadataproxy ## Type-check and bundle lib/ into bin/metadataproxy
 
-# What lib/ uses of the AWS SDK, as CommonJS without import(): it is run from a text, where Node knows no import().
-build/sdk.txt: node_modules lib/credentials/sdk.ts
-	$(ESBUILD) lib/credentials/sdk.ts --bundle --minify --format=cjs --main-fields=module,main --legal-comments=none \
-	  --supported:dynamic-import=false --outfile=$@
+# What lib/ uses of the AWS SDK, as CommonJS without import(): it is run from a text, where Node knows no
+# import(). Without a time in it, so that the same source makes the same bytes.
+build/sdk.gz: node_modules lib/credentials/sdk.ts
+	@mkdir -p build
+	set -o pipefail; $(ESBUILD) lib/credentials/sdk.ts --bundle --minify --format=cjs --main-fields=module,main --legal-comments=none \
+	  --supported:dynamic-import=false | gzip -9n >$@
 
 # CommonJS, because a file without an extension is CommonJS wherever it is copied to.
-bin/metadataproxy: build/sdk.txt tsconfig.json $(shell find lib -name '*.ts')
+bin/metadataproxy: build/sdk.gz tsconfig.json $(shell find lib -name '*.ts')
 	node_modules/.bin/tsc
-	$(ESBUILD) lib/main.ts --bundle --minify --format=cjs --conditions=packed --loader:.txt=text --legal-comments=none \
+	$(ESBUILD) lib/main.ts --bundle --minify --format=cjs --conditions=packed --loader:.gz=binary --legal-comments=none \
 	  --banner:js='#!/usr/bin/env node' --define:METADATAPROXY_VERSION='"$(VERSION)"' --outfile=$@
 	chmod 755 $@
 
