@@ -110,9 +110,10 @@ footer a { margin-right: 12px; }
 @media (max-width: 560px) { .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 @media (min-width: 1101px) {
   .roles th:nth-child(1), .errors th:nth-child(2), .settings th:nth-child(1) { width: 30%; }
+  .roles td:nth-child(3) { white-space: nowrap; }
   .containers { table-layout: fixed; }
-  .containers th:nth-child(1) { width: 14%; } .containers th:nth-child(2) { width: 20%; }
-  .containers th:nth-child(3) { width: 150px; } .containers th:nth-child(4) { width: 18%; }
+  .containers th:nth-child(1) { width: 12%; } .containers th:nth-child(2) { width: 20%; }
+  .containers th:nth-child(3) { width: 150px; } .containers th:nth-child(4) { width: 16%; }
   .containers th:nth-child(5) { width: 155px; } .containers th:nth-child(6) { width: 105px; }
 }
 @media (max-width: 1100px) {
