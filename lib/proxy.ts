@@ -325,7 +325,7 @@ function makeStore(
       metrics.refreshed('ok');
       sts.worked();
       const expires = new Date(expiration).toISOString();
-      log.info('role assumed', { role_arn: roleArn, session_name: sessionName, expires, ms });
+      log.info('role assumed', { role_arn: roleArn, session_name: sessionName, expires, ms: Math.round(ms) });
     },
     onFailed: ({ role, sessionName }, failure, retryIn, failures) => {
       metrics.refreshed('failed');
