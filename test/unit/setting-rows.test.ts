@@ -26,7 +26,13 @@ test('what several settings decide is shown as it is in force', () => {
   assert.equal(rowsOf({ MOCK_CREDENTIALS: '1' }).get('DEFAULT_ROLE')?.value, 'arn:aws:iam::123456789012:role/demo-role');
 });
 
-test('a secret is not shown, nor what stands before the @ of a URL', () => {
+test('a key, and a header that has one, is not shown', () => {
+  const rows = rowsOf({ NEWRELIC_LICENSE: 'eu01xx0123456789012345678901234567890NRAL', OTEL_EXPORTER_OTLP_HEADERS: 'api-key=k' });
+  for (const name of ['NEWRELIC_LICENSE', 'OTEL_EXPORTER_OTLP_METRICS_HEADERS'])
+    assert.equal(rows.get(name)?.value, '(secret)', name);
+});
+
+test('what stands before the @ of a URL is not shown', () => {
   const given = new Map([['mesosUrl', { source: 'MESOS_STATE_URL', text: 'http://user:pass@mesos:5051/state' }]] as const);
   const rows = rowsOf({}, {}, { ...readConfig({}, {}), given });
   assert.equal(rows.get('MESOS_STATE_URL')?.value, 'http://(secret)@mesos:5051/state');
