@@ -47,7 +47,8 @@ install: build/packaging ## Install into PREFIX (/usr/local), below DESTDIR; `ma
 	ln -sf metadataproxy $(AT)/share/bash-completion/completions/metadataproxy-firewall
 	install -m 644 build/packaging/completion.zsh $(DESTDIR)$(ZSHDIR)/_metadataproxy
 	install -m 644 README.md build/packaging/copyright build/packaging/LICENSE.Apache-2.0 \
-	  packaging/systemd/host-network.conf $(AT)/share/doc/metadataproxy
+	  packaging/systemd/host-network.conf packaging/prometheus/alerts.yml packaging/grafana/dashboard.json \
+	  $(AT)/share/doc/metadataproxy
 
 # What is there is asked of `install`, so that the files have one list. The settings stay.
 uninstall:

@@ -68,8 +68,8 @@ test('with every line of the settings file in force, a shell reads the defaults 
     return [line.slice(0, at), line.slice(at + 1)];
   }));
   assert.equal(environment['HOSTNAME_MATCH_REGEX'], '^.*$');
-  const { notices: _ofWhatIsSet, ...config } = readConfig({}, environment);
-  const { notices: _ofNothing, ...defaults } = readConfig({}, {});
+  const { notices: _ofWhatIsSet, given: _set, ...config } = readConfig({}, environment);
+  const { notices: _ofNothing, given: _unset, ...defaults } = readConfig({}, {});
   assert.deepEqual(config, defaults);
 });
 
