@@ -181,7 +181,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
-        (exchange) => server.moreWork(exchange),
+        config.maxRequestsPerSecond === 0 ? undefined : (exchange) => server.moreWork(exchange),
       ),
     },
     tokens,

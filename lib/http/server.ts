@@ -110,12 +110,13 @@ export class MetadataServer {
   readonly #refusals: Repeats;
   readonly #readings = new Readings();
   readonly #pace: Pace;
-  readonly #turns = new Turns(REQUESTS_A_TURN);
+  readonly #turns: Turns;
   #draining = false;
 
   constructor(options: MetadataServerOptions) {
     this.#options = options;
     this.#pace = new Pace(options.maxRequestsPerSecond, () => performance.now());
+    this.#turns = new Turns(options.maxRequestsPerSecond === 0 ? Infinity : REQUESTS_A_TURN);
     this.#refusals = new Repeats(() => performance.now());
     this.#server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,

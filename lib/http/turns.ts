@@ -7,13 +7,14 @@ export class Turns {
   /** What has been done for an address in this turn, and who waits for the next one. */
   readonly #addresses = new Map<string, { done: number; waiting: (() => void)[] }>();
 
-  /** @param most pieces for each address in a turn */
+  /** @param most pieces for each address in a turn; Infinity for no limit */
   constructor(most: number) {
     this.#most = most;
   }
 
   /** @returns undefined when it is the address's turn now, or a promise of when it will be */
   take(address: string): Promise<void> | undefined {
+    if (this.#most === Infinity) return undefined;
     const queue = this.#addresses.get(address);
     if (!queue) {
       this.#addresses.set(address, { done: 1, waiting: [] });

@@ -47,16 +47,16 @@ export interface PassThroughLimits {
 /** Resolves when as much more work may be done for a caller as a request is. */
 export type MoreWork = (exchange: Exchange) => Promise<void>;
 
-/** Everything that names no credential: streamed from the real IMDS, under its own status and headers. */
-export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLimits, moreWork: MoreWork): Handler {
-  /** Piece by piece, as it is read, each at the caller's pace: no body takes more than its share of the time. */
-  async function* byPieces(body: AsyncIterable<Buffer>, exchange: Exchange): AsyncGenerator<Buffer> {
-    for await (const piece of body) {
-      await moreWork(exchange);
-      yield piece;
-    }
-  }
-
+/**
+ * Everything that names no credential: streamed from the real IMDS, under its own status and headers.
+ *
+ * @param moreWork asked for each piece of a large body; undefined where callers have no pace
+ */
+export function passThrough(
+  imds: Imds,
+  { disabled, allow, deny }: PassThroughLimits,
+  moreWork: MoreWork | undefined,
+): Handler {
   return async (exchange) => {
     const { request, response, path } = exchange;
     if (disabled) throw new Refusal(403, 'not_passed_through', 'the settings pass nothing through');
@@ -88,11 +88,22 @@ export function passThrough(imds: Imds, { disabled, allow, deny }: PassThroughLi
     response.writeHead(answer.statusCode ?? 502, responseHeaders(answer, exchange));
     // A body that breaks off must not look complete, so the container's connection breaks off as well.
     const isSmall = Number(answer.headers['content-length']) <= PIECE_BYTES;
-    const sent = isSmall ? pipeline(answer, response) : pipeline(answer, (body) => byPieces(body, exchange), response);
+    const sent =
+      isSmall || !moreWork
+        ? pipeline(answer, response)
+        : pipeline(answer, (body) => byPieces(body, () => moreWork(exchange)), response);
     await sent.catch((error: Error) => {
       if (!gone.signal.aborted) throw new UpstreamUnreachable(`the answer broke off: ${error.message}`, { cause: error });
     });
   };
+}
+
+/** Piece by piece, as it is read, each at the caller's pace: no body takes more than its share of the time. */
+async function* byPieces(body: AsyncIterable<Buffer>, mayGoOn: () => Promise<void>): AsyncGenerator<Buffer> {
+  for await (const piece of body) {
+    await mayGoOn();
+    yield piece;
+  }
 }
 
 function requestHeaders({ headers }: IncomingMessage): OutgoingHttpHeaders {
