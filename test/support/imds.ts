@@ -75,6 +75,7 @@ interface Connection {
 const TOKEN_HEADER = 'X-Aws-Ec2-Metadata-Token';
 const TTL_HEADER = 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds';
 const LONGEST_TTL = 21_600;
+const MOST_IDENTITIES = 1_000;
 /** What is written at once of a large body. */
 const PIECE = 64 * 1024;
 
@@ -92,6 +93,8 @@ export class Imds {
   readonly tree: Map<string, string>;
   readonly #now: () => number;
   readonly #tokens = new Map<string, number>();
+  /** What of the host's identity is in a target, of those that came last. */
+  readonly #identities = new Map<string, readonly string[] | undefined>();
   readonly #faults = new FaultRules<ImdsRequest, ImdsFault>();
   readonly #connections = new Set<Connection>();
   #connectionCount = 0;
@@ -217,7 +220,7 @@ export class Imds {
     const { method, target, rawHeaders } = request;
     if (method === '') return failure(400, 'Bad Request');
     // Whatever the method and the token: this is what must never be asked for.
-    const identity = hostIdentityIn(target);
+    const identity = this.#identityIn(target);
     if (identity !== undefined) return plain(hostIdentity(identity));
     if (method === 'PUT' && asksForToken(target)) return this.#issueToken(rawHeaders);
     if (method !== 'GET' && method !== 'HEAD') return failure(405, 'Method Not Allowed');
@@ -226,6 +229,15 @@ export class Imds {
     const secondsLeft = Math.ceil(((this.#tokens.get(token) ?? 0) - this.#now()) / 1000);
     if (secondsLeft <= 0) return failure(401, 'Unauthorized');
     return withTtl(this.#read(target), secondsLeft);
+  }
+
+  /** Reading a target in every way takes a millisecond, in which nobody else is answered. */
+  #identityIn(target: string): readonly string[] | undefined {
+    if (!this.#identities.has(target)) {
+      if (this.#identities.size >= MOST_IDENTITIES) this.#identities.clear();
+      this.#identities.set(target, hostIdentityIn(target));
+    }
+    return this.#identities.get(target);
   }
 
   #issueToken(rawHeaders: readonly string[]): Response {
