@@ -238,7 +238,7 @@ export class ContainerDirectory {
     const holders = this.#byAddress.get(address) ?? [];
     if (holders.length > 1) {
       const names = holders.map(({ id, container }) => container?.name ?? id.slice(0, 12));
-      throw new DirectoryUnavailable(`the containers ${names.join(' and ')} have the same address, on different networks`);
+      throw new DirectoryUnavailable(`${names.join(' and ')} have the same address, on different networks`);
     }
     return holders[0]?.container;
   }

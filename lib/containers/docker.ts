@@ -60,8 +60,8 @@ export class EngineFailure extends Error {}
 
 /**
  * Networks whose addresses this host never sees a packet from: what an overlay's containers send to it comes from
- * docker_gwbridge, and macvlan and ipvlan go around it. So a container on another network may have such an address, too,
- * and only that one is meant. The addresses of drivers that are not known here (plugins) are believed.
+ * docker_gwbridge, and macvlan and ipvlan go around it. A container on another network may have the same address, and
+ * only that one is meant. The addresses of drivers that are not known here (plugins) are believed.
  */
 const ADDRESSES_ELSEWHERE = new Set(['overlay', 'macvlan', 'ipvlan']);
 

@@ -72,14 +72,16 @@ interface Disturbance {
   readonly expect?: (statuses: Readonly<Record<string, number>>, seconds: number) => void;
 }
 
-async function compare(t: TestContext, { what, nuisance, env = {}, isHeld = true, expect }: Disturbance): Promise<void> {
+async function compare(t: TestContext, disturbance: Disturbance): Promise<void> {
+  const { what, nuisance, env = {}, isHeld = true, expect } = disturbance;
   const own = await hostWithOthers(t, env);
   own.imds.userData = userDataOf(10 * 1024 * 1024);
   const [others, hostile] = [new Aside(), new Aside()];
   t.after(() => Promise.all([others.end(), hostile.end()]));
   const { port } = own.proxy;
   const ask = async (): Promise<P99> => {
-    const asked = await others.order<OthersResult>({ do: 'ask', options: { port, addresses: OTHERS, requests: REQUESTS } });
+    const options = { port, addresses: OTHERS, requests: REQUESTS };
+    const asked = await others.order<OthersResult>({ do: 'ask', options });
     assert.deepEqual(asked.wrong, []);
     for (const [address, keys] of Object.entries(asked.accessKeys)) {
       for (const key of keys) assert.equal(own.sts.issuedAs(key).call.roleArn, arnOf(address));
@@ -176,6 +178,7 @@ const DISTURBANCES: readonly Disturbance[] = [
 
 if (isMainThread) {
   for (const one of DISTURBANCES) {
-    test(`${one.what} from one container: the others are served within ${MOST} × of their time`, (t) => compare(t, one));
+    const promise = `the others are served within ${MOST} × of their time`;
+    test(`${one.what} from one container: ${promise}`, (t) => compare(t, one));
   }
 } else obey();

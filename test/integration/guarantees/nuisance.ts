@@ -69,7 +69,8 @@ export class NuisanceMaker {
     });
     socket.write(this.#firstBytes());
     if (nuisance.kind === 'slow readers') socket.pause();
-    await Promise.race([once(socket, 'connect'), new Promise((resolve) => socket.once('close', resolve))]).catch(() => {});
+    const connected = once(socket, 'connect').catch(() => {});
+    await Promise.race([connected, new Promise((resolve) => socket.once('close', resolve))]);
   }
 
   #firstBytes(): string {
