@@ -65,6 +65,10 @@ const RESCAN_EVERY_MS = 500;
  * milliseconds before the engine tells of it, or lists it. An SDK has a second's patience.
  */
 const NEWS_PATIENCE_MS = 400;
+/** But not again so soon: who is no container of Docker's, and is known to somebody else, asks three times in a row. */
+const NOBODY_STANDS_MS = 5_000;
+/** How many such addresses are remembered, at the most. */
+const MOST_NOBODIES = 1_000;
 /** Inspects under way at once while reading all containers; the engine's client has as many sockets. */
 const INSPECTS_AT_ONCE = 8;
 /** One that is starting takes 330 ms; a container that is stuck must not keep the others from being known. */
@@ -111,6 +115,8 @@ export class ContainerDirectory {
   readonly #entries = new Map<string, Entry>();
   /** More than one has an address only where drivers of networks allow that; then it is nobody's. */
   readonly #byAddress = new Map<string, readonly Entry[]>();
+  /** Until when an address that was nobody's is not waited for again; forgotten when somebody has it. */
+  readonly #nobodies = new Map<string, number>();
   /** Who waits for somebody to have an address. */
   readonly #awaited = new Map<string, Set<() => void>>();
   readonly #underWay = new Set<Removals>();
@@ -206,16 +212,25 @@ export class ContainerDirectory {
       await this.#lookUpsDone();
       if (this.#daemonless) await this.#confirm(address);
       if (!this.#byAddress.has(address)) await this.#rescanSoon();
-      if (!this.#byAddress.has(address)) await this.#heardOf(address, asked + NEWS_PATIENCE_MS - clock.monotonic());
+      if (!this.#byAddress.has(address) && asked > (this.#nobodies.get(address) ?? -Infinity)) {
+        await this.#heardOf(address, asked + NEWS_PATIENCE_MS - clock.monotonic());
+      }
       // The event that tells of it may have come meanwhile.
       if (!this.#byAddress.has(address)) await this.#lookUpsDone();
       for (const entry of this.#byAddress.get(address) ?? []) if (!entry.container) await this.#inspect(entry.id);
+      if (!this.#byAddress.has(address)) this.#isNobody(address);
     } catch (error) {
       throw new DirectoryUnavailable((error as Error).message, { cause: error });
     }
     // The stream of events may have broken, and the address gone elsewhere, in the meantime.
     if (this.#state !== 'synced') return this.#findWithoutEvents(address);
     return this.#onlyHolder(address);
+  }
+
+  #isNobody(address: string): void {
+    if (this.#nobodies.size >= MOST_NOBODIES) this.#nobodies.clear();
+    const now = this.#options.clock.monotonic();
+    if (now > (this.#nobodies.get(address) ?? -Infinity)) this.#nobodies.set(address, now + NOBODY_STANDS_MS);
   }
 
   /** Resolves when somebody has the address, or after so long. */
@@ -655,7 +670,9 @@ export class ContainerDirectory {
     const counting = given.length > 0 ? given : holders;
     if (counting.length > 0) this.#byAddress.set(address, counting);
     else this.#byAddress.delete(address);
-    if (has) for (const done of this.#awaited.get(address) ?? []) done();
+    if (!has) return;
+    this.#nobodies.delete(address);
+    for (const done of this.#awaited.get(address) ?? []) done();
   }
 
   /** A label is a claim: it takes no address away from a container that the engine gave it to. */

@@ -601,6 +601,27 @@ test('who asks from an address before the engine tells of it waits for that, 0.4
   assert.equal(engine.count('list'), 2);
 });
 
+test('who was nobody is told so again without that wait, until somebody has had the address', async (t) => {
+  const { engine, clock, directory, known } = await synced(t);
+  await clock.advance(1000);
+  assert.equal((await asked(directory, clock, 400)).state, 'fulfilled');
+  await clock.advance(1000);
+  assert.equal((await asked(directory, clock, 0)).state, 'fulfilled');
+  run(engine, 'a', IP);
+  await settled();
+  assert.equal(known(IP), 'a');
+  end(engine, 'a');
+  await clock.advance(1000);
+  assert.equal((await asked(directory, clock, 399)).state, 'pending');
+});
+
+/** The state of a question for IP after some milliseconds. */
+async function asked(directory: ContainerDirectory, clock: ManualClock, milliseconds: number) {
+  const answer = watch(Promise.resolve(directory.find(IP)));
+  await clock.advance(milliseconds);
+  return answer;
+}
+
 test('a thousand requests from unknown addresses share a rescan, and there are at most two a second', async (t) => {
   const { engine, clock, directory } = await synced(t);
   await clock.advance(10_000);
