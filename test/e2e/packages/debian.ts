@@ -98,7 +98,19 @@ export function debian(): void {
     assert.equal(await host.property('metadataproxy.service', 'MainPID'), second);
   });
 
-  test('after a boot the rules are there before Docker, and containers that come back get their role', async () => {
+  test('with host-network.conf a container on the host\'s network gets its own role', async () => {
+    const [dropIn, was] = ['/etc/systemd/system/metadataproxy.service.d', await host.run('cat', ENV)];
+    await host.shell(`install -D -m 644 -t ${dropIn} /usr/share/doc/metadataproxy/examples/host-network.conf
+      sed -i 's/^FIREWALL_OPTIONS=.*/FIREWALL_OPTIONS="--ecs --host-network"/' ${ENV}; echo HOST_NETWORK=true >>${ENV}
+      systemctl daemon-reload; systemctl restart metadataproxy metadataproxy-firewall`);
+    await host.startContainer('near', 'near', '--network=host', '--user=1000');
+    await answersAs('near', 'near');
+    await host.run('docker', 'rm', '--force', 'near');
+    await host.shell(`rm -r ${dropIn}; cat >${ENV} <<'END'\n${was}\nEND\nsystemctl daemon-reload
+      systemctl restart metadataproxy metadataproxy-firewall`);
+  });
+
+  test('after a boot the rules are there before Docker, and containers that come back get their role', async (t) => {
     await host.powerOff();
     assert.doesNotMatch(await host.networkRules(), /METADATAPROXY/, 'no rule outlives the power');
     await host.boot();
@@ -110,6 +122,7 @@ export function debian(): void {
     await host.until('docker exec web sleep 0 2>/dev/null');
     await answersAs('web', 'web');
     await host.run('metadataproxy-firewall', 'status', '--ecs');
+    t.diagnostic(`memory: ${await host.property('metadataproxy.service', 'MemoryCurrent')} bytes`);
   });
 
   test('a mistake in the firewall\'s options, or a stopped service, opens no way to the host\'s credentials', async () => {

@@ -82,6 +82,13 @@ export function products(): void {
     assert.equal(scriptlets, '');
   });
 
+  test('zsh reads its completion, which gives each of the two programs a list of its own', async () => {
+    const listed = (service: string): Promise<string> => run('zsh', '-fc',
+      `service=${service}; _arguments() { print -l -- "$@" }; source build/packaging/completion.zsh`);
+    assert.match(await listed('metadataproxy'), /^\*--verbose=-\[[^\]]+\]::value:\(true false\)$[^]+^1:command:\(\(check/m);
+    assert.match(await listed('metadataproxy-firewall'), /^\*--ecs\[[^\]]+\]$[^]+^1:command:\(\(install/m);
+  });
+
   test('the manual pages render without a warning', async () => {
     for (const page of ['metadataproxy.8', 'metadataproxy-firewall.8']) {
       const rendered = await run('env', 'LC_ALL=C.UTF-8', 'MANWIDTH=80', 'man', '--warnings', '--local-file',
