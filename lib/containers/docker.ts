@@ -65,6 +65,11 @@ export class EngineFailure extends Error {}
  */
 const ADDRESSES_ELSEWHERE = new Set(['overlay', 'macvlan', 'ipvlan']);
 
+/** Networks of one id keep their driver. Podman has names there, which come again. */
+const NETWORK_ID = /^[0-9a-f]{64}$/;
+/** More networks than a host has. */
+const MOST_DRIVERS = 1_000;
+
 /** Whether what a container sends to this host over a network of this driver can bear its address there. */
 export function reachesHost(driver: string): boolean {
   return !ADDRESSES_ELSEWHERE.has(driver);
@@ -98,9 +103,8 @@ export class DockerEngine {
   readonly #url: string;
   readonly #host: string;
   readonly #onSent: (at: number) => void;
-  /** By the network's id, and by its name, which is what Podman has for an id. */
-  #drivers = new Map<string, string>();
-  #readingDrivers: Promise<void> | undefined;
+  /** By the network's id; being asked for, or known. */
+  readonly #drivers = new Map<string, Promise<string | undefined>>();
 
   /** @param onSent told of each event when the engine sent it, in milliseconds since the epoch */
   constructor(endpoint: DockerEndpoint, onSent: (at: number) => void = () => {}) {
@@ -194,25 +198,27 @@ export class DockerEngine {
 
   /** Leaves out the addresses on networks that do not reach this host. */
   async #reachable(container: EngineContainer): Promise<EngineContainer> {
-    const networks = [...container.addresses.keys()];
-    const areKnown = (): boolean => networks.every((network) => this.#drivers.has(network));
-    // A reading that was under way may be older than a network.
-    for (let tries = 0; tries < 2 && !areKnown(); tries += 1) await (this.#readingDrivers ??= this.#readDrivers());
-    // A network that has gone meanwhile has no addresses any more.
-    const reaches = (network: string): boolean => reachesHost(this.#drivers.get(network) ?? 'overlay');
-    if (networks.every(reaches)) return container;
-    return { ...container, addresses: new Map([...container.addresses].filter(([network]) => reaches(network))) };
+    const addresses = new Map(container.addresses);
+    for (const network of addresses.keys()) {
+      const driver = await this.#driver(network);
+      // A network that has gone meanwhile has no addresses any more.
+      if (driver === undefined || !reachesHost(driver)) addresses.delete(network);
+    }
+    return addresses.size === container.addresses.size ? container : { ...container, addresses };
   }
 
-  async #readDrivers(): Promise<void> {
-    try {
-      const list = array(await this.#get('/networks')).map(object);
-      this.#drivers = new Map(list.flatMap(({ Id, Name, Driver }) => [
-        [string(Id), string(Driver)], [string(Name), string(Driver)],
-      ]));
-    } finally {
-      this.#readingDrivers = undefined;
+  #driver(network: string): Promise<string | undefined> {
+    let driver = this.#drivers.get(network);
+    if (!driver) {
+      driver = this.#get(`/networks/${encodeURIComponent(network)}`).then((found) => {
+        return found === undefined ? undefined : string(object(found)['Driver']);
+      });
+      if (this.#drivers.size >= MOST_DRIVERS) this.#drivers.clear();
+      this.#drivers.set(network, driver);
+      const forget = (): void => void this.#drivers.delete(network);
+      driver.then((found) => (found === undefined || !NETWORK_ID.test(network)) && forget(), forget);
     }
+    return driver;
   }
 
   #readEvents(response: http.IncomingMessage, onEvent: (event: EngineEvent) => void): Promise<Error> {
