@@ -18,6 +18,7 @@ import type { AwsClients } from './credentials/aws.ts';
 import { AssumeRoleDenied, ROLE_NOT_ALLOWED } from './credentials/credentials.ts';
 import { OwnCredentials } from './credentials/own-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
+import { AnswerLog } from './http/answer-log.ts';
 import { Callers } from './http/callers.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
@@ -159,6 +160,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   const callers = new Callers({ directory: { find }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const glance = (address: string): Container | undefined => directory.glance(address);
+  const answerLog = new AnswerLog(log, clock);
   const requestMetrics = new RequestMetrics({
     metrics,
     labels: config.metricsLabels,
@@ -194,6 +196,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
     onAnswered: (exchange, found, failure, seconds) => {
+      answerLog.answered(exchange, found, failure, seconds);
       requestMetrics.answered(exchange, found, failure, seconds);
       watch(exchange, found, failure, seconds);
     },

@@ -22,7 +22,6 @@ import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './e
 import { errorPage, failureOf, Refusal, sendFailure, type RefusalReason } from './failure.ts';
 import { Pace } from './pace.ts';
 import { Readings } from './readings.ts';
-import { Repeats } from './repeats.ts';
 import type { Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
 import { Turns } from './turns.ts';
@@ -107,7 +106,6 @@ export class MetadataServer {
   readonly #peers = new Map<string, Peer>();
   /** Answers that are not sent yet, or not wholly, and who waits for them. */
   readonly #inFlight = new Map<ServerResponse, Peer>();
-  readonly #refusals: Repeats;
   readonly #readings = new Readings();
   readonly #pace: Pace;
   readonly #turns: Turns;
@@ -117,7 +115,6 @@ export class MetadataServer {
     this.#options = options;
     this.#pace = new Pace(options.maxRequestsPerSecond, () => performance.now());
     this.#turns = new Turns(options.maxRequestsPerSecond === 0 ? Infinity : REQUESTS_A_TURN);
-    this.#refusals = new Repeats(() => performance.now());
     this.#server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
       headersTimeout: options.readTimeout,
@@ -275,9 +272,7 @@ export class MetadataServer {
   }
 
   #answered(exchange: Exchange, found: Route | undefined, failure: unknown): void {
-    const seconds = (performance.now() - exchange.began) / 1000;
-    this.#options.onAnswered?.(exchange, found, failure, seconds);
-    this.#logAnswer(exchange, found, failure, seconds);
+    this.#options.onAnswered?.(exchange, found, failure, (performance.now() - exchange.began) / 1000);
   }
 
   #proceed(exchange: Exchange, found: Route): void | Promise<void> {
@@ -367,38 +362,7 @@ export class MetadataServer {
     const text = String((error as Error)?.stack ?? error);
     this.#options.log.error('request failed unexpectedly', { request_id: id, path, error: text });
   }
-
-  #logAnswer(exchange: Exchange, found: Route | undefined, failure: unknown, seconds: number): void {
-    const { log } = this.#options;
-    const isAboutCredentials = found !== undefined && CREDENTIAL_ANSWERS.has(found.kind);
-    if (!isAboutCredentials && !log.isDebug) return;
-    const { container, request, response, address } = exchange;
-    let repeated: number | undefined;
-    if (isAboutCredentials && failure !== undefined && !log.isDebug) {
-      // One container's thousands of refused requests are one line a minute.
-      repeated = this.#refusals.count(`${container?.id ?? address} ${response.statusCode} ${String(failure)}`);
-      if (repeated === undefined) return;
-    }
-    const fields = {
-      request_id: exchange.id,
-      method: request.method,
-      path: exchange.path || request.url,
-      status: response.statusCode,
-      ms: Math.round(seconds * 1_000_000) / 1000,
-      address,
-      container: container?.name,
-      container_id: container?.shortId || undefined,
-      role_arn: exchange.credentials?.roleArn ?? exchange.roleRequest?.role.text,
-      error: failure instanceof Error ? failure.message : undefined,
-      repeated: repeated || undefined,
-    };
-    if (!isAboutCredentials) log.debug('answered', fields);
-    else if (failure === undefined) log.info('credentials served', fields);
-    else log.info('credentials refused', fields);
-  }
 }
-
-const CREDENTIAL_ANSWERS: ReadonlySet<Route['kind']> = new Set(['iam-info', 'role-credentials', 'container-credentials']);
 
 function tooMuch(status: number, reason: RefusalReason, message: string): Refusal {
   return new Refusal(status, reason, message, ['Retry-After', '1']);

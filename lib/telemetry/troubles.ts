@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import { Repeats } from '../http/repeats.ts';
+import { Repeats } from './repeats.ts';
 import type { Fields, Log } from './log.ts';
 
 /** Something that went wrong, as an operator sees it. */
@@ -49,7 +49,7 @@ export class Troubles {
     const log = (repeated: number): void => {
       this.#log[level](message, repeated === 0 ? fields : { ...fields, repeated });
     };
-    if (this.#log.isDebug) log(0);
+    if (this.#log.writes('debug')) log(0);
     else this.#repeats.fold(key, log);
   }
 

@@ -55,7 +55,7 @@ for (const [index, level] of LOG_LEVELS.entries()) {
       .filter((line) => line !== '')
       .map((line) => (JSON.parse(line) as { level: string }).level);
     assert.deepEqual(levels, USED_LEVELS.slice(index));
-    assert.equal(log.isDebug, level === 'debug');
+    assert.equal(log.writes('debug'), level === 'debug');
   });
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Repeats } from '../../lib/http/repeats.ts';
+import { Repeats } from '../../lib/telemetry/repeats.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 
 function setUp() {

@@ -5,6 +5,8 @@ import { MetadataServer, type Handlers, type MetadataServerOptions } from '../..
 import { SessionTokens } from '../../../lib/http/session-tokens.ts';
 import { sendText } from '../../../lib/http/exchange.ts';
 import { sessionToken } from '../../../lib/http/handlers/session-token.ts';
+import { systemClock } from '../../../lib/clock.ts';
+import { AnswerLog } from '../../../lib/http/answer-log.ts';
 import { Log } from '../../../lib/telemetry/log.ts';
 import { Journal } from '../../support/journal.ts';
 
@@ -24,6 +26,7 @@ export async function startServer(
     for (const line of text.trim().split('\n')) lines.add(JSON.parse(line) as LogLine);
   };
   const log = new Log({ level: 'debug', format: 'json', host: 'host', write, now: Date.now });
+  const answerLog = new AnswerLog(log, systemClock);
   const time = { now: Date.now() };
   const tokens = new SessionTokens(() => time.now);
   const says = (name: string) => (exchange: Exchange) => sendText(exchange, `${name} ${exchange.path}`);
@@ -48,6 +51,7 @@ export async function startServer(
     maxRequestsPerSecond: 0,
     readTimeout: 5_000,
     writeTimeout: 60_000,
+    onAnswered: (...answered) => answerLog.answered(...answered),
     log,
     ...options,
   });
