@@ -1,6 +1,6 @@
 /**
- * One line an event, as text, JSON or GELF. Lines are gathered for some milliseconds, so that a burst of requests costs one
- * write; `flush` writes what is left at exit.
+ * One line an event, as text, JSON or GELF. Lines are gathered for some milliseconds, so that a burst of requests costs
+ * one write; `flush` writes what is left at exit.
  */
 
 import { printableJson } from '../printable.ts';
@@ -30,7 +30,7 @@ export interface LogOptions {
 /** `stamp` is the time as ISO 8601. */
 type LineFormat = (time: number, stamp: string, level: UsedLevel, message: string, fields: Fields) => string;
 
-/** One write for what is logged in this time: each costs some microseconds, which tells at thousands of requests a second. */
+/** What is logged in this time is one write; each costs some microseconds, which tells at thousands a second. */
 const GATHER_MS = 10;
 /** For a level that lets everything through. */
 const EVERYTHING = 0;
