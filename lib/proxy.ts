@@ -2,7 +2,6 @@
  * The whole program but for its process: wires the parts together, and owns start, reload and stop.
  */
 
-import { answerWatch } from './admin/answer-watch.ts';
 import { AdminServer } from './admin/server.ts';
 import { isReady, makeStatus, readiness, type StatusSources } from './admin/status.ts';
 import { CallerFinder, type OtherSource } from './callers/finder.ts';
@@ -12,13 +11,10 @@ import { ReverseLookup } from './callers/reverse-lookup.ts';
 import { systemClock as clock } from './clock.ts';
 import { hostAndPort, type Config } from './config.ts';
 import type { Container } from './containers/container.ts';
-import { ContainerDirectory, type DirectoryState } from './containers/directory.ts';
+import { ContainerDirectory } from './containers/directory.ts';
 import { DockerEngine } from './containers/docker.ts';
-import type { AwsClients } from './credentials/aws.ts';
-import { AssumeRoleDenied, ROLE_NOT_ALLOWED } from './credentials/credentials.ts';
 import { OwnCredentials } from './credentials/own-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
-import { AnswerLog } from './http/answer-log.ts';
 import { Callers } from './http/callers.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
@@ -37,15 +33,8 @@ import { RoleAssignments } from './roles/assignments.ts';
 import type { RoleRequest } from './roles/role-request.ts';
 import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
 import { SettingFile } from './setting-file.ts';
-import { Activity } from './telemetry/activity.ts';
-import { startBackends } from './telemetry/backends.ts';
-import { Health } from './telemetry/health.ts';
 import type { Log } from './telemetry/log.ts';
-import { Metrics } from './telemetry/metrics.ts';
-import { ProgramMetrics } from './telemetry/program-metrics.ts';
-import { exposition } from './telemetry/prometheus.ts';
-import { RequestMetrics } from './telemetry/request-metrics.ts';
-import { Troubles } from './telemetry/troubles.ts';
+import { Observer } from './telemetry/observer.ts';
 import { Imds } from './upstream/imds.ts';
 import { startMockImds } from './upstream/mock-imds.ts';
 
@@ -83,30 +72,33 @@ const DEMO_CONTAINER: Container = {
 export async function startProxy(config: Config, log: Log, version: string): Promise<RunningProxy> {
   for (const notice of config.notices) log.warning(notice);
   const { accountNames } = config;
-  const troubles = new Troubles(log, clock);
-  const [docker, sts, upstream] = [new Health(clock.now), new Health(clock.now), new Health(clock.now)];
-  const activity = new Activity();
+  const glance = (address: string): Container | undefined => directory.glance(address);
+  const observer = new Observer({
+    config,
+    log,
+    clock,
+    observed: {
+      version,
+      ready: () => isReady(readiness(sources)),
+      directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
+      credentials: () => store.held(),
+    },
+    glance,
+    requestFor: (container) => assignments.requestFor(container),
+  });
   const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
   const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
-  const rules = follow(log, troubles, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
+  const rules = follow(log, observer, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
     assignments.replaceSettings(roleSettings(config, now));
   });
-  const metrics = new Metrics();
-  const programMetrics = new ProgramMetrics(metrics, clock, {
-    version,
-    ready: () => isReady(readiness(sources)),
-    directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
-    credentials: () => store.held(),
-  });
-  const expose = config.prometheus ? (accept: string) => exposition(metrics.read(), accept) : undefined;
   const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
-    onTokenless: (reason) => troubles.tell('info', 'no session token from the metadata service', '', { reason }),
+    onTokenless: (reason) => observer.noUpstreamToken(reason),
   });
   const clients = awsClients(config, imds, {
-    onCall: (...call) => programMetrics.called(...call),
+    onCall: (...call) => observer.called(...call),
     onOwnWorked: () => ownCredentials.worked(),
     onOwnFailed: (message, refused) => ownCredentials.failed(message, refused),
   });
@@ -115,18 +107,24 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     forget: () => clients.forget(),
     clock,
     random: Math.random,
-    onFailed: ({ message: error }) => troubles.tell('warning', "the proxy's own credentials cannot be had", '', { error }),
+    onFailed: (error) => observer.noOwnCredentials(error),
   });
-  const store = makeStore(config, log, clients, { sts, troubles, metrics: programMetrics });
+  const store = new CredentialStore<RoleRequest>({
+    fetch: credentialFetcher(config, clients, log),
+    clock,
+    random: Math.random,
+    offset: config.roleCacheOffset,
+    concurrency: STS_CALLS_AT_ONCE,
+    onFetched: (...fetched) => observer.fetched(...fetched),
+    onFailed: (...failed) => observer.notFetched(...failed),
+  });
   const assignments = new RoleAssignments({
     store,
     settings: roleSettings(config, rules?.value ?? []),
     hostNetwork: config.hostNetwork !== 'nobody',
-    onBadRequest: ({ name, shortId }, { message }) => {
-      troubles.tell('error', 'bad role', name, { container: name, container_id: shortId, error: message });
-    },
+    onBadRequest: (container, error) => observer.badRequest(container, error),
   });
-  const engine = new DockerEngine(config.docker, (at) => programMetrics.eventSent(at));
+  const engine = new DockerEngine(config.docker, (at) => observer.eventSent(at));
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
@@ -136,14 +134,9 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     onKnown: (container) => assignments.known(container),
     onStarted: (container) => assignments.started(container),
     onEnded: (container) => assignments.ended(container),
-    onState: (state, { count, error }) => {
-      if (state === 'synced') programMetrics.synced();
-      if (state === 'synced') docker.worked();
-      else docker.failed(error?.message ?? state);
-      tellDirectoryState(log, troubles, state, count, error);
-    },
+    onState: (state, detail) => observer.directory(state, detail),
   });
-  const mapping = follow(log, troubles, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
+  const mapping = follow(log, observer, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
   });
@@ -159,18 +152,6 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address, connection);
   const callers = new Callers({ directory: { find }, assignments, store });
   const tokens = new SessionTokens(clock.now);
-  const glance = (address: string): Container | undefined => directory.glance(address);
-  const answerLog = new AnswerLog(log, clock);
-  const requestMetrics = new RequestMetrics({
-    metrics,
-    labels: config.metricsLabels,
-    copied: { labels: config.copyDockerLabels, env: config.copyDockerEnv, headers: config.copyRequestHeaders },
-    separator: config.labelSeparator,
-    glance,
-    requestFor: (container) => assignments.requestFor(container),
-    now: clock.now,
-  });
-  const watch = answerWatch({ activity, upstream, troubles, glance });
   const server = new MetadataServer({
     handlers: {
       sessionToken: sessionToken(tokens, (exchange) => server.holderOf(exchange)),
@@ -179,7 +160,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       roleName: roleNameListing(callers),
       roleCredentials: roleCredentials(callers),
       containerCredentials: containerCredentials(callers),
-      metrics: scrape(expose, (address) => glance(address) !== undefined),
+      metrics: scrape(observer.expose, (address) => glance(address) !== undefined),
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
@@ -195,31 +176,23 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     maxRequestsPerSecond: config.maxRequestsPerSecond,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
-    onAnswered: (exchange, found, failure, seconds) => {
-      answerLog.answered(exchange, found, failure, seconds);
-      requestMetrics.answered(exchange, found, failure, seconds);
-      watch(exchange, found, failure, seconds);
-    },
+    onAnswered: observer.answered,
     log,
   });
 
-  const sources: StatusSources = {
-    version, config, clock, log, directory, assignments, store, ownCredentials, docker, sts, upstream, activity, troubles,
-  };
+  const sources: StatusSources = { version, config, clock, log, directory, assignments, store, ownCredentials, observer };
   const admin = new AdminServer({
     readiness: () => readiness(sources),
     status: () => makeStatus(sources),
-    metrics: expose,
+    metrics: observer.expose,
   });
 
-  const backends = startBackends(config, metrics, log, clock, version);
   const stop = async (): Promise<void> => {
     rules?.close();
     mapping?.close();
     admin.close();
     await server.close();
-    await Promise.all(backends.map((backend) => backend.close()));
-    programMetrics.close();
+    await observer.close();
     directory.close();
     engine.close();
     store.close();
@@ -228,9 +201,9 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     mock?.close();
   };
   try {
-    directory.start();
-    programMetrics.start();
+    observer.start();
     await listen(log, 'listening', server, config);
+    directory.start();
     if (config.adminAddress !== 'off') await listen(log, 'admin listening', admin, config.adminAddress);
     if (!config.mockCredentials) void ownCredentials.start();
     const reload = (): void => {
@@ -247,7 +220,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
 /** Follows the file that a setting names, if it names one. */
 function follow<T>(
   log: Log,
-  troubles: Troubles,
+  observer: Observer,
   setting: string,
   path: string | undefined,
   parse: (text: string) => T,
@@ -262,9 +235,7 @@ function follow<T>(
       log.info('file read', { setting, path });
       use(now, before);
     },
-    onBroken: ({ message }) => {
-      troubles.tell('error', 'file not read; what it said before stays', setting, { setting, path, error: message });
-    },
+    onBroken: (error) => observer.fileBroken(setting, path, error),
   });
 }
 
@@ -312,41 +283,6 @@ function followHostNetwork(
   });
 }
 
-function makeStore(
-  config: Config,
-  log: Log,
-  clients: AwsClients,
-  { sts, troubles, metrics }: { sts: Health; troubles: Troubles; metrics: ProgramMetrics },
-): CredentialStore<RoleRequest> {
-  return new CredentialStore<RoleRequest>({
-    fetch: credentialFetcher(config, clients, log),
-    clock,
-    random: Math.random,
-    offset: config.roleCacheOffset,
-    concurrency: STS_CALLS_AT_ONCE,
-    onFetched: ({ sessionName }, { roleArn, expiration }, ms) => {
-      metrics.refreshed('ok');
-      sts.worked();
-      const expires = new Date(expiration).toISOString();
-      log.info('role assumed', { role_arn: roleArn, session_name: sessionName, expires, ms: Math.round(ms) });
-    },
-    onFailed: ({ role, sessionName }, failure, retryIn, failures) => {
-      metrics.refreshed('failed');
-      const { message: error } = failure;
-      const code = failure instanceof AssumeRoleDenied ? failure.code : undefined;
-      const fields = { role: role.text, session_name: sessionName, code, error };
-      if (code === ROLE_NOT_ALLOWED) {
-        if (failures === 1) troubles.tell('warning', 'role not allowed', role.text, fields);
-        return;
-      }
-      // A denial is an answer.
-      if (code === undefined) sts.failed(error);
-      else sts.worked();
-      troubles.tell('error', 'role not assumed', role.text, { ...fields, retry_in_ms: Math.round(retryIn) });
-    },
-  });
-}
-
 type Listener = { listen(host: string, port: number): Promise<number> };
 
 async function listen(log: Log, message: string, listener: Listener, at: { host: string; port: number }): Promise<void> {
@@ -364,15 +300,3 @@ const LISTEN_ERRORS: Readonly<Record<string, string>> = {
   EACCES: 'permission denied (a port below 1024 needs root or CAP_NET_BIND_SERVICE)',
   EADDRNOTAVAIL: 'this host has no such address',
 };
-
-function tellDirectoryState(
-  log: Log,
-  troubles: Troubles,
-  state: DirectoryState,
-  count: number,
-  error: Error | undefined,
-): void {
-  if (state === 'synced') return log.info('containers known', { count });
-  const fields = { state, count, error: error?.message };
-  troubles.tell('warning', 'the Docker Engine cannot be followed; trying again', '', fields);
-}

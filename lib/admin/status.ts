@@ -8,7 +8,7 @@ import type { OwnCredentials } from '../credentials/own-credentials.ts';
 import type { Activity } from '../telemetry/activity.ts';
 import type { Health } from '../telemetry/health.ts';
 import type { Log } from '../telemetry/log.ts';
-import type { Troubles } from '../telemetry/troubles.ts';
+import type { Observer } from '../telemetry/observer.ts';
 import { containerRows, type ContainerRow, type RowSources } from './container-rows.ts';
 import { roleRows, type RoleRow } from './role-rows.ts';
 import { settingRows, type SettingRow } from './setting-rows.ts';
@@ -77,11 +77,7 @@ export interface StatusSources {
   readonly assignments: RowSources['assignments'];
   readonly store: NonNullable<RowSources['store']>;
   readonly ownCredentials: Pick<OwnCredentials, 'state'>;
-  readonly docker: Health;
-  readonly sts: Health;
-  readonly upstream: Health;
-  readonly activity: Activity;
-  readonly troubles: Troubles;
+  readonly observer: Pick<Observer, 'docker' | 'sts' | 'upstream' | 'activity' | 'troubles'>;
 }
 
 /** What has to be so before containers can be served. In a demonstration there need be neither Docker nor AWS. */
@@ -98,7 +94,8 @@ export function isReady(checks: Checks): boolean {
 }
 
 export function makeStatus(sources: StatusSources): Status {
-  const { version, config, clock, log, directory, assignments, store, docker, sts, upstream, activity, troubles } = sources;
+  const { version, config, clock, log, directory, assignments, store } = sources;
+  const { docker, sts, upstream, activity, troubles } = sources.observer;
   const checks = readiness(sources);
   // Events have times of the monotonic clock; people read dates.
   const [now, monotonic] = [clock.now(), clock.monotonic()];

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { answerWatch } from '../../lib/admin/answer-watch.ts';
+import { answerWatch } from '../../lib/telemetry/answer-watch.ts';
 import { Refusal } from '../../lib/http/failure.ts';
 import type { Handlers } from '../../lib/http/server.ts';
 import { Activity } from '../../lib/telemetry/activity.ts';

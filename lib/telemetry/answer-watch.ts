@@ -1,8 +1,8 @@
 import type { Container } from '../containers/container.ts';
 import type { AnswerListener } from '../http/server.ts';
-import type { Activity } from '../telemetry/activity.ts';
-import type { Health } from '../telemetry/health.ts';
-import type { Troubles } from '../telemetry/troubles.ts';
+import type { Activity } from './activity.ts';
+import type { Health } from './health.ts';
+import type { Troubles } from './troubles.ts';
 import { UpstreamTimeout, UpstreamUnreachable } from '../upstream/imds.ts';
 
 export interface AnswerWatch {
