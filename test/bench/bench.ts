@@ -8,6 +8,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
+import { allBackends } from './backends.ts';
 import { crowd } from './crowd.ts';
 import { firstRequest } from './first-request.ts';
 import { idleCpu } from './idle.ts';
@@ -41,6 +42,7 @@ const FIGURES: Readonly<Record<string, { readonly always: boolean; readonly meas
   B9: { always: true, measure: () => memoryPerContainer(SLOW_ROUNDS) },
   B10: { always: true, measure: idleCpu },
   B11: { always: true, measure: size },
+  M: { always: true, measure: () => allBackends(ROUNDS) },
 };
 
 const only = process.env['ONLY']?.split(',').map((name) => name.trim()).filter((name) => name !== '');
