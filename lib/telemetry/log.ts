@@ -1,6 +1,6 @@
 /**
- * One line an event, as text, JSON or GELF. Lines are gathered for some milliseconds, so that a burst of requests costs
- * one write; `flush` writes what is left at exit.
+ * One line an event, as text, JSON or GELF. Lines are gathered and written once a turn of the event loop, so that a burst
+ * of requests costs one write; `flush` writes what is left at exit.
  */
 
 import { printableJson } from '../printable.ts';
@@ -30,8 +30,6 @@ export interface LogOptions {
 /** `stamp` is the time as ISO 8601. */
 type LineFormat = (time: number, stamp: string, level: UsedLevel, message: string, fields: Fields) => string;
 
-/** What is logged in this time is one write; each costs some microseconds, which tells at thousands a second. */
-const GATHER_MS = 10;
 /** For a level that lets everything through. */
 const EVERYTHING = 0;
 
@@ -100,7 +98,7 @@ export class Log {
 
   #add(level: UsedLevel, message: string, fields: Fields): void {
     if (RANK[level] < this.#threshold) return;
-    if (this.#lines === '') setTimeout(this.#flushed, GATHER_MS);
+    if (this.#lines === '') setImmediate(this.#flushed);
     const time = this.#now();
     this.#lines += this.#format(time, this.#stamps.of(time), level, message, fields);
   }
