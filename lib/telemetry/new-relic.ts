@@ -7,10 +7,9 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { Backend } from './backend.ts';
 import { Increases } from './increases.ts';
-import type { Log } from './log.ts';
-import { Counter, Histogram, type Family, type Gauge, type Metrics } from './metrics.ts';
+import { Counter, Histogram, type Family, type Gauge } from './metrics.ts';
 import { PostQueue, type Batch } from './post-queue.ts';
-import { attributeValue, batches, Pusher, type Piece, type Push } from './pusher.ts';
+import { attributeValue, batches, Pusher, type Piece, type Push, type PusherOptions } from './pusher.ts';
 
 const METRIC_HOSTS = { us: 'https://metric-api.newrelic.com', eu: 'https://metric-api.eu.newrelic.com' } as const;
 const EVENT_HOSTS = {
@@ -45,18 +44,7 @@ type NewRelicSettings =
   | 'newRelicEventUrl'
   | 'newRelicInterval';
 
-export interface NewRelicOptions {
-  readonly config: Pick<Config, NewRelicSettings>;
-  readonly metrics: Metrics;
-  readonly version: string;
-  /** The name of this host. */
-  readonly host: string;
-  readonly onDropped: (points: number) => void;
-  readonly clock: Clock;
-  /** Uniform in [0, 1). */
-  readonly random: () => number;
-  readonly log: Log;
-}
+export type NewRelicOptions = PusherOptions<NewRelicSettings>;
 
 /** @returns undefined when there is no license key */
 export function startNewRelic(options: NewRelicOptions): Backend | undefined {

@@ -4,13 +4,11 @@
  */
 
 import type { Clock } from '../clock.ts';
-import type { Config } from '../config.ts';
 import { object } from '../json.ts';
 import type { Backend } from './backend.ts';
-import type { Log } from './log.ts';
-import { Counter, Histogram, type Family, type Gauge, type Metrics, type Series } from './metrics.ts';
+import { Counter, Histogram, type Family, type Gauge, type Series } from './metrics.ts';
 import { PostQueue } from './post-queue.ts';
-import { attributeValue, batches, Pusher, type Piece } from './pusher.ts';
+import { attributeValue, batches, Pusher, type Piece, type PusherOptions } from './pusher.ts';
 
 /** Points of one metric in one piece of JSON. */
 const POINTS_AT_ONCE = 200;
@@ -32,18 +30,7 @@ type OtlpSettings =
   | 'otlpResource'
   | 'otlpDisabled';
 
-export interface OtlpOptions {
-  readonly config: Pick<Config, OtlpSettings>;
-  readonly metrics: Metrics;
-  readonly version: string;
-  /** The name of this host. */
-  readonly host: string;
-  readonly onDropped: (points: number) => void;
-  readonly clock: Clock;
-  /** Uniform in [0, 1). */
-  readonly random: () => number;
-  readonly log: Log;
-}
+export type OtlpOptions = PusherOptions<OtlpSettings>;
 
 /** @returns undefined when no endpoint is set, or OpenTelemetry is switched off */
 export function startOtlp(options: OtlpOptions): Backend | undefined {

@@ -1,11 +1,28 @@
 /** What backends have in common that push at an interval. */
 
 import type { Clock } from '../clock.ts';
+import type { Config } from '../config.ts';
 import type { Backend } from './backend.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
 import type { Batch, PostQueue } from './post-queue.ts';
 
 /** How long the end of the program may wait for it. */
 const CLOSE_WITHIN_MS = 1_000;
+
+/** What such a backend is made of. */
+export interface PusherOptions<Settings extends keyof Config> {
+  readonly config: Pick<Config, Settings>;
+  readonly metrics: Metrics;
+  readonly version: string;
+  /** The name of this host. */
+  readonly host: string;
+  readonly onDropped: (points: number) => void;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly log: Log;
+}
 
 /** Where batches go, and what makes those of one interval. */
 export interface Push {
