@@ -1,7 +1,7 @@
-import { networkInterfaces } from 'node:os';
 import type { Clock } from '../../clock.ts';
 import { DirectoryUnavailable, UnknownCaller, type Container } from '../../containers/container.ts';
 import { isLoopback, normalAddress } from '../../ip-address.ts';
+import { ownAddresses } from '../../own-addresses.ts';
 import { ROLE_VARIABLE } from '../../roles/container-request.ts';
 import type { RoleReference } from '../../roles/role-reference.ts';
 import type { Holder, HostProcesses } from './processes.ts';
@@ -51,12 +51,16 @@ export class HostNetwork {
     this.#options = options;
   }
 
-  /** Whether an address, in its normal form, is one of the host's own. */
+  /**
+   * Whether an address, in its normal form, is one of the host's own.
+   *
+   * @throws DirectoryUnavailable when the system does not tell
+   */
   isOwn(address: string): boolean {
     if (isLoopback(address)) return true;
     const now = this.#options.clock.monotonic();
     if (now >= this.#addressesUntil) {
-      this.#addresses = new Set((this.#options.ownAddresses ?? systemAddresses)());
+      this.#addresses = new Set((this.#options.ownAddresses ?? ownAddresses)());
       this.#addressesUntil = now + ADDRESSES_STAND_MS;
     }
     return this.#addresses.has(address);
@@ -160,11 +164,4 @@ export function hostCaller(role: RoleReference): Container {
     networks: [],
     network: 'own',
   };
-}
-
-function* systemAddresses(): Generator<string> {
-  for (const { address } of Object.values(networkInterfaces()).flatMap((ends) => ends ?? [])) {
-    const normal = normalAddress(address);
-    if (normal !== undefined) yield normal;
-  }
 }

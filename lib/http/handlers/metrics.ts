@@ -1,5 +1,5 @@
-import { networkInterfaces } from 'node:os';
 import { isLoopback } from '../../ip-address.ts';
+import { ownAddresses } from '../../own-addresses.ts';
 import type { Exposition } from '../../telemetry/prometheus.ts';
 import { send, type Exchange, type Handler } from '../exchange.ts';
 import { Refusal } from '../failure.ts';
@@ -15,15 +15,10 @@ export function metrics(
 ): Handler {
   return (exchange: Exchange) => {
     const { address, request } = exchange;
-    if (!expose || isContainer(address) || !isOfThisHost(address)) {
+    if (!expose || isContainer(address) || !(isLoopback(address) || ownAddresses().has(address))) {
       throw new Refusal(404, 'not_metrics', 'the metrics are for this host alone');
     }
     const { type, text } = expose(request.headers.accept ?? '');
     send(exchange, { status: 200, type, body: text });
   };
-}
-
-function isOfThisHost(address: string): boolean {
-  if (isLoopback(address)) return true;
-  return Object.values(networkInterfaces()).some((ends) => ends?.some((end) => end.address === address));
 }
