@@ -70,7 +70,7 @@ export type AnswerListener = (exchange: Exchange, found: Route | undefined, fail
 
 /** SDKs send some 500 bytes; anything near this is no SDK. */
 const MAX_HEADER_BYTES = 8 * 1024;
-/** How often the read time-out is looked at; Node's own half a minute would make it meaningless. */
+/** How often the read time-out is looked at, at the most; Node's own half a minute would make it meaningless. */
 const TIMEOUT_CHECK_MS = 1_000;
 /** An SDK makes its three requests within a second and comes back in an hour. */
 const KEEP_ALIVE_MS = 15_000;
@@ -120,7 +120,7 @@ export class MetadataServer {
       headersTimeout: options.readTimeout,
       requestTimeout: options.readTimeout,
       keepAliveTimeout: KEEP_ALIVE_MS,
-      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+      connectionsCheckingInterval: Math.max(TIMEOUT_CHECK_MS, options.readTimeout / 2),
     });
     this.#server.maxConnections = options.maxConnections;
     this.#server.setTimeout(options.writeTimeout);

@@ -79,8 +79,9 @@ export class Observer {
 
   start(): void {
     const { config, log, clock, observed } = this.#options;
-    this.#program.start();
     this.#backends = startBackends(config, this.#metrics, log, clock, observed.version);
+    // It wakes the process now and then, which an idle host need not do for nobody.
+    if (this.expose || this.#backends.length > 0) this.#program.start();
   }
 
   /** Resolves when the backends have been told what is left, or it is clear that they cannot. */
