@@ -21,7 +21,10 @@ async function etsyStatsd(t: Test, port: number): Promise<Journal<string>> {
     address: '127.0.0.1', port: ${port}, mgmt_address: '127.0.0.1', mgmt_port: 0,
     backends: ['./backends/console'], flushInterval: 500, dumpMessages: true, deleteIdleStats: false
   }`);
-  const child = spawn(process.execPath, ['build/tools/node_modules/statsd/stats.js', config], {
+  // It is older than Node 23, which has no util.log any more.
+  const patch = join(directory, 'util-log.cjs');
+  writeFileSync(patch, "require('node:util').log ??= console.log;\n");
+  const child = spawn(process.execPath, ['--require', patch, 'build/tools/node_modules/statsd/stats.js', config], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { PATH: process.env['PATH'] },
   });
