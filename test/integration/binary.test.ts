@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync, type SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, chmodSync, constants, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,8 +21,8 @@ function copied(t: TestContext): string {
   return directory;
 }
 
-test('the program is one executable file of less than 700 kB', () => {
-  assert.ok(statSync(PROGRAM).size < 700_000, String(statSync(PROGRAM).size));
+test('the program is one executable file of less than 500 kB', () => {
+  assert.ok(statSync(PROGRAM).size < 500_000, String(statSync(PROGRAM).size));
   accessSync(PROGRAM, constants.X_OK);
   assert.match(readFileSync(PROGRAM, 'latin1').slice(0, 30), /^#!\/usr\/bin\/env node\n/);
 });
@@ -42,28 +42,9 @@ const isRoot = process.getuid?.() === 0;
 test('a user without a home gets credentials as well', { skip: !isRoot && 'only root can be another user' }, async (t) => {
   const directory = copied(t);
   chmodSync(directory, 0o755);
-  const [docker, sts] = [await DockerEngine.start({ transport: 'tcp' }), await Sts.start()];
-  t.after(async () => void await Promise.all([docker.close(), sts.close()]));
-  const child = spawn(process.execPath, [join(directory, 'metadataproxy'), '--mock', '-s', '127.0.0.1:0'], {
-    // Nobody of that number is in any passwd file; and no HOME, no AWS_CONFIG_FILE.
-    uid: 54_321, gid: 54_321, cwd: '/',
-    env: {
-      ADMIN_ADDR: 'off', LOG_FORMAT: 'json', DOCKER_URL: docker.url, AWS_EC2_METADATA_DISABLED: 'true',
-      AWS_ENDPOINT_URL_STS: sts.url, AWS_ACCESS_KEY_ID: 'AKIABASE', AWS_SECRET_ACCESS_KEY: 'x',
-    },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  const ended = once(child, 'close');
-  t.after(async () => {
-    child.kill('SIGKILL');
-    await ended;
-  });
-  let port = 0;
-  for await (const line of createInterface({ input: child.stderr })) {
-    const { msg, address } = JSON.parse(line) as { msg: string; address?: string };
-    if (msg === 'listening') port = Number(address?.split(':')[1]);
-    if (msg === 'containers known') break;
-  }
+  const docker = await DockerEngine.start({ transport: 'tcp' });
+  // Nobody of that number is in any passwd file; and no HOME, no AWS_CONFIG_FILE.
+  const { port } = await started(t, docker, join(directory, 'metadataproxy'), { uid: 54_321, gid: 54_321, cwd: '/' });
   await docker.host.run({ address: '127.0.0.11', env: { IAM_ROLE: 'homeless@123456789012' } });
   const answer = await request({ port, from: '127.0.0.11', path: '/creds' });
   assert.equal(answer.status, 200, answer.body);
@@ -71,28 +52,10 @@ test('a user without a home gets credentials as well', { skip: !isRoot && 'only 
 
 test('the program copied alone to an empty directory does its job, and leaves nothing there', async (t) => {
   const directory = copied(t);
-  const [docker, sts] = [await DockerEngine.start(), await Sts.start()];
-  t.after(async () => void await Promise.all([docker.close(), sts.close()]));
-  const child = spawn(process.execPath, ['metadataproxy', '--mock', '-s', '127.0.0.1:0'], {
-    cwd: directory,
-    env: {
-      ADMIN_ADDR: 'off', LOG_FORMAT: 'json', DOCKER_URL: docker.url, AWS_EC2_METADATA_DISABLED: 'true',
-      AWS_ENDPOINT_URL_STS: sts.url, AWS_ENDPOINT_URL_IAM: sts.url, AWS_ACCESS_KEY_ID: 'AKIABASE',
-      AWS_SECRET_ACCESS_KEY: 'x', AWS_CONFIG_FILE: '/dev/null', AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
-    },
-    stdio: ['ignore', 'ignore', 'pipe'],
+  const docker = await DockerEngine.start();
+  const { child, ended, port, sts } = await started(t, docker, 'metadataproxy', { cwd: directory }, {
+    AWS_CONFIG_FILE: '/dev/null', AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
   });
-  const ended = once(child, 'close');
-  t.after(async () => {
-    child.kill('SIGKILL');
-    await ended;
-  });
-  let port = 0;
-  for await (const line of createInterface({ input: child.stderr })) {
-    const { msg, address } = JSON.parse(line) as { msg: string; address?: string };
-    if (msg === 'listening') port = Number(address?.split(':')[1]);
-    if (msg === 'containers known') break;
-  }
   // A name without an account: both SDK clients are needed, and both are in the file.
   await docker.host.run({ address: '127.0.0.11', env: { IAM_ROLE: 'alone' } });
   const answer = await request({ port, from: '127.0.0.11', path: '/creds' });
@@ -101,3 +64,33 @@ test('the program copied alone to an empty directory does its job, and leaves no
   assert.deepEqual(await ended, [0, null]);
   assert.deepEqual(readdirSync(directory), ['metadataproxy']);
 });
+
+/** The program, started by nothing but Node, when it knows the containers. */
+async function started(
+  t: TestContext, docker: DockerEngine, program: string, how: SpawnOptions, env: Record<string, string> = {},
+) {
+  const sts = await Sts.start();
+  t.after(async () => void await Promise.all([docker.close(), sts.close()]));
+  const child = spawn(process.execPath, [program, '--mock', '-s', '127.0.0.1:0'], {
+    ...how,
+    env: {
+      ADMIN_ADDR: 'off', LOG_FORMAT: 'json', DOCKER_URL: docker.url, AWS_EC2_METADATA_DISABLED: 'true',
+      AWS_ENDPOINT_URL_STS: sts.url, AWS_ENDPOINT_URL_IAM: sts.url, AWS_ACCESS_KEY_ID: 'AKIABASE',
+      AWS_SECRET_ACCESS_KEY: 'x', ...env,
+    },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const ended = once(child, 'close');
+  t.after(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  assert.ok(child.stderr);
+  let port = 0;
+  for await (const line of createInterface({ input: child.stderr })) {
+    const { msg, address } = JSON.parse(line) as { msg: string; address?: string };
+    if (msg === 'listening') port = Number(address?.split(':')[1]);
+    if (msg === 'containers known') break;
+  }
+  return { child, ended, port, sts };
+}
