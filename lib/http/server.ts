@@ -70,7 +70,7 @@ export type AnswerListener = (exchange: Exchange, found: Route | undefined, fail
 
 /** SDKs send some 500 bytes; anything near this is no SDK. */
 const MAX_HEADER_BYTES = 8 * 1024;
-/** How often the read time-out is looked at, at the most; Node's own half a minute would make it meaningless. */
+/** How often the read time-out is looked at; Node's own half a minute would make it meaningless. */
 const TIMEOUT_CHECK_MS = 1_000;
 /** An SDK makes its three requests within a second and comes back in an hour. */
 const KEEP_ALIVE_MS = 15_000;
@@ -104,8 +104,8 @@ export class MetadataServer {
   readonly #server: Server;
   readonly #connections = new WeakMap<Duplex, Connection>();
   readonly #peers = new Map<string, Peer>();
-  /** Answers that are not sent yet, or not wholly, and who waits for them. */
-  readonly #inFlight = new Map<ServerResponse, Peer>();
+  /** Answers that are not sent yet, or not wholly. */
+  readonly #inFlight = new Set<ServerResponse>();
   readonly #readings = new Readings();
   readonly #pace: Pace;
   readonly #turns: Turns;
@@ -120,7 +120,7 @@ export class MetadataServer {
       headersTimeout: options.readTimeout,
       requestTimeout: options.readTimeout,
       keepAliveTimeout: KEEP_ALIVE_MS,
-      connectionsCheckingInterval: Math.max(TIMEOUT_CHECK_MS, options.readTimeout / 2),
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     });
     this.#server.maxConnections = options.maxConnections;
     this.#server.setTimeout(options.writeTimeout);
@@ -150,7 +150,7 @@ export class MetadataServer {
    */
   async close(): Promise<void> {
     this.#draining = true;
-    for (const response of this.#inFlight.keys()) response.shouldKeepAlive = false;
+    for (const response of this.#inFlight) response.shouldKeepAlive = false;
     const timers = [
       setTimeout(() => this.#server.closeIdleConnections(), LAST_REQUEST_MS),
       setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS),
@@ -195,8 +195,11 @@ export class MetadataServer {
     const { peer } = connection;
     connection.lastAnswer = response;
     peer.waiting += 1;
-    this.#inFlight.set(response, peer);
-    response.on('close', this.#closed);
+    this.#inFlight.add(response);
+    response.on('close', () => {
+      peer.waiting -= 1;
+      this.#inFlight.delete(response);
+    });
     const exchange: Exchange = {
       request,
       response,
@@ -235,14 +238,6 @@ export class MetadataServer {
     if (turn) void turn.then(() => this.#answer(exchange));
     else this.#answer(exchange);
   }
-
-  /** One for all answers, which says by `this` which one is closed. */
-  readonly #closed = ((inFlight: Map<ServerResponse, Peer>) =>
-    function (this: ServerResponse): void {
-      const peer = inFlight.get(this);
-      if (peer) peer.waiting -= 1;
-      inFlight.delete(this);
-    })(this.#inFlight);
 
   #answer(exchange: Exchange): void {
     let found: Route | undefined;
