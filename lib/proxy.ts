@@ -164,7 +164,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
-        config.maxRequestsPerSecond === 0 ? undefined : (exchange) => server.moreWork(exchange),
+        config.maxRequestsPerSecond === 0 ? undefined : (exchange, requests) => server.moreWork(exchange, requests),
       ),
     },
     tokens,

@@ -282,14 +282,16 @@ export class MetadataServer {
   }
 
   /**
-   * For work beyond that of a request, as much as a request is: it counts like one, but is not refused.
+   * For work beyond that of a request: it counts like so many, but is not refused.
    *
    * @returns a promise of when it may be done
    */
-  async moreWork({ address }: Exchange): Promise<void> {
-    let delay = this.#pace.delay(address);
-    for (; delay > LONGEST_DELAY_MS; delay = this.#pace.delay(address)) await pause(LONGEST_DELAY_MS);
-    if (delay > 0) await pause(delay);
+  async moreWork({ address }: Exchange, requests: number): Promise<void> {
+    for (let counted = 0; counted < requests; counted += 1) {
+      let delay = this.#pace.delay(address);
+      for (; delay > LONGEST_DELAY_MS; delay = this.#pace.delay(address)) await pause(LONGEST_DELAY_MS);
+      if (delay > 0) await pause(delay);
+    }
     await this.#turns.take(address);
   }
 

@@ -32,8 +32,11 @@ const NOT_PASSED_BACK = new Set([
   TOKEN_TTL_HEADER.toLowerCase(),
 ]);
 
-/** What Node reads at once. User data have 16 kB at the most, so nobody is held up who asks the real service. */
-const PIECE_BYTES = 64 * 1024;
+/**
+ * So much of a body comes with its request; as much again counts as another one. User data have 16 kB at the most (EC2
+ * user guide), so nobody is held up who asks the real service.
+ */
+const BYTES_OF_A_REQUEST = 16 * 1024;
 
 export interface PassThroughLimits {
   /** Nothing at all goes through. */
@@ -44,8 +47,8 @@ export interface PassThroughLimits {
   readonly deny: RegExp | undefined;
 }
 
-/** Resolves when as much more work may be done for a caller as a request is. */
-export type MoreWork = (exchange: Exchange) => Promise<void>;
+/** Resolves when as much more work may be done for a caller as so many requests are. */
+export type MoreWork = (exchange: Exchange, requests: number) => Promise<void>;
 
 /**
  * Everything that names no credential: streamed from the real IMDS, under its own status and headers.
@@ -87,11 +90,11 @@ export function passThrough(
 
     response.writeHead(answer.statusCode ?? 502, responseHeaders(answer, exchange));
     // A body that breaks off must not look complete, so the container's connection breaks off as well.
-    const isSmall = Number(answer.headers['content-length']) <= PIECE_BYTES;
+    const isSmall = Number(answer.headers['content-length']) <= BYTES_OF_A_REQUEST;
     const sent =
       isSmall || !moreWork
         ? pipeline(answer, response)
-        : pipeline(answer, (body) => byPieces(body, () => moreWork(exchange)), response);
+        : pipeline(answer, (body) => byPieces(body, (requests) => moreWork(exchange, requests)), response);
     await sent.catch((error: Error) => {
       if (!gone.signal.aborted) throw new UpstreamUnreachable(`the answer broke off: ${error.message}`, { cause: error });
     });
@@ -99,9 +102,12 @@ export function passThrough(
 }
 
 /** Piece by piece, as it is read, each at the caller's pace: no body takes more than its share of the time. */
-async function* byPieces(body: AsyncIterable<Buffer>, mayGoOn: () => Promise<void>): AsyncGenerator<Buffer> {
+async function* byPieces(
+  body: AsyncIterable<Buffer>,
+  mayGoOn: (requests: number) => Promise<void>,
+): AsyncGenerator<Buffer> {
   for await (const piece of body) {
-    await mayGoOn();
+    await mayGoOn(Math.ceil(piece.length / BYTES_OF_A_REQUEST));
     yield piece;
   }
 }
