@@ -17,12 +17,13 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Container } from '../containers/container.ts';
 import { normalAddress } from '../ip-address.ts';
+import { Memo } from '../memo.ts';
 import type { Log } from '../telemetry/log.ts';
+import { canonicalPath } from './canonical-path.ts';
 import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
 import { errorPage, failureOf, Refusal, sendFailure, type RefusalReason } from './failure.ts';
 import { Pace } from './pace.ts';
-import { Readings } from './readings.ts';
-import type { Route } from './router.ts';
+import { route, type Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
 import { Turns } from './turns.ts';
 
@@ -78,10 +79,18 @@ const KEEP_ALIVE_MS = 15_000;
 const LONGEST_DELAY_MS = 1_000;
 /** Of one address, in a turn of the event loop: some 0.2 ms, for which the others wait. */
 const REQUESTS_A_TURN = 4;
+/** SDKs ask for a handful. */
+const TARGETS_KEPT = 256;
 /** At the end, what is in flight gets so long. */
 const DRAIN_MS = 4_000;
 /** And an idle connection so long, in which a request that is on its way still arrives and is answered. */
 const LAST_REQUEST_MS = 500;
+
+/** What a request target means. */
+interface Reading {
+  readonly path: string;
+  readonly route: Route;
+}
 
 /** Who shares the limits: everything from one address. */
 interface Peer {
@@ -93,20 +102,31 @@ interface Peer {
 
 interface Connection {
   readonly peer: Peer;
+  /** Answers that are not given yet. */
+  readonly pending: Set<ServerResponse>;
   /** The answer to its last request. */
   lastAnswer: ServerResponse | undefined;
   /** More requests have come than an address may have waiting; it ends with the answer that says so. */
   isOverrun: boolean;
 }
 
+const CONNECTION = Symbol('connection');
+
+/** What is known of a connection stands on its socket: a WeakMap of so many short lives keeps the collector busy. */
+interface KnownSocket extends Duplex {
+  [CONNECTION]?: Connection;
+}
+
+interface OwnExchange extends Exchange {
+  readonly connection: Connection;
+}
+
 export class MetadataServer {
   readonly #options: MetadataServerOptions;
   readonly #server: Server;
-  readonly #connections = new WeakMap<Duplex, Connection>();
   readonly #peers = new Map<string, Peer>();
-  /** Answers that are not sent yet, or not wholly. */
-  readonly #inFlight = new Set<ServerResponse>();
-  readonly #readings = new Readings();
+  readonly #connections = new Set<Connection>();
+  readonly #readings = new Memo(TARGETS_KEPT, readTarget);
   readonly #pace: Pace;
   readonly #turns: Turns;
   #draining = false;
@@ -150,7 +170,7 @@ export class MetadataServer {
    */
   async close(): Promise<void> {
     this.#draining = true;
-    for (const response of this.#inFlight) response.shouldKeepAlive = false;
+    for (const { pending } of this.#connections) for (const response of pending) response.shouldKeepAlive = false;
     const timers = [
       setTimeout(() => this.#server.closeIdleConnections(), LAST_REQUEST_MS),
       setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS),
@@ -173,16 +193,21 @@ export class MetadataServer {
       return;
     }
     peer.connections += 1;
-    this.#connections.set(socket, { peer, lastAnswer: undefined, isOverrun: false });
+    const connection: Connection = { peer, pending: new Set(), lastAnswer: undefined, isOverrun: false };
+    (socket as KnownSocket)[CONNECTION] = connection;
+    this.#connections.add(connection);
     socket.once('close', () => {
+      this.#connections.delete(connection);
       peer.connections -= 1;
       if (peer.connections === 0) this.#peers.delete(address);
+      // Of requests behind each other Node tells only the first that nobody is there any more.
+      for (const response of connection.pending) if (!response.socket) response.destroy().emit('close');
     });
   }
 
   /** What came is no request. It is answered so, unless an answer is under way, into which nothing must be written. */
   #hangUp(error: NodeJS.ErrnoException, socket: Socket): void {
-    const last = this.#connections.get(socket)?.lastAnswer;
+    const last = (socket as KnownSocket)[CONNECTION]?.lastAnswer;
     const isOver = last !== undefined && last.writableEnded && !last.shouldKeepAlive;
     if (isOver) socket.destroySoon();
     else if (!socket.writable || error.code === 'ECONNRESET' || (last && !last.writableEnded)) socket.destroy();
@@ -190,19 +215,16 @@ export class MetadataServer {
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
-    const connection = this.#connections.get(request.socket);
+    const connection = (request.socket as KnownSocket)[CONNECTION];
     if (!connection || connection.isOverrun) return; // It was refused.
     const { peer } = connection;
     connection.lastAnswer = response;
     peer.waiting += 1;
-    this.#inFlight.add(response);
-    response.on('close', () => {
-      peer.waiting -= 1;
-      this.#inFlight.delete(response);
-    });
-    const exchange: Exchange = {
+    connection.pending.add(response);
+    const exchange: OwnExchange = {
       request,
       response,
+      connection,
       address: peer.address,
       began: performance.now(),
       id: randomUUID(),
@@ -233,13 +255,13 @@ export class MetadataServer {
     else this.#answerInTurn(exchange);
   }
 
-  #answerInTurn(exchange: Exchange): void {
+  #answerInTurn(exchange: OwnExchange): void {
     const turn = this.#turns.take(exchange.address);
     if (turn) void turn.then(() => this.#answer(exchange));
     else this.#answer(exchange);
   }
 
-  #answer(exchange: Exchange): void {
+  #answer(exchange: OwnExchange): void {
     let found: Route | undefined;
     try {
       const { path, route } = this.#readings.of(exchange.request.url ?? '');
@@ -259,14 +281,17 @@ export class MetadataServer {
     }
   }
 
-  #fail(exchange: Exchange, found: Route | undefined, error: unknown): void {
+  #fail(exchange: OwnExchange, found: Route | undefined, error: unknown): void {
     const failure = failureOf(error);
     if (failure.unexpected && !exchange.response.headersSent) this.#logUnexpected(exchange, error);
     sendFailure(exchange, failure);
     this.#answered(exchange, found, error);
   }
 
-  #answered(exchange: Exchange, found: Route | undefined, failure: unknown): void {
+  #answered(exchange: OwnExchange, found: Route | undefined, failure: unknown): void {
+    const { peer, pending } = exchange.connection;
+    if (!pending.delete(exchange.response)) return;
+    peer.waiting -= 1;
     this.#options.onAnswered?.(exchange, found, failure, (performance.now() - exchange.began) / 1000);
   }
 
@@ -284,7 +309,7 @@ export class MetadataServer {
   /**
    * For work beyond that of a request: it counts like so many, but is not refused.
    *
-   * @returns a promise of when it may be done
+   * @returns when it may be done
    */
   async moreWork({ address }: Exchange, requests: number): Promise<void> {
     for (let counted = 0; counted < requests; counted += 1) {
@@ -359,6 +384,12 @@ export class MetadataServer {
     const text = String((error as Error)?.stack ?? error);
     this.#options.log.error('request failed unexpectedly', { request_id: id, path, error: text });
   }
+}
+
+/** @throws BadTarget */
+function readTarget(target: string): Reading {
+  const path = canonicalPath(target);
+  return { path, route: route(path) };
 }
 
 function tooMuch(status: number, reason: RefusalReason, message: string): Refusal {

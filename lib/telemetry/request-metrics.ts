@@ -8,6 +8,7 @@ import { AssumeRoleDenied } from '../credentials/credentials.ts';
 import type { Exchange } from '../http/exchange.ts';
 import { failureOf, type FailureReason } from '../http/failure.ts';
 import type { Route } from '../http/router.ts';
+import { Memo } from '../memo.ts';
 import { roleName } from '../roles/role-reference.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 import { OTHER, knownPath, knownVersion } from './metadata-paths.ts';
@@ -35,6 +36,10 @@ const SERVICE = 'go-metadataproxy';
 /** A header comes from whoever asks. */
 const LONGEST_VALUE = 128;
 const NS_PER_MS = 1_000_000;
+/** SDKs ask for a handful. */
+const PATHS_KEPT = 256;
+/** There are fewer statuses. */
+const CODES_KEPT = 100;
 
 /** A warm answer takes some 0.1 ms; SDKs give up after 1 s. */
 const REQUEST_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -83,7 +88,9 @@ export class RequestMetrics {
   readonly #tokensRefused: Family<Counter>;
   readonly #refusals: Family<Counter>;
   readonly #upstreamErrors: Family<Counter>;
-  readonly #wanted: ReadonlySet<RequestLabel>;
+  readonly #wanted: Readonly<Record<RequestLabel, boolean>>;
+  readonly #paths = new Memo(PATHS_KEPT, (path: string) => ({ known: knownPath(path), version: knownVersion(path) }));
+  readonly #codes = new Memo(CODES_KEPT, (status: number) => String(status));
   readonly #headers: readonly string[];
   readonly #fromContainer: readonly Copied[];
   readonly #copied = new WeakMap<Container, readonly string[]>();
@@ -105,9 +112,10 @@ export class RequestMetrics {
       fromContainer.set(named('container', name), (container) => container.env.get(name) ?? label?.(container));
     }
     const fromRequest = new Map(copied.headers.map((name) => [named('header', name), name.toLowerCase()]));
-    this.#wanted = new Set(options.labels);
+    const wanted = REQUEST_LABELS.map((label) => [label, options.labels.includes(label)] as const);
+    this.#wanted = Object.fromEntries(wanted) as Record<RequestLabel, boolean>;
     const labels = [
-      ...REQUEST_LABELS.filter((label) => this.#wanted.has(label)),
+      ...REQUEST_LABELS.filter((label) => this.#wanted[label]),
       ...fromContainer.keys(),
       ...fromRequest.keys(),
     ];
@@ -174,7 +182,7 @@ export class RequestMetrics {
   answered(exchange: Exchange, found: Route | undefined, failure: unknown, seconds: number): void {
     const reason = failure === undefined ? undefined : failureOf(failure).reason;
     const kind = found?.kind;
-    const code = codeText(exchange.response.statusCode);
+    const code = this.#codes.of(exchange.response.statusCode);
     this.#handlerAndCode[0] = kind ?? 'refused';
     this.#handlerAndCode[1] = code;
     this.#durations.of(this.#handlerAndCode).observe(seconds);
@@ -205,15 +213,17 @@ export class RequestMetrics {
     const handler = kind && HANDLERS[kind];
     const container = exchange.container ?? this.#options.glance(exchange.address);
     const values = this.#values;
+    const wanted = this.#wanted;
     values.length = 0;
-    this.#put('handler_name', handler?.old ?? kind ?? 'refused');
-    this.#put('request_path', handler?.path || knownPath(path));
-    this.#put('api_version', knownVersion(path));
-    this.#put('remote_addr', container ? exchange.address : OTHER);
-    this.#put('role_name', this.#roleOf(exchange, container));
-    this.#put('response_code', code);
-    this.#put('error_description', reason === undefined ? '' : (OLD_ERRORS[reason] ?? reason));
-    this.#put('service', SERVICE);
+    // In the order of REQUEST_LABELS.
+    if (wanted.handler_name) values.push(handler?.old ?? kind ?? 'refused');
+    if (wanted.request_path) values.push(handler?.path || this.#paths.of(path).known);
+    if (wanted.api_version) values.push(this.#paths.of(path).version);
+    if (wanted.remote_addr) values.push(container ? exchange.address : OTHER);
+    if (wanted.role_name) values.push(this.#roleOf(exchange, container));
+    if (wanted.response_code) values.push(code);
+    if (wanted.error_description) values.push(reason === undefined ? '' : (OLD_ERRORS[reason] ?? reason));
+    if (wanted.service) values.push(SERVICE);
     for (const value of container ? this.#copiedOf(container) : this.#notCopied) values.push(value);
     for (const name of this.#headers) values.push(String(exchange.request.headers[name] ?? '').slice(0, LONGEST_VALUE));
     this.#requests.of(values).add();
@@ -221,11 +231,6 @@ export class RequestMetrics {
     this.#responseTime.of(values).set(upstream.answering * NS_PER_MS);
     this.#requestTime.of(values).set((upstream.answering - upstream.connecting) * NS_PER_MS);
     this.#connectionTime.of(values).set(upstream.connecting * NS_PER_MS);
-  }
-
-  /** In the order of REQUEST_LABELS. */
-  #put(label: RequestLabel, value: string): void {
-    if (this.#wanted.has(label)) this.#values.push(value);
   }
 
   #roleOf({ roleRequest }: Exchange, container: Container | undefined): string {
@@ -245,12 +250,4 @@ export class RequestMetrics {
     }
     return values;
   }
-}
-
-const CODES = new Map<number, string>();
-
-function codeText(status: number): string {
-  let text = CODES.get(status);
-  if (text === undefined) CODES.set(status, (text = String(status)));
-  return text;
 }

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import { UnknownCaller, type Container } from '../../lib/containers/container.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
+import type { Exchange } from '../../lib/http/exchange.ts';
 import { raw, request } from '../support/client.ts';
+import { Journal } from '../support/journal.ts';
 import { aContainer, someCredentials } from './helpers/fixtures.ts';
 import { startServer } from './helpers/metadata-server.ts';
 
@@ -283,4 +286,19 @@ test('who is behind a connection is found out before a session token is made or 
   assert.equal(await get(token), 200, 'on another connection of the same container');
   next = 'other';
   assert.equal(await get(token), 401, 'on one of another container, from the same address');
+});
+
+test('whoever leaves ends all that was waiting, also requests whose turn had not come', async (t) => {
+  const asked = new Journal<string>('a request');
+  const passThrough = ({ path, response }: Exchange): Promise<void> => {
+    asked.add(path);
+    return new Promise((resolve) => response.once('close', () => resolve()));
+  };
+  const answered = new Journal<string>('an answer that was given up');
+  const { port } = await startServer(t, { passThrough }, { onAnswered: ({ path }) => answered.add(path) });
+  const client = connect(port, '127.0.0.1').on('error', () => {});
+  client.write('GET /latest/a HTTP/1.1\r\nHost: x\r\n\r\nGET /latest/b HTTP/1.1\r\nHost: x\r\n\r\n');
+  await asked.several(2);
+  client.destroy();
+  assert.deepEqual((await answered.several(2)).toSorted(), ['/latest/a', '/latest/b']);
 });
