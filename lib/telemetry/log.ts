@@ -1,6 +1,7 @@
 /**
- * One line an event, as text, JSON or GELF. Lines are gathered and written once a turn of the event loop, so that a burst
- * of requests costs one write; `flush` writes what is left at exit.
+ * One line an event, as text, JSON or GELF. A line is written at the end of its turn of the event loop, but for those of
+ * a burst that tell of no trouble: they are gathered, because a write costs as much as an answer. `flush` writes what is
+ * left at exit.
  */
 
 import { printableJson } from '../printable.ts';
@@ -30,6 +31,8 @@ export interface LogOptions {
 /** `stamp` is the time as ISO 8601. */
 type LineFormat = (time: number, stamp: string, level: UsedLevel, message: string, fields: Fields) => string;
 
+/** Between two writes of a burst; no more of the log is lost by a kill -9. */
+const BETWEEN_WRITES_MS = 10;
 /** For a level that lets everything through. */
 const EVERYTHING = 0;
 
@@ -41,6 +44,10 @@ export class Log {
   readonly #set: LogLevel;
   #threshold: number;
   #lines = '';
+  /** Whether they are written at the end of this turn. */
+  #isDue = false;
+  /** When lines were written last. */
+  #written = -Infinity;
 
   constructor({ level, format, colour = false, host, write, now }: LogOptions) {
     this.#format = { text: colour ? colouredLine : textLine, json: jsonLine, gelf: gelfLine(host) }[format];
@@ -90,17 +97,27 @@ export class Log {
 
   /** Writes everything that is still held back. */
   flush(): void {
+    this.#isDue = false;
     if (this.#lines === '') return;
     const lines = this.#lines;
     this.#lines = '';
+    this.#written = this.#now();
     this.#write(lines);
   }
 
   #add(level: UsedLevel, message: string, fields: Fields): void {
     if (RANK[level] < this.#threshold) return;
-    if (this.#lines === '') setImmediate(this.#flushed);
     const time = this.#now();
+    this.#plan(level, time - this.#written);
     this.#lines += this.#format(time, this.#stamps.of(time), level, message, fields);
+  }
+
+  /** @param pause milliseconds since the last write; less than 0 when the clock was set back */
+  #plan(level: UsedLevel, pause: number): void {
+    if (RANK[level] >= RANK.warning || pause >= BETWEEN_WRITES_MS) {
+      if (!this.#isDue) setImmediate(this.#flushed);
+      this.#isDue = true;
+    } else if (this.#lines === '') setTimeout(this.#flushed, BETWEEN_WRITES_MS - Math.max(pause, 0));
   }
 
   readonly #flushed = (): void => this.flush();

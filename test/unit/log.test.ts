@@ -99,6 +99,17 @@ test('a burst of events is one write', async () => {
   assert.equal(written.length, 2, 'and a later one another');
 });
 
+test('trouble is written in its own turn, and what was gathered before it as well', async () => {
+  const { log, written } = setUp();
+  log.info('first');
+  await turn();
+  log.info('gathered');
+  await turn();
+  log.error('trouble');
+  await turn();
+  assert.deepEqual(written.map((lines) => lines.match(/first|gathered|trouble/g)), [['first'], ['gathered', 'trouble']]);
+});
+
 test('what is left is written at the end, once', async () => {
   const { log, written } = setUp();
   log.info('last words');
