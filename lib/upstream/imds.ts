@@ -4,12 +4,15 @@
  */
 
 import * as http from 'node:http';
+import type { Writable } from 'node:stream';
 import type { Clock } from '../clock.ts';
 
 /** The metadata service cannot be reached, or broke off. */
 export class UpstreamUnreachable extends Error {}
 /** It takes too long. */
 export class UpstreamTimeout extends Error {}
+/** Nobody waits for the answer any more. */
+export class AskerGone extends Error {}
 
 export interface ImdsOptions {
   url: URL;
@@ -49,14 +52,15 @@ export interface UpstreamRequest {
   /** Canonical. */
   path: string;
   headers: http.OutgoingHttpHeaders;
-  /** Ends the request when whoever asked has gone. */
-  signal?: AbortSignal;
+  /** Whom the answer is for: the request ends when this closes before it is finished. */
+  asker?: Writable;
   /** Is filled in. */
   timing?: UpstreamTiming;
 }
 
 export class Imds {
   readonly #url: URL;
+  readonly #target: { readonly host: string; readonly port: string | number };
   readonly #clock: Clock;
   readonly #onTokenless: (reason: string) => void;
   readonly #agent = new http.Agent({ keepAlive: true, maxFreeSockets: 16, timeout: BODY_TIMEOUT_MS });
@@ -65,6 +69,7 @@ export class Imds {
 
   constructor({ url, clock, onTokenless = () => {} }: ImdsOptions) {
     this.#url = url;
+    this.#target = { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port || 80 };
     this.#clock = clock;
     this.#onTokenless = onTokenless;
   }
@@ -73,7 +78,7 @@ export class Imds {
    * Asks with our own token, once more with a new one when it is refused.
    *
    * @returns the answer with its body still to come; status 401 only when a new token was refused as well
-   * @throws UpstreamUnreachable, UpstreamTimeout, or the signal's reason
+   * @throws UpstreamUnreachable, UpstreamTimeout, AskerGone
    */
   async request(request: UpstreamRequest): Promise<http.IncomingMessage> {
     const token = await this.#currentToken();
@@ -142,18 +147,19 @@ export class Imds {
   }
 
   #send(request: UpstreamRequest, patience: number): Promise<http.IncomingMessage> {
-    const { method, path, headers, signal, timing } = request;
+    const { method, path, headers, asker, timing } = request;
+    if (asker?.destroyed) return Promise.reject(new AskerGone());
     const began = this.#clock.monotonic();
     return new Promise((resolve, reject) => {
-      const outgoing = http.request(
-        { agent: this.#agent, method, path, headers, ...this.#target, ...(signal ? { signal } : {}) },
-        (response) => {
-          cancel();
-          answered = true;
-          if (timing) timing.answering = this.#clock.monotonic() - began;
-          resolve(response);
-        },
-      );
+      const outgoing = http.request({ agent: this.#agent, method, path, headers, ...this.#target }, (response) => {
+        cancel();
+        answered = true;
+        if (timing) timing.answering = this.#clock.monotonic() - began;
+        resolve(response);
+      });
+      asker?.once('close', () => {
+        if (!answered) outgoing.destroy(new AskerGone());
+      });
       let answered = false;
       // Until it is connected the service may be away; afterwards it may be slow.
       let connected = false;
@@ -185,9 +191,8 @@ export class Imds {
         cancel();
         // The service may close an idle connection just as it is used again; nothing was answered, so ask again.
         if (answered) return; // Whoever reads the body is told.
-        if (outgoing.reusedSocket && error.code === 'ECONNRESET' && !signal?.aborted) {
-          resolve(this.#send(request, patience));
-        } else if (error instanceof UpstreamTimeout || error instanceof UpstreamUnreachable || signal?.aborted) {
+        if (outgoing.reusedSocket && error.code === 'ECONNRESET') resolve(this.#send(request, patience));
+        else if (error instanceof UpstreamTimeout || error instanceof UpstreamUnreachable || error instanceof AskerGone) {
           reject(error);
         } else {
           reject(new UpstreamUnreachable(`${this.#url.host}: ${error.message}`, { cause: error }));
@@ -197,9 +202,6 @@ export class Imds {
     });
   }
 
-  get #target(): http.RequestOptions {
-    return { host: this.#url.hostname.replace(/^\[|\]$/g, ''), port: this.#url.port || 80 };
-  }
 }
 
 async function readText(response: http.IncomingMessage): Promise<string> {

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { createServer, type AddressInfo } from 'node:net';
+import { PassThrough, type Writable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
-import { Imds, UpstreamTimeout, UpstreamUnreachable } from '../../lib/upstream/imds.ts';
+import { AskerGone, Imds, UpstreamTimeout, UpstreamUnreachable } from '../../lib/upstream/imds.ts';
 import { headerOf } from '../support/http-bytes.ts';
 import { Imds as StandIn, INSTANCE_ID, REGION, type ImdsOptions } from '../support/imds.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
@@ -27,8 +28,8 @@ async function setUp(t: TestContext, options: ImdsOptions = {}) {
     await service.close();
     imds.close();
   });
-  const ask = (path = ID_PATH, signal?: AbortSignal): Promise<IncomingMessage> =>
-    imds.request({ method: 'GET', path, headers: {}, ...(signal ? { signal } : {}) });
+  const ask = (path = ID_PATH, asker?: Writable): Promise<IncomingMessage> =>
+    imds.request({ method: 'GET', path, headers: {}, ...(asker ? { asker } : {}) });
   const read = async (path = ID_PATH): Promise<[status: number | undefined, body: string]> => {
     const response = await ask(path);
     let body = '';
@@ -248,14 +249,15 @@ test('whoever has gone ends the request', async (t) => {
   const { service, read, ask } = await setUp(t);
   await read();
   service.fault(ID_PATH, { kind: 'hold' });
-  const gone = new AbortController();
-  const answer = watch(ask(ID_PATH, gone.signal));
+  const asker = new PassThrough();
+  const answer = watch(ask(ID_PATH, asker));
   const held = await service.requests.next(({ target }) => target === ID_PATH);
-  gone.abort();
+  asker.destroy();
   await held.closed;
   await settled();
   assert.equal(answer.state, 'rejected');
   assert.equal(service.requests.all(({ target }) => target === ID_PATH).length, 2, 'and nobody asks again');
+  await assert.rejects(ask(ID_PATH, asker), AskerGone);
 });
 
 test('the region is what the service tells, without the space around it', async (t) => {

@@ -1,6 +1,5 @@
-import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
-import { pipeline } from 'node:stream/promises';
-import { UpstreamUnreachable, type Imds } from '../../upstream/imds.ts';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { AskerGone, UpstreamUnreachable, type Imds } from '../../upstream/imds.ts';
 import { ownHeaders, TOKEN_HEADER, TOKEN_TTL_HEADER, type Exchange, type Handler } from '../exchange.ts';
 import { Refusal } from '../failure.ts';
 
@@ -47,8 +46,8 @@ export interface PassThroughLimits {
   readonly deny: RegExp | undefined;
 }
 
-/** Resolves when as much more work may be done for a caller as so many requests are. */
-export type MoreWork = (exchange: Exchange, requests: number) => Promise<void>;
+/** @returns a promise of when as much more work may be done for a caller as so many requests are; undefined for now */
+export type MoreWork = (exchange: Exchange, requests: number) => Promise<void> | undefined;
 
 /**
  * Everything that names no credential: streamed from the real IMDS, under its own status and headers.
@@ -66,50 +65,63 @@ export function passThrough(
     if ((allow && !allow.test(path)) || deny?.test(path)) {
       throw new Refusal(404, 'not_passed_through', 'the settings do not pass this path through');
     }
-    const gone = new AbortController();
-    response.once('close', () => {
-      if (!response.writableFinished) gone.abort();
-    });
     const timing = (exchange.upstream = { connecting: 0, answering: 0 });
-    const ask = imds.request({
-      method: request.method === 'HEAD' ? 'HEAD' : 'GET',
-      path,
-      headers: requestHeaders(request),
-      signal: gone.signal,
-      timing,
-    });
-    const answer = await ask.catch((error: unknown) => {
-      if (gone.signal.aborted) return undefined; // Nobody waits for it any more.
+    let answer: IncomingMessage;
+    try {
+      const method = request.method === 'HEAD' ? 'HEAD' : 'GET';
+      answer = await imds.request({ method, path, headers: requestHeaders(request), asker: response, timing });
+    } catch (error) {
+      if (error instanceof AskerGone) return;
       throw error;
-    });
-    if (!answer) return;
+    }
     if (answer.statusCode === 401) {
       answer.destroy();
       throw new UpstreamUnreachable('the metadata service refuses the token that it gave');
     }
 
     response.writeHead(answer.statusCode ?? 502, responseHeaders(answer, exchange));
-    // A body that breaks off must not look complete, so the container's connection breaks off as well.
     const isSmall = Number(answer.headers['content-length']) <= BYTES_OF_A_REQUEST;
-    const sent =
-      isSmall || !moreWork
-        ? pipeline(answer, response)
-        : pipeline(answer, (body) => byPieces(body, (requests) => moreWork(exchange, requests)), response);
-    await sent.catch((error: Error) => {
-      if (!gone.signal.aborted) throw new UpstreamUnreachable(`the answer broke off: ${error.message}`, { cause: error });
+    await relay(answer, response, isSmall || !moreWork ? undefined : ({ length }) => {
+      return moreWork(exchange, Math.ceil(length / BYTES_OF_A_REQUEST));
     });
   };
 }
 
-/** Piece by piece, as it is read, each at the caller's pace: no body takes more than its share of the time. */
-async function* byPieces(
-  body: AsyncIterable<Buffer>,
-  mayGoOn: (requests: number) => Promise<void>,
-): AsyncGenerator<Buffer> {
-  for await (const piece of body) {
-    await mayGoOn(Math.ceil(piece.length / BYTES_OF_A_REQUEST));
-    yield piece;
-  }
+/**
+ * Sends on what comes, no faster than it is taken. Of Node's own ways to do so, `pipe` tells nobody of a failure, and
+ * `pipeline` takes as long as all the rest of a small answer.
+ *
+ * @param pace asked after each piece: undefined, or when the next one may come
+ * @returns when the answer is sent, or nobody is there for it any more; rejects when it broke off
+ */
+function relay(
+  answer: IncomingMessage,
+  response: ServerResponse,
+  pace: ((piece: Buffer) => Promise<void> | undefined) | undefined,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // A body that breaks off must not look complete, so the container's connection breaks off as well.
+    const fail = (error: Error): void => {
+      reject(new UpstreamUnreachable(`the answer broke off: ${error.message}`, { cause: error }));
+      response.destroy();
+    };
+    response.once('close', () => {
+      resolve();
+      if (!answer.complete) answer.destroy();
+    });
+    answer.on('data', (piece: Buffer) => {
+      const drained = response.write(piece) ? undefined : new Promise((resolve) => response.once('drain', resolve));
+      const paced = pace?.(piece);
+      if (!drained && !paced) return;
+      answer.pause();
+      void Promise.all([drained, paced]).then(() => answer.resume());
+    });
+    answer.once('end', () => response.end());
+    answer.once('error', fail);
+    answer.once('close', () => {
+      if (!answer.complete) fail(new Error('closed'));
+    });
+  });
 }
 
 function requestHeaders({ headers }: IncomingMessage): OutgoingHttpHeaders {
@@ -121,9 +133,9 @@ function responseHeaders({ rawHeaders, headers }: IncomingMessage, exchange: Exc
   const hopByHop = (headers.connection ?? '').toLowerCase().split(',').map((name) => name.trim());
   const passed = ownHeaders(exchange);
   for (let index = 0; index < rawHeaders.length; index += 2) {
-    const [name = '', value = ''] = rawHeaders.slice(index, index + 2);
+    const name = rawHeaders[index] ?? '';
     const lower = name.toLowerCase();
-    if (!NOT_PASSED_BACK.has(lower) && !hopByHop.includes(lower)) passed.push(name, value);
+    if (!NOT_PASSED_BACK.has(lower) && !hopByHop.includes(lower)) passed.push(name, rawHeaders[index + 1] ?? '');
   }
   if (exchange.tokenSeconds !== undefined) passed.push(TOKEN_TTL_HEADER, String(exchange.tokenSeconds));
   return passed;
