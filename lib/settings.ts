@@ -277,11 +277,15 @@ export const SETTINGS = {
     help: 'Connections open at once from one address; more are answered 503.',
     parse: wholeNumber(1, 1_000_000),
   }),
+  /**
+   * The real service takes 1,024 packets a second from the whole instance (EC2 user guide, "IMDS limits"), and a request
+   * on a connection of its own is five: one container gets what it could get there, and no more.
+   */
   maxRequestsPerSecond: setting({
     group: 'Listening',
     env: ['MAX_REQUESTS_PER_SECOND'],
     from: 'new',
-    default: '1000',
+    default: '200',
     expects: 'a whole number from 0 to 1000000 (0: no limit)',
     help: 'Requests from one address; more of them wait, and after a second of waiting are answered 429.',
     parse: wholeNumber(0, 1_000_000),

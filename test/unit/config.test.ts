@@ -26,7 +26,7 @@ test('without any setting everything has its default', () => {
     adminAddress: { host: '127.0.0.1', port: 18_001 },
     maxConnections: 4096,
     maxConnectionsPerAddress: 256,
-    maxRequestsPerSecond: 1000,
+    maxRequestsPerSecond: 200,
     readTimeout: 5_000,
     writeTimeout: 60_000,
     dockerSyncPeriod: 0,

@@ -20,8 +20,8 @@ export interface OthersResult {
   readonly wrong: readonly string[];
 }
 
-/** Between two requests of one container: they ask often, and still leave the machine idle for the most part. */
-const PAUSE_MS = 2;
+/** Between two requests of one container: no more than it may ask, and the machine is idle for the most part. */
+const PAUSE_MS = 10;
 
 /** They ask as SDKs do: on connections that are kept for a while, for credentials and now and then for other things. */
 export async function askAsOthers({ port, addresses, requests }: OthersOptions): Promise<OthersResult> {
