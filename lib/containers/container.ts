@@ -1,4 +1,5 @@
 import { normalAddress } from '../ip-address.ts';
+import { Memo } from '../memo.ts';
 import type { EngineContainer } from './docker.ts';
 
 /** What is kept of a container: who it is, and what its starter asked for it. */
@@ -37,24 +38,37 @@ export class DirectoryUnavailable extends Error {}
 /** Rancher 1.2 and later put the address on its managed network here, with its prefix length. */
 const RANCHER_LABEL = 'io.rancher.container.ip';
 
+const NO_VALUES: ReadonlyMap<string, string> = new Map();
+/** More images and networks than a host has. */
+const MOST_NAMES = 1_000;
+/** The engine's answers have each name anew; what many containers have in common is kept once. */
+const commonNames = new Memo(MOST_NAMES, (name: string) => name);
+
 export function describeContainer(found: EngineContainer, kept: Kept): Container {
   const { id, name, image, env, labels, hostname, networks, networkMode } = found;
+  const shortId = id.slice(0, 12);
   return {
     id,
-    shortId: id.slice(0, 12),
+    shortId,
     name,
-    image,
-    hostname,
+    image: commonNames.of(image),
+    hostname: hostname === shortId ? shortId : hostname,
     env: only(env, kept.env),
     labels: only(labels, kept.labels),
     labelledAddress: normalAddress((labels.get(RANCHER_LABEL) ?? '').replace(/\/.*$/, '')),
-    networks,
+    networks: networks.map((network) => commonNames.of(network)),
     network: networkOf(networkMode),
   };
 }
 
 function only(values: ReadonlyMap<string, string>, names: ReadonlySet<string> | 'all'): ReadonlyMap<string, string> {
-  return names === 'all' ? values : new Map([...values].filter(([name]) => names.has(name)));
+  if (names === 'all') return values;
+  const kept = new Map<string, string>();
+  for (const name of names) {
+    const value = values.get(name);
+    if (value !== undefined) kept.set(name, value);
+  }
+  return kept.size === 0 ? NO_VALUES : kept;
 }
 
 function networkOf(mode: string): Container['network'] {

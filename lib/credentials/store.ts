@@ -86,6 +86,11 @@ export class CredentialStore<Request extends Keyed> {
     return entry && this.#options.clock.now() < entry.freshUntil ? entry.credentials : undefined;
   }
 
+  /** The request that is kept under the same key, if there is one: many containers ask for the same. */
+  same(request: Request): Request {
+    return this.#entries.get(request.key)?.request ?? request;
+  }
+
   /** Everything that may be handed out. */
   *held(): Generator<Credentials> {
     for (const entry of this.#entries.values()) {

@@ -9,7 +9,7 @@ import type { RoleSettings } from './role-settings.ts';
 export class NoRole extends Error {}
 
 export interface AssignmentOptions {
-  store: Pick<CredentialStore<RoleRequest>, 'warm' | 'retain' | 'release'>;
+  store: Pick<CredentialStore<RoleRequest>, 'warm' | 'retain' | 'release' | 'same'>;
   settings: RoleSettings;
   /** Whether containers on the host's network can be told apart, and so have roles. */
   hostNetwork?: boolean;
@@ -107,12 +107,18 @@ export class RoleAssignments {
   #wish(container: Container): Wish {
     let wish = this.#wishes.get(container);
     if (!wish) {
-      wish = readWish(container, this.#settings);
+      const { own, otherwise } = readWish(container, this.#settings);
+      wish = { own: this.#shared(own), otherwise: this.#shared(otherwise) };
       this.#wishes.set(container, wish);
       const effective = wish.own ?? wish.otherwise;
       if (effective instanceof BadRoleRequest) this.#onBadRequest(container, effective);
     }
     return wish;
+  }
+
+  #shared(assignment: Wish['own']): Wish['own'] {
+    if (!assignment || assignment instanceof BadRoleRequest) return assignment;
+    return { ...assignment, request: this.#store.same(assignment.request) };
   }
 
   /**

@@ -27,6 +27,7 @@ function setUp({ defaultRole, defaultAccountId, hostNetwork = false }: Settings 
   const assignments = new RoleAssignments({
     store: {
       warm: ({ key }) => void warmed.push(key),
+      same: (request) => request,
       retain: (request) => count(request, 1),
       release: (request) => count(request, -1),
     },
