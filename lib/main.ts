@@ -1,10 +1,7 @@
 import { homedir, hostname } from 'node:os';
 import { helpText, parseCommandLine } from './cli.ts';
 import { ConfigError, readConfig, type Config } from './config.ts';
-import { check } from './commands/check.ts';
-import { askHealth } from './commands/health.ts';
-import { listRoles } from './commands/roles.ts';
-import { NoStatus, status } from './commands/status.ts';
+import { NoStatus } from './commands/no-status.ts';
 import { EngineFailure, EngineUnreachable } from './containers/docker.ts';
 import { startProxy, StartFailure, type RunningProxy } from './proxy.ts';
 import { Log } from './telemetry/log.ts';
@@ -26,19 +23,25 @@ async function main(): Promise<void> {
   haveHome();
   const config = readConfig(command.flags, process.env);
   switch (command.kind) {
+    // Each is loaded when it is asked for: a start that does not need it is the sooner listening.
     case 'check': {
+      const { check } = await import('./commands/check.ts');
       const { ok, text } = await check(config, makeLog({ ...config, logLevel: 'error' }), command.json);
       process.exitCode = ok ? 0 : 1;
       return print(text);
     }
     case 'health': {
+      const { askHealth } = await import('./commands/health.ts');
       const { ok, text } = await askHealth(config);
       process.exitCode = ok ? 0 : 1;
       return print(text);
     }
-    case 'roles':
+    case 'roles': {
+      const { listRoles } = await import('./commands/roles.ts');
       return print(await listRoles(config, command.json));
+    }
     case 'status': {
+      const { status } = await import('./commands/status.ts');
       const { ready, text } = await status(config, command.json);
       process.exitCode = ready ? 0 : 1;
       return print(text);

@@ -3,7 +3,7 @@
  */
 
 import { hostname } from 'node:os';
-import { HostProcesses } from './callers/host/processes.ts';
+import type { HostProcesses } from './callers/host/processes.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { describeContainer, type Container, type Kept } from './containers/container.ts';
@@ -112,7 +112,8 @@ export function credentialFetcher(
 const REDIRECTED = ['169.254.169.254', 'fd00:ec2::254'].map((address) => ({ address, port: 80 }));
 
 /** Who is behind the host's own addresses, as far as the firewall redirects their connections. */
-export function hostProcesses({ hostNetwork }: Config): HostProcesses {
+export async function hostProcesses({ hostNetwork }: Config): Promise<HostProcesses> {
+  const { HostProcesses } = await import('./callers/host/processes.ts');
   // The proxy's own user never is, or the proxy would only reach itself.
   const exempt = new Set([process.getuid?.() ?? 0]);
   if (hostNetwork !== 'users and root') exempt.add(0);

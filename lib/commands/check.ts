@@ -132,7 +132,7 @@ async function checkHostNetwork(config: Config): Promise<CheckResult> {
     return { name, outcome: 'failed', detail: 'HOST_NETWORK=root, and this is root', advice };
   }
   try {
-    const count = await hostProcesses(config).survey();
+    const count = await (await hostProcesses(config)).survey();
     return { name, outcome: 'ok', detail: `${count} processes, and each can be looked at by this user` };
   } catch (error) {
     const advice = 'Give the proxy these capabilities, or set HOST_NETWORK=false.';

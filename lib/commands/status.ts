@@ -6,6 +6,7 @@ import { ago, duration, latency, timeLeft, wholeNumber } from '../figures.ts';
 import { httpGet } from '../http-get.ts';
 import { object } from '../json.ts';
 import { printable } from '../printable.ts';
+import { NoStatus } from './no-status.ts';
 import { table } from './table.ts';
 
 const PATIENCE_MS = 5_000;
@@ -14,9 +15,6 @@ const LONGEST_STATUS = 64 * 1024 * 1024;
 const WIDTH = 100;
 /** More are on the page and in --json. */
 const MOST_ERRORS = 5;
-
-/** No proxy tells its status; the message says why and what to do. */
-export class NoStatus extends Error {}
 
 export interface StatusReport {
   readonly ready: boolean;

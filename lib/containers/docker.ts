@@ -1,5 +1,5 @@
 import * as http from 'node:http';
-import * as https from 'node:https';
+import type * as https from 'node:https';
 import { normalAddress } from '../ip-address.ts';
 import { array, object, string } from '../json.ts';
 import type { DockerEndpoint } from './docker-endpoint.ts';
@@ -98,8 +98,8 @@ const EVENT_FILTERS = {
  */
 export class DockerEngine {
   readonly #target: https.RequestOptions;
-  readonly #agent: http.Agent;
-  readonly #request: typeof http.request;
+  readonly #isTls: boolean;
+  #made: Promise<Transport> | undefined;
   readonly #url: string;
   readonly #host: string;
   readonly #onSent: (at: number) => void;
@@ -112,10 +112,7 @@ export class DockerEngine {
     this.#url = endpoint.url;
     // With TLS it is also the name that the certificate must have. On a socket it means nothing, but there must be one.
     this.#host = endpoint.kind === 'unix' ? 'docker' : endpoint.host;
-    const isTls = endpoint.kind === 'tcp' && endpoint.tls !== undefined;
-    const agentOptions = { keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: 2 };
-    this.#request = isTls ? https.request : http.request;
-    this.#agent = isTls ? new https.Agent(agentOptions) : new http.Agent(agentOptions);
+    this.#isTls = endpoint.kind === 'tcp' && endpoint.tls !== undefined;
     this.#target =
       endpoint.kind === 'unix'
         ? { socketPath: endpoint.socketPath }
@@ -193,7 +190,7 @@ export class DockerEngine {
   }
 
   close(): void {
-    this.#agent.destroy();
+    void this.#made?.then(({ agent }) => agent.destroy());
   }
 
   /** Leaves out the addresses on networks that do not reach this host. */
@@ -254,7 +251,7 @@ export class DockerEngine {
 
   /** @returns the parsed answer, or undefined for 404 */
   async #get(path: string): Promise<unknown> {
-    const response = await this.#open(path, { agent: this.#agent });
+    const response = await this.#open(path);
     if (response.statusCode === 404) {
       response.resume();
       return undefined;
@@ -268,9 +265,10 @@ export class DockerEngine {
     }
   }
 
-  #open(path: string, options: http.RequestOptions): Promise<http.IncomingMessage> {
+  async #open(path: string, options: http.RequestOptions = {}): Promise<http.IncomingMessage> {
+    const { request: send, agent } = await (this.#made ??= makeTransport(this.#isTls));
     return new Promise((resolve, reject) => {
-      const request = this.#request({ ...this.#target, ...options, path, headers: { Host: this.#host } });
+      const request = send({ ...this.#target, agent, ...options, path, headers: { Host: this.#host } });
       request.setTimeout(ANSWER_TIMEOUT_MS, () => {
         request.destroy(new EngineFailure(`the Docker Engine at ${this.#url} did not answer ${path} in time`));
       });
@@ -311,6 +309,17 @@ export class DockerEngine {
     const Kind = NOBODY_THERE.has(error.code ?? '') ? EngineUnreachable : EngineFailure;
     return new Kind(`the Docker Engine at ${this.#url} cannot be used: ${error.message}`, { cause: error });
   }
+}
+
+interface Transport {
+  readonly request: typeof http.request;
+  readonly agent: http.Agent;
+}
+
+/** Most engines are on a socket, and TLS takes as long to load as all of this program. */
+async function makeTransport(isTls: boolean): Promise<Transport> {
+  const { request, Agent } = isTls ? await import('node:https') : http;
+  return { request, agent: new Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: 2 }) };
 }
 
 function parseListed(value: unknown): EngineContainer {

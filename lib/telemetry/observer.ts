@@ -16,7 +16,6 @@ import type { RoleRequest } from '../roles/role-request.ts';
 import { Activity } from './activity.ts';
 import { answerWatch } from './answer-watch.ts';
 import type { Backend } from './backend.ts';
-import { startBackends } from './backends.ts';
 import { Health } from './health.ts';
 import type { Log } from './log.ts';
 import { Metrics } from './metrics.ts';
@@ -77,9 +76,12 @@ export class Observer {
     };
   }
 
-  start(): void {
+  async start(): Promise<void> {
     const { config, log, clock, observed } = this.#options;
-    this.#backends = startBackends(config, this.#metrics, log, clock, observed.version);
+    if (isPushed(config)) {
+      const { startBackends } = await import('./backends.ts');
+      this.#backends = startBackends(config, this.#metrics, log, clock, observed.version);
+    }
     // It wakes the process now and then, which an idle host need not do for nobody.
     if (this.expose || this.#backends.length > 0) this.#program.start();
   }
@@ -152,4 +154,11 @@ export class Observer {
     const fields = { setting, path, error: message };
     this.troubles.tell('error', 'file not read; what it said before stays', setting, fields);
   }
+}
+
+/** Whether any backend is to be told the metrics: what they need is loaded only then. */
+function isPushed(config: Config): boolean {
+  const { statsdAddress, statsiteAddress, datadogAddress, otlpEndpoint, otlpMetricsEndpoint, newRelicLicense } = config;
+  const named = [statsdAddress, statsiteAddress, datadogAddress, otlpEndpoint, otlpMetricsEndpoint, newRelicLicense];
+  return named.some((setting) => setting !== undefined);
 }

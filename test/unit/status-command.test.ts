@@ -5,7 +5,8 @@ import { test, type TestContext } from 'node:test';
 import { roleRows } from '../../lib/admin/role-rows.ts';
 import { AdminServer } from '../../lib/admin/server.ts';
 import type { Status } from '../../lib/admin/status.ts';
-import { NoStatus, status } from '../../lib/commands/status.ts';
+import { NoStatus } from '../../lib/commands/no-status.ts';
+import { status } from '../../lib/commands/status.ts';
 import { readConfig } from '../../lib/config.ts';
 import { aRow, aStatus, NOW } from './helpers/status.ts';
 
