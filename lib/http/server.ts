@@ -14,7 +14,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { setTimeout as pause } from 'node:timers/promises';
+import { pause, systemClock } from '../clock.ts';
 import type { Container } from '../containers/container.ts';
 import { normalAddress } from '../ip-address.ts';
 import { Memo } from '../memo.ts';
@@ -104,8 +104,8 @@ interface Connection {
   readonly peer: Peer;
   /** Answers that are not given yet. */
   readonly pending: Set<ServerResponse>;
-  /** The answer to its last request. */
-  lastAnswer: ServerResponse | undefined;
+  /** It has been answered for the last time. */
+  isOver: boolean;
   /** More requests have come than an address may have waiting; it ends with the answer that says so. */
   isOverrun: boolean;
 }
@@ -193,7 +193,7 @@ export class MetadataServer {
       return;
     }
     peer.connections += 1;
-    const connection: Connection = { peer, pending: new Set(), lastAnswer: undefined, isOverrun: false };
+    const connection: Connection = { peer, pending: new Set(), isOver: false, isOverrun: false };
     (socket as KnownSocket)[CONNECTION] = connection;
     this.#connections.add(connection);
     socket.once('close', () => {
@@ -207,10 +207,9 @@ export class MetadataServer {
 
   /** What came is no request. It is answered so, unless an answer is under way, into which nothing must be written. */
   #hangUp(error: NodeJS.ErrnoException, socket: Socket): void {
-    const last = (socket as KnownSocket)[CONNECTION]?.lastAnswer;
-    const isOver = last !== undefined && last.writableEnded && !last.shouldKeepAlive;
-    if (isOver) socket.destroySoon();
-    else if (!socket.writable || error.code === 'ECONNRESET' || (last && !last.writableEnded)) socket.destroy();
+    const connection = (socket as KnownSocket)[CONNECTION];
+    if (connection?.isOver) socket.destroySoon();
+    else if (!socket.writable || error.code === 'ECONNRESET' || connection?.pending.size) socket.destroy();
     else refuseSocket(socket, statusOfParseError(error.code));
   }
 
@@ -218,7 +217,6 @@ export class MetadataServer {
     const connection = (request.socket as KnownSocket)[CONNECTION];
     if (!connection || connection.isOverrun) return; // It was refused.
     const { peer } = connection;
-    connection.lastAnswer = response;
     peer.waiting += 1;
     connection.pending.add(response);
     const exchange: OwnExchange = {
@@ -244,13 +242,13 @@ export class MetadataServer {
       connection.isOverrun = true;
       response.shouldKeepAlive = false;
       const refusal = tooMuch(503, 'too_many', 'too many requests of this address are waiting');
-      setTimeout(() => this.#fail(exchange, undefined, refusal), LONGEST_DELAY_MS);
+      setTimeout(() => this.#fail(exchange, undefined, refusal), refusalDelay());
       return;
     }
     const delay = this.#pace.delay(peer.address);
     if (delay > LONGEST_DELAY_MS) {
       const refusal = tooMuch(429, 'too_fast', 'too many requests from this address');
-      setTimeout(() => this.#fail(exchange, undefined, refusal), LONGEST_DELAY_MS);
+      setTimeout(() => this.#fail(exchange, undefined, refusal), refusalDelay());
     } else if (delay > 0) setTimeout(() => this.#answerInTurn(exchange), delay);
     else this.#answerInTurn(exchange);
   }
@@ -289,9 +287,10 @@ export class MetadataServer {
   }
 
   #answered(exchange: OwnExchange, found: Route | undefined, failure: unknown): void {
-    const { peer, pending } = exchange.connection;
-    if (!pending.delete(exchange.response)) return;
-    peer.waiting -= 1;
+    const { response, connection } = exchange;
+    if (!connection.pending.delete(response)) return;
+    connection.peer.waiting -= 1;
+    connection.isOver ||= !response.shouldKeepAlive;
     this.#options.onAnswered?.(exchange, found, failure, (performance.now() - exchange.began) / 1000);
   }
 
@@ -314,8 +313,8 @@ export class MetadataServer {
   async moreWork({ address }: Exchange, requests: number): Promise<void> {
     for (let counted = 0; counted < requests; counted += 1) {
       let delay = this.#pace.delay(address);
-      for (; delay > LONGEST_DELAY_MS; delay = this.#pace.delay(address)) await pause(LONGEST_DELAY_MS);
-      if (delay > 0) await pause(delay);
+      for (; delay > LONGEST_DELAY_MS; delay = this.#pace.delay(address)) await pause(systemClock, LONGEST_DELAY_MS);
+      if (delay > 0) await pause(systemClock, delay);
     }
     await this.#turns.take(address);
   }
@@ -384,6 +383,11 @@ export class MetadataServer {
     const text = String((error as Error)?.stack ?? error);
     this.#options.log.error('request failed unexpectedly', { request_id: id, path, error: text });
   }
+}
+
+/** Milliseconds; not the same for all, so that those who were refused together do not come again together. */
+function refusalDelay(): number {
+  return LONGEST_DELAY_MS * (1 + Math.random());
 }
 
 /** @throws BadTarget */

@@ -33,6 +33,10 @@ type LineFormat = (time: number, stamp: string, level: UsedLevel, message: strin
 
 /** Between two writes of a burst; no more of the log is lost by a kill -9. */
 const BETWEEN_WRITES_MS = 10;
+/** Lines of a burst lie outside of V8's heap, where a hundred kB of them would keep the collector busy. */
+const ROOM = 64 * 1024;
+/** Of a character in UTF-8, at the most, for each unit of UTF-16. */
+const BYTES_A_CHARACTER = 3;
 /** For a level that lets everything through. */
 const EVERYTHING = 0;
 
@@ -43,7 +47,9 @@ export class Log {
   readonly #stamps = new Stamps();
   readonly #set: LogLevel;
   #threshold: number;
-  #lines = '';
+  readonly #gathered = Buffer.allocUnsafeSlow(ROOM);
+  /** How many bytes of it are lines. */
+  #length = 0;
   /** Whether they are written at the end of this turn. */
   #isDue = false;
   /** When lines were written last. */
@@ -98,9 +104,9 @@ export class Log {
   /** Writes everything that is still held back. */
   flush(): void {
     this.#isDue = false;
-    if (this.#lines === '') return;
-    const lines = this.#lines;
-    this.#lines = '';
+    if (this.#length === 0) return;
+    const lines = this.#gathered.toString('utf8', 0, this.#length);
+    this.#length = 0;
     this.#written = this.#now();
     this.#write(lines);
   }
@@ -109,7 +115,14 @@ export class Log {
     if (RANK[level] < this.#threshold) return;
     const time = this.#now();
     this.#plan(level, time - this.#written);
-    this.#lines += this.#format(time, this.#stamps.of(time), level, message, fields);
+    this.#gather(this.#format(time, this.#stamps.of(time), level, message, fields));
+  }
+
+  #gather(line: string): void {
+    const most = line.length * BYTES_A_CHARACTER;
+    if (most > ROOM - this.#length) this.flush();
+    if (most > ROOM) this.#write(line);
+    else this.#length += this.#gathered.write(line, this.#length);
   }
 
   /** @param pause milliseconds since the last write; less than 0 when the clock was set back */
@@ -117,7 +130,7 @@ export class Log {
     if (RANK[level] >= RANK.warning || pause >= BETWEEN_WRITES_MS) {
       if (!this.#isDue) setImmediate(this.#flushed);
       this.#isDue = true;
-    } else if (this.#lines === '') setTimeout(this.#flushed, BETWEEN_WRITES_MS - Math.max(pause, 0));
+    } else if (this.#length === 0) setTimeout(this.#flushed, BETWEEN_WRITES_MS - Math.max(pause, 0));
   }
 
   readonly #flushed = (): void => this.flush();
