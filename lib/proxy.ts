@@ -3,11 +3,11 @@
  */
 
 import { AdminServer } from './admin/server.ts';
+import { AfterBurst } from './after-burst.ts';
 import { isReady, makeStatus, readiness, type StatusSources } from './admin/status.ts';
 import { CallerFinder, type OtherSource } from './callers/finder.ts';
 import { HostNetwork, hostCaller } from './callers/host/network.ts';
 import { MesosTasks } from './callers/mesos.ts';
-import { ReverseLookup } from './callers/reverse-lookup.ts';
 import { systemClock as clock } from './clock.ts';
 import { hostAndPort, type Config } from './config.ts';
 import type { Container } from './containers/container.ts';
@@ -145,13 +145,14 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   const finder = new CallerFinder({
     directory,
     mapping: () => mapping?.value,
-    others: otherSources(config, directory),
-    hostNetwork: followHostNetwork(config, log, engine, directory, assignments),
+    others: await otherSources(config, directory),
+    hostNetwork: await followHostNetwork(config, log, engine, directory, assignments),
   });
   const find: CallerFinder['find'] = (address, connection) =>
     config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address, connection);
   const callers = new Callers({ directory: { find }, assignments, store });
   const tokens = new SessionTokens(clock.now);
+  const afterBurst = new AfterBurst(clock);
   const server = new MetadataServer({
     handlers: {
       sessionToken: sessionToken(tokens, (exchange) => server.holderOf(exchange)),
@@ -176,7 +177,10 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     maxRequestsPerSecond: config.maxRequestsPerSecond,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
-    onAnswered: observer.answered,
+    onAnswered: (exchange, found, failure, seconds) => {
+      observer.answered(exchange, found, failure, seconds);
+      afterBurst.answered();
+    },
     log,
   });
 
@@ -201,8 +205,8 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     mock?.close();
   };
   try {
-    observer.start();
     await listen(log, 'listening', server, config);
+    await observer.start();
     directory.start();
     if (config.adminAddress !== 'off') await listen(log, 'admin listening', admin, config.adminAddress);
     if (!config.mockCredentials) void ownCredentials.start();
@@ -239,9 +243,10 @@ function follow<T>(
   });
 }
 
-function otherSources(config: Config, directory: ContainerDirectory): OtherSource[] {
+async function otherSources(config: Config, directory: ContainerDirectory): Promise<OtherSource[]> {
   const sources: OtherSource[] = [];
   if (config.reverseLookup) {
+    const { ReverseLookup } = await import('./callers/reverse-lookup.ts');
     const containers = function* (): Generator<Container> {
       for (const { container } of directory.started()) yield container;
     };
@@ -254,15 +259,15 @@ function otherSources(config: Config, directory: ContainerDirectory): OtherSourc
 }
 
 /** @returns undefined when nobody's connections are redirected on the host itself */
-function followHostNetwork(
+async function followHostNetwork(
   config: Config,
   log: Log,
   engine: DockerEngine,
   directory: ContainerDirectory,
   assignments: RoleAssignments,
-): HostNetwork | undefined {
+): Promise<HostNetwork | undefined> {
   if (config.hostNetwork === 'nobody') return undefined;
-  const processes = hostProcesses(config);
+  const processes = await hostProcesses(config);
   const told = new Set<string>();
   const onTrouble = (reason: string): void => {
     if (told.has(reason) || told.size === MOST_TROUBLES) return;

@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { AfterBurst } from '../../lib/after-burst.ts';
+import { ManualClock } from './helpers/manual-clock.ts';
+
+function setUp() {
+  const clock = new ManualClock();
+  let collections = 0;
+  const afterBurst = new AfterBurst(clock, () => (collections += 1));
+  const answer = (requests: number): void => {
+    for (let n = 0; n < requests; n += 1) afterBurst.answered();
+  };
+  return { clock, answer, collections: () => collections };
+}
+
+test('garbage is collected once when a burst of requests is over', async () => {
+  const { clock, answer, collections } = setUp();
+  answer(5_000);
+  for (let second = 0; second < 30; second += 1) {
+    answer(200);
+    await clock.advance(1_000);
+  }
+  assert.equal(collections(), 0);
+  await clock.advance(60_000);
+  assert.equal(collections(), 1);
+  answer(5_000);
+  await clock.advance(60_000);
+  assert.equal(collections(), 2, 'and after the next one again');
+});
+
+test('a host with few requests never has to collect garbage for that', async () => {
+  const { clock, answer, collections } = setUp();
+  answer(4_999);
+  await clock.advance(3_600_000);
+  assert.equal(collections(), 0);
+});
+
+test('the collector is there in this Node', async () => {
+  const clock = new ManualClock();
+  const afterBurst = new AfterBurst(clock);
+  const dead = (() => new WeakRef(new Array<number>(1000)))();
+  for (let n = 0; n < 5_000; n += 1) afterBurst.answered();
+  await clock.advance(3_000);
+  assert.equal(dead.deref(), undefined);
+});
