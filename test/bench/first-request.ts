@@ -2,12 +2,15 @@ import { execFileSync } from 'node:child_process';
 import { percentile, short, spreadOf, type Row } from './row.ts';
 
 const CONTAINERS = 50;
+/** With its account; for a name alone IAM is asked once, which is no time of STS. */
+const ROLE = 'app@123456789012';
 const STS_MS = 100;
 const AT_MOST_MS = 10;
 
 /**
- * B5: a container's first instruction asks for its credentials, on a real Docker Engine, while STS takes 100 ms. The time is
- * from the request's program to its answer, seen in the container. The lab needs root and installs what it lacks.
+ * B5: the first instruction of a container of `docker run` asks for its credentials, on a real Docker Engine, while STS
+ * takes 100 ms. The time is from the request's program to its answer, seen in the container. The lab needs root and
+ * installs what it lacks.
  */
 export async function firstRequest(): Promise<Row[]> {
   execFileSync('test/e2e/install', { stdio: 'inherit' });
@@ -22,9 +25,8 @@ export async function firstRequest(): Promise<Row[]> {
     const waits: number[] = [];
     const mark = lab.proxy.log.length;
     for (let n = 1; n <= CONTAINERS; n += 1) {
-      const container = await lab.docker.create({ name: `first-${n}`, image: 'bench/first', env: { IAM_ROLE: 'app' } });
-      const { stdout, stderr } = await container.run();
-      if (!stdout.includes('AccessKeyId')) throw new Error(`no credentials for first-${n}: ${stdout}${stderr}`);
+      const stdout = await lab.docker.docker('run', '--rm', '--name', `first-${n}`, '-e', `IAM_ROLE=${ROLE}`, 'bench/first');
+      if (!stdout.includes('AccessKeyId')) throw new Error(`no credentials for first-${n}: ${stdout}`);
       waits.push(Number(stdout.slice(0, stdout.indexOf(' '))) * 1000);
     }
     const inProxy = lab.proxy.log.slice(mark)

@@ -4,7 +4,8 @@ import { short, type Row } from './row.ts';
 import { warmHost } from './warm-host.ts';
 
 const CONTAINERS = 50;
-const SETTLES_MS = 5_000;
+/** After its start V8 collects garbage once more; that is none of the idle hours. */
+const SETTLES_MS = 30_000;
 const AT_MOST_PERCENT = 0.05;
 
 /** B10: the processor time of a proxy that nobody asks anything: B10_SECONDS long, 60 by default. */
