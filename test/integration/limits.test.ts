@@ -89,6 +89,21 @@ test('a large body is sent at its address\'s pace, as so many requests', async (
   assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
 
+test('one address has 16 requests at the metadata service; more wait for those, and then are answered 503', async (t) => {
+  const { proxy, imds, ask } = await host(t);
+  imds.fault('/latest/user-data', { kind: 'hold' });
+  const held = Array.from({ length: 16 }, () => open(proxy.port, '127.0.0.11', 'GET /latest/user-data HTTP/1.1\r\nHost: x\r\n\r\n'));
+  t.after(() => held.forEach(({ socket }) => socket.destroy()));
+  await imds.requests.several(16, ({ target }) => target === '/latest/user-data');
+  const refused = await ask('127.0.0.11', INSTANCE_ID_PATH);
+  assert.deepEqual([refused.status, refused.headers['retry-after']], [503, '1']);
+  assert.equal((await ask('127.0.0.11', '/latest/meta-data/iam/')).status, 404, 'what is answered here needs no place');
+  assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID, 'and others have their own');
+  const waiting = ask('127.0.0.11', INSTANCE_ID_PATH);
+  held[0]?.socket.destroy();
+  assert.equal((await waiting).body, INSTANCE_ID);
+});
+
 test('an address in its IPv4 and its IPv6-mapped form is one address', async (t) => {
   const { proxy, ask } = await host(t, { env: { HOST: '::', MAX_CONNECTIONS_PER_ADDRESS: '2' } });
   const held = await keepOpen(proxy.port, '127.0.0.11', 2);

@@ -1,7 +1,9 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { systemClock } from '../../clock.ts';
 import { AskerGone, UpstreamUnreachable, type Imds } from '../../upstream/imds.ts';
 import { ownHeaders, TOKEN_HEADER, TOKEN_TTL_HEADER, type Exchange, type Handler } from '../exchange.ts';
 import { Refusal } from '../failure.ts';
+import { Places } from '../places.ts';
 
 /** The request headers that can change an answer of IMDS. No other one goes there. */
 const REQUEST_HEADERS = [
@@ -37,6 +39,14 @@ const NOT_PASSED_BACK = new Set([
  */
 const BYTES_OF_A_REQUEST = 16 * 1024;
 
+/**
+ * Requests of one address under way at the real service, which answers in a millisecond: SDKs have one at a time. Without
+ * that, one container that reads nothing of its answers would hold hundreds of connections there.
+ */
+const AT_ONCE = 16;
+/** One more waits as long as it would for its pace. */
+const PATIENCE_MS = 1_000;
+
 export interface PassThroughLimits {
   /** Nothing at all goes through. */
   readonly disabled: boolean;
@@ -59,12 +69,26 @@ export function passThrough(
   { disabled, allow, deny }: PassThroughLimits,
   moreWork: MoreWork | undefined,
 ): Handler {
+  const places = new Places(AT_ONCE, PATIENCE_MS, systemClock);
   return async (exchange) => {
-    const { request, response, path } = exchange;
+    const { address, path } = exchange;
     if (disabled) throw new Refusal(403, 'not_passed_through', 'the settings pass nothing through');
     if ((allow && !allow.test(path)) || deny?.test(path)) {
       throw new Refusal(404, 'not_passed_through', 'the settings do not pass this path through');
     }
+    const taken = places.take(address);
+    if (taken !== true && !(await taken)) {
+      throw new Refusal(503, 'too_many', 'too many requests of this address are under way', ['Retry-After', '1']);
+    }
+    try {
+      await ask(exchange);
+    } finally {
+      places.leave(address);
+    }
+  };
+
+  async function ask(exchange: Exchange): Promise<void> {
+    const { request, response, path } = exchange;
     const timing = (exchange.upstream = { connecting: 0, answering: 0 });
     let answer: IncomingMessage;
     try {
@@ -84,7 +108,7 @@ export function passThrough(
     await relay(answer, response, isSmall || !moreWork ? undefined : ({ length }) => {
       return moreWork(exchange, Math.ceil(length / BYTES_OF_A_REQUEST));
     });
-  };
+  }
 }
 
 /**
