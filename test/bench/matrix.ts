@@ -37,7 +37,7 @@ const results = VERSIONS.map((version): Result => {
 // The figures of the first version name the columns.
 const figures = results[0]?.rows.filter(({ target }) => target !== '').map(({ figure, what }) => ({ figure, what })) ?? [];
 const text = markdown(
-  ['Node', 'tests', ...figures.map(({ figure, what }) => `${figure} ${what.replace(/ \(.*| \d.*/, '')}`)],
+  ['Node', 'tests', ...figures.map(({ figure, what }) => `${figure} ${what.replace(/,? \(.*|,? \d.*/, '')}`)],
   results.map(({ node, tests, rows }) => [node, tests, ...figures.map((_, at) => cell(rows, at))]),
 );
 console.log(`\n${text}\n`);

@@ -37,7 +37,7 @@ export async function residentMemory(rounds: number): Promise<Row[]> {
     ratioRow('B8', 'resident memory, idle, SDK loaded', 'MB', idle, { atMost: 1.35 }),
     ratioRow('B8', 'resident memory, at most under B1\'s load', 'MB', loaded, { atMost: 1.35 }),
     {
-      figure: 'B8', what: 'resident memory 10 s after the load, beyond that before it', ours: `${short(value)} MB`, against: '-',
+      figure: 'B8', what: 'resident memory after the load (10 s), beyond that before it', ours: `${short(value)} MB`, against: '-',
       value, spread: spreadOf(after), target: `≤ ${BACK_TO_MB} MB`, met: value <= BACK_TO_MB,
     },
   ];
