@@ -104,10 +104,14 @@ interface Connection {
   readonly peer: Peer;
   /** Answers that are not given yet. */
   readonly pending: Set<ServerResponse>;
+  /** Requests whose time has not come yet. */
+  readonly delayed: Map<OwnExchange, NodeJS.Timeout>;
   /** It has been answered for the last time. */
   isOver: boolean;
   /** More requests have come than an address may have waiting; it ends with the answer that says so. */
   isOverrun: boolean;
+  /** Requests that have come since then. */
+  ignored: number;
 }
 
 const CONNECTION = Symbol('connection');
@@ -193,13 +197,20 @@ export class MetadataServer {
       return;
     }
     peer.connections += 1;
-    const connection: Connection = { peer, pending: new Set(), isOver: false, isOverrun: false };
+    const connection: Connection = {
+      peer, pending: new Set(), delayed: new Map(), isOver: false, isOverrun: false, ignored: 0,
+    };
     (socket as KnownSocket)[CONNECTION] = connection;
     this.#connections.add(connection);
     socket.once('close', () => {
       this.#connections.delete(connection);
       peer.connections -= 1;
-      if (peer.connections === 0) this.#peers.delete(address);
+      this.#forget(peer);
+      for (const [exchange, timer] of connection.delayed) {
+        clearTimeout(timer);
+        exchange.response.statusCode = 429;
+        this.#answered(exchange, undefined, tooMuch(429, 'too_fast', 'the caller has left before its turn'));
+      }
       // Of requests behind each other Node tells only the first that nobody is there any more.
       for (const response of connection.pending) if (!response.socket) response.destroy().emit('close');
     });
@@ -208,14 +219,20 @@ export class MetadataServer {
   /** What came is no request. It is answered so, unless an answer is under way, into which nothing must be written. */
   #hangUp(error: NodeJS.ErrnoException, socket: Socket): void {
     const connection = (socket as KnownSocket)[CONNECTION];
-    if (connection?.isOver) socket.destroySoon();
+    if (connection?.isOver && connection.pending.size === 0) socket.destroySoon();
     else if (!socket.writable || error.code === 'ECONNRESET' || connection?.pending.size) socket.destroy();
     else refuseSocket(socket, statusOfParseError(error.code));
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
     const connection = (request.socket as KnownSocket)[CONNECTION];
-    if (!connection || connection.isOverrun) return; // It was refused.
+    if (!connection) return; // It was refused.
+    if (connection.isOverrun) {
+      // Node keeps what it has read of each until the end.
+      connection.ignored += 1;
+      if (connection.ignored > this.#options.maxConnectionsPerAddress) request.socket.destroy();
+      return;
+    }
     const { peer } = connection;
     peer.waiting += 1;
     connection.pending.add(response);
@@ -242,15 +259,31 @@ export class MetadataServer {
       connection.isOverrun = true;
       response.shouldKeepAlive = false;
       const refusal = tooMuch(503, 'too_many', 'too many requests of this address are waiting');
-      setTimeout(() => this.#fail(exchange, undefined, refusal), refusalDelay());
+      this.#later(exchange, refusalDelay(), () => this.#fail(exchange, undefined, refusal));
       return;
     }
     const delay = this.#pace.delay(peer.address);
     if (delay > LONGEST_DELAY_MS) {
       const refusal = tooMuch(429, 'too_fast', 'too many requests from this address');
-      setTimeout(() => this.#fail(exchange, undefined, refusal), refusalDelay());
-    } else if (delay > 0) setTimeout(() => this.#answerInTurn(exchange), delay);
+      this.#later(exchange, refusalDelay(), () => this.#fail(exchange, undefined, refusal));
+    } else if (delay > 0) this.#later(exchange, delay, () => this.#answerInTurn(exchange));
     else this.#answerInTurn(exchange);
+  }
+
+  #later(exchange: OwnExchange, milliseconds: number, action: () => void): void {
+    const { delayed } = exchange.connection;
+    const timer = setTimeout(() => {
+      delayed.delete(exchange);
+      action();
+    }, milliseconds);
+    delayed.set(exchange, timer);
+  }
+
+  /** Nothing is left of it: who leaves while answers are waited for, and comes back, is the same one. */
+  #forget(peer: Peer): void {
+    if (peer.connections === 0 && peer.waiting === 0 && this.#peers.get(peer.address) === peer) {
+      this.#peers.delete(peer.address);
+    }
   }
 
   #answerInTurn(exchange: OwnExchange): void {
@@ -290,6 +323,7 @@ export class MetadataServer {
     const { response, connection } = exchange;
     if (!connection.pending.delete(response)) return;
     connection.peer.waiting -= 1;
+    if (connection.peer.connections === 0) this.#forget(connection.peer);
     connection.isOver ||= !response.shouldKeepAlive;
     this.#options.onAnswered?.(exchange, found, failure, (performance.now() - exchange.began) / 1000);
   }

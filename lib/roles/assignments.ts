@@ -2,7 +2,7 @@ import type { Container } from '../containers/container.ts';
 import type { CredentialStore } from '../credentials/store.ts';
 import { BadRoleRequest } from './bad-request.ts';
 import { readWish, type Assignment, type Wish } from './container-request.ts';
-import type { RoleRequest } from './role-request.ts';
+import { meaningOf, type RoleRequest } from './role-request.ts';
 import type { RoleSettings } from './role-settings.ts';
 
 /** Neither the container nor the settings name a role. */
@@ -131,7 +131,7 @@ export class RoleAssignments {
     for (const sharer of this.#sharers.get(container.id) ?? []) {
       const { own } = this.#wish(sharer);
       if (!own || own instanceof BadRoleRequest) continue;
-      if (found && found.request.role.text !== own.request.role.text) {
+      if (found && meaningOf(found.request.role) !== meaningOf(own.request.role)) {
         return new BadRoleRequest('containers that share its network name different roles');
       }
       found ??= own;

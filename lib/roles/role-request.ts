@@ -24,9 +24,14 @@ export interface RoleRequest {
 
 export function roleRequest(parameters: Omit<RoleRequest, 'key'>): RoleRequest {
   const { role, allowed, tags, ...rest } = parameters;
-  const named = role.kind === 'arn' ? role.role.arn : [role.path, role.name, role.kind === 'account' && role.accountId];
+  const named = meaningOf(role);
   const patterns = allowed.map((list) => list.map(({ text }) => text));
   return { ...parameters, key: JSON.stringify([named, patterns, [...tags], ...sortedEntries(rest)]) };
+}
+
+/** The same for two references that name the same role, however they are written. */
+export function meaningOf(role: RoleReference): string {
+  return role.kind === 'arn' ? role.role.arn : [role.path, role.name, role.kind === 'account' && role.accountId].join(' ');
 }
 
 function sortedEntries(object: Readonly<Record<string, unknown>>): [string, unknown][] {

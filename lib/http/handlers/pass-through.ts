@@ -80,14 +80,20 @@ export function passThrough(
     if (taken !== true && !(await taken)) {
       throw new Refusal(503, 'too_many', 'too many requests of this address are under way', ['Retry-After', '1']);
     }
+    let isLeft = false;
+    const leave = (): void => {
+      if (!isLeft) places.leave(address);
+      isLeft = true;
+    };
     try {
-      await ask(exchange);
+      await ask(exchange, leave);
     } finally {
-      places.leave(address);
+      leave();
     }
   };
 
-  async function ask(exchange: Exchange): Promise<void> {
+  /** @param onDone told when the real service has nothing more to do with it */
+  async function ask(exchange: Exchange, onDone: () => void): Promise<void> {
     const { request, response, path } = exchange;
     const timing = (exchange.upstream = { connecting: 0, answering: 0 });
     let answer: IncomingMessage;
@@ -98,12 +104,18 @@ export function passThrough(
       if (error instanceof AskerGone) return;
       throw error;
     }
+    answer.once('close', onDone);
     if (answer.statusCode === 401) {
       answer.destroy();
       throw new UpstreamUnreachable('the metadata service refuses the token that it gave');
     }
 
-    response.writeHead(answer.statusCode ?? 502, responseHeaders(answer, exchange));
+    try {
+      response.writeHead(answer.statusCode ?? 502, responseHeaders(answer, exchange));
+    } catch (error) {
+      answer.on('error', () => {}).destroy();
+      throw error;
+    }
     const isSmall = Number(answer.headers['content-length']) <= BYTES_OF_A_REQUEST;
     await relay(answer, response, isSmall || !moreWork ? undefined : ({ length }) => {
       return moreWork(exchange, Math.ceil(length / BYTES_OF_A_REQUEST));
@@ -131,7 +143,8 @@ function relay(
     };
     response.once('close', () => {
       resolve();
-      if (!answer.complete) answer.destroy();
+      // It may have come whole, and not be read.
+      if (!answer.readableEnded) answer.destroy();
     });
     answer.on('data', (piece: Buffer) => {
       const drained = response.write(piece) ? undefined : new Promise((resolve) => response.once('drain', resolve));

@@ -20,8 +20,8 @@ function openFiles({ proxy }: Host): number {
 }
 
 /** What a client sees that reads `most` bytes and then leaves, or reads to the end. */
-async function read(port: number, most: number): Promise<string> {
-  const socket = connect({ port, host: '127.0.0.1', localAddress: FROM });
+async function read(port: number, most: number, from = FROM): Promise<string> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress: from });
   let text = '';
   socket.setEncoding('latin1').on('error', () => {}).on('data', (chunk: string) => {
     text += chunk;
@@ -59,13 +59,18 @@ test('whatever is wrong with a body, no client takes it for whole, and no socket
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const { what, fault, status, leaveAfter = Infinity } of TROUBLES) {
       const struck = own.imds.fault(USER_DATA, fault);
-      const asked = Array.from({ length: COUNT }, () => read(own.proxy.port, leaveAfter));
+      // An address has a limit of its own, which is not what is tried here.
+      const asked = Array.from({ length: COUNT }, (_, n) => {
+        return read(own.proxy.port, leaveAfter, `127.0.1.${1 + Math.floor(n / 10)}`);
+      });
       const texts = await Promise.all(asked);
       most = Math.max(most, openFiles(own));
       struck.lift();
       for (const text of texts) {
         const whole = parseResponses(text).map((response) => response.status);
-        assert.deepEqual(whole, status === 'none' ? [] : [status], `${what}: ${text.slice(0, 300)}`);
+        // Under load the head may take too long, which is a failure as well; what must not be seen is a success.
+        const seen = status === 'none' ? whole.filter((one) => one !== 504) : whole;
+        assert.deepEqual(seen, status === 'none' ? [] : [status], `${what}: ${text.slice(0, 300)}`);
       }
       // Upstream nothing goes on, but for what is kept for the next requests.
       await until(() => own.imds.openConnections, (open) => open <= KEPT);
