@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { UnknownCaller, type Container } from '../../lib/containers/container.ts';
@@ -301,4 +302,25 @@ test('whoever leaves ends all that was waiting, also requests whose turn had not
   await asked.several(2);
   client.destroy();
   assert.deepEqual((await answered.several(2)).toSorted(), ['/latest/a', '/latest/b']);
+});
+
+test('whoever goes on sending after the refusal is cut off', async (t) => {
+  const { port } = await startServer(t, {}, { maxConnectionsPerAddress: 4, maxRequestsPerSecond: 1 });
+  const client = connect(port, '127.0.0.1').on('error', () => {});
+  const closed = once(client.resume(), 'close');
+  // Five are waiting, which is one too many, and four more are not looked at.
+  client.write(`GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(12));
+  await closed;
+});
+
+test('requests whose turn has not come end with their connection, and count until then', async (t) => {
+  const answered = new Journal<number>('an answer');
+  const { port } = await startServer(t, {}, {
+    maxRequestsPerSecond: 1, onAnswered: ({ response }) => answered.add(response.statusCode),
+  });
+  const client = connect(port, '127.0.0.1').on('error', () => {});
+  client.write(`GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(3));
+  await once(client, 'data');
+  client.destroy();
+  assert.deepEqual(await answered.several(3), [200, 429, 429]);
 });
