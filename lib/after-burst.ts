@@ -1,5 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import type { Clock } from './clock.ts';
 
 /** So many requests leave some ten megabytes behind; a thousand containers that start do not ask as often. */
@@ -14,11 +12,11 @@ const FEW = 100;
  */
 export class AfterBurst {
   readonly #clock: Clock;
-  readonly #collect: () => void;
+  readonly #collect: () => void | Promise<void>;
   #requests = 0;
   #requestsBefore = 0;
 
-  constructor(clock: Clock, collect: () => void = collectGarbage) {
+  constructor(clock: Clock, collect: () => void | Promise<void> = collectGarbage) {
     this.#clock = clock;
     this.#collect = collect;
   }
@@ -34,15 +32,17 @@ export class AfterBurst {
     this.#clock.after(LOOK_EVERY_MS, () => {
       if (this.#requests > this.#requestsBefore + FEW) return this.#look();
       this.#requests = 0;
-      this.#collect();
+      void this.#collect();
       // V8 makes its young generation smaller where little was allocated since the collection before.
-      this.#clock.after(LOOK_EVERY_MS, this.#collect);
+      this.#clock.after(LOOK_EVERY_MS, () => void this.#collect());
     });
   }
 }
 
 /** The collector of V8, which Node gives only to who asks for it; some 20 ms for this program. */
-function collectGarbage(): void {
+async function collectGarbage(): Promise<void> {
+  // Most hosts never need it.
+  const [{ setFlagsFromString }, { runInNewContext }] = [await import('node:v8'), await import('node:vm')];
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
   collect();

@@ -44,6 +44,11 @@ const MOST_NAMES = 1_000;
 /** The engine's answers have each name anew; what many containers have in common is kept once. */
 const commonNames = new Memo(MOST_NAMES, (name: string) => name);
 
+/** The same text, as it was first seen. */
+export function commonName(name: string): string {
+  return commonNames.of(name);
+}
+
 export function describeContainer(found: EngineContainer, kept: Kept): Container {
   const { id, name, image, env, labels, hostname, networks, networkMode } = found;
   const shortId = id.slice(0, 12);
@@ -51,12 +56,12 @@ export function describeContainer(found: EngineContainer, kept: Kept): Container
     id,
     shortId,
     name,
-    image: commonNames.of(image),
+    image: commonName(image),
     hostname: hostname === shortId ? shortId : hostname,
     env: only(env, kept.env),
     labels: only(labels, kept.labels),
     labelledAddress: normalAddress((labels.get(RANCHER_LABEL) ?? '').replace(/\/.*$/, '')),
-    networks: networks.map((network) => commonNames.of(network)),
+    networks: networks.map(commonName),
     network: networkOf(networkMode),
   };
 }

@@ -13,8 +13,7 @@
 
 import { backoff } from '../backoff.ts';
 import { pause, within, type Clock } from '../clock.ts';
-import { Memo } from '../memo.ts';
-import { DirectoryUnavailable, type Container } from './container.ts';
+import { commonName, DirectoryUnavailable, type Container } from './container.ts';
 import { EngineUnreachable, reachesHost, type DockerEngine, type EngineContainer, type EngineEvent } from './docker.ts';
 
 export type DirectoryState =
@@ -70,8 +69,6 @@ const NEWS_PATIENCE_MS = 400;
 const NOBODY_STANDS_MS = 5_000;
 /** How many such addresses are remembered, at the most. */
 const MOST_NOBODIES = 1_000;
-/** More than a host has. */
-const MOST_NETWORKS = 1_000;
 /** Inspects under way at once while reading all containers; the engine's client has as many sockets. */
 const INSPECTS_AT_ONCE = 8;
 /** One that is starting takes 330 ms; a container that is stuck must not keep the others from being known. */
@@ -116,8 +113,6 @@ interface Entry {
 export class ContainerDirectory {
   readonly #options: DirectoryOptions;
   readonly #entries = new Map<string, Entry>();
-  /** Each network's id once, however many containers are on it. */
-  readonly #networks = new Memo(MOST_NETWORKS, (id: string) => id);
   /** More than one has an address only where drivers of networks allow that; then it is nobody's. */
   readonly #byAddress = new Map<string, readonly Entry[]>();
   /** Until when an address that was nobody's is not waited for again; forgotten when somebody has it. */
@@ -658,7 +653,7 @@ export class ContainerDirectory {
     // Podman shows the addresses of the container that it shares the network of; they are that one's.
     const addresses = typeof entry.container?.network === 'object' ? [] : given;
     const before = entry.addresses.get(network) ?? [];
-    if (addresses.length > 0) entry.addresses.set(this.#networks.of(network), addresses);
+    if (addresses.length > 0) entry.addresses.set(commonName(network), addresses);
     else entry.addresses.delete(network);
     for (const address of new Set([...before, ...addresses])) this.#setHolder(address, entry, network);
   }

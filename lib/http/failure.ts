@@ -23,6 +23,11 @@ export class Refusal extends Error {
   }
 }
 
+/** For whoever is welcome again in a second. */
+export function tooMuch(status: number, reason: RefusalReason, message: string): Refusal {
+  return new Refusal(status, reason, message, ['Retry-After', '1']);
+}
+
 export type RefusalReason =
   | 'body'
   | 'forwarded'

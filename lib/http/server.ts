@@ -21,7 +21,7 @@ import { Memo } from '../memo.ts';
 import type { Log } from '../telemetry/log.ts';
 import { canonicalPath } from './canonical-path.ts';
 import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
-import { errorPage, failureOf, Refusal, sendFailure, type RefusalReason } from './failure.ts';
+import { errorPage, failureOf, Refusal, sendFailure, tooMuch } from './failure.ts';
 import { Pace } from './pace.ts';
 import { route, type Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
@@ -323,7 +323,7 @@ export class MetadataServer {
     const { response, connection } = exchange;
     if (!connection.pending.delete(response)) return;
     connection.peer.waiting -= 1;
-    if (connection.peer.connections === 0) this.#forget(connection.peer);
+    this.#forget(connection.peer);
     connection.isOver ||= !response.shouldKeepAlive;
     this.#options.onAnswered?.(exchange, found, failure, (performance.now() - exchange.began) / 1000);
   }
@@ -428,10 +428,6 @@ function refusalDelay(): number {
 function readTarget(target: string): Reading {
   const path = canonicalPath(target);
   return { path, route: route(path) };
-}
-
-function tooMuch(status: number, reason: RefusalReason, message: string): Refusal {
-  return new Refusal(status, reason, message, ['Retry-After', '1']);
 }
 
 function hasBody({ headers }: IncomingMessage): boolean {

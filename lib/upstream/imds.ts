@@ -201,7 +201,6 @@ export class Imds {
       outgoing.end();
     });
   }
-
 }
 
 async function readText(response: http.IncomingMessage): Promise<string> {

@@ -236,8 +236,8 @@ test('many requests that are refused at the same time share one new token', asyn
   own.imds.revokeTokens();
   own.imds.requests.clear();
   const hold = own.imds.fault(INSTANCE_ID_PATH, { kind: 'hold' });
-  const asked = Array.from({ length: 16 }, () => own.ask(APP, INSTANCE_ID_PATH));
-  await own.imds.requests.several(16, isRead);
+  const asked = Array.from({ length: 20 }, (_, n) => own.ask(n % 2 === 0 ? APP : '127.0.0.99', INSTANCE_ID_PATH));
+  await own.imds.requests.several(20, isRead);
   hold.lift();
   for (const answer of await Promise.all(asked)) assert.equal(answer.body, INSTANCE_ID);
   assert.equal(own.imds.requests.all(isTokenPut).length, 1);

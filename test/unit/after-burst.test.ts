@@ -6,7 +6,7 @@ import { ManualClock } from './helpers/manual-clock.ts';
 function setUp() {
   const clock = new ManualClock();
   let collections = 0;
-  const afterBurst = new AfterBurst(clock, () => (collections += 1));
+  const afterBurst = new AfterBurst(clock, () => void (collections += 1));
   const answer = (requests: number): void => {
     for (let n = 0; n < requests; n += 1) afterBurst.answered();
   };

@@ -2,7 +2,7 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:
 import { systemClock } from '../../clock.ts';
 import { AskerGone, UpstreamUnreachable, type Imds } from '../../upstream/imds.ts';
 import { ownHeaders, TOKEN_HEADER, TOKEN_TTL_HEADER, type Exchange, type Handler } from '../exchange.ts';
-import { Refusal } from '../failure.ts';
+import { Refusal, tooMuch } from '../failure.ts';
 import { Places } from '../places.ts';
 
 /** The request headers that can change an answer of IMDS. No other one goes there. */
@@ -78,7 +78,7 @@ export function passThrough(
     }
     const taken = places.take(address);
     if (taken !== true && !(await taken)) {
-      throw new Refusal(503, 'too_many', 'too many requests of this address are under way', ['Retry-After', '1']);
+      throw tooMuch(503, 'too_many', 'too many requests of this address are under way');
     }
     let isLeft = false;
     const leave = (): void => {

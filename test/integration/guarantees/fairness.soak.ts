@@ -18,7 +18,7 @@ const PER_ADDRESS = 256;
 const PER_SECOND = 200;
 const ROUNDS = sized(2, 3);
 /** Of each of the others, in one round. */
-const REQUESTS = sized(200, 500);
+const REQUESTS = sized(200, 1_000);
 /** What begins takes a moment in which the machine is busy with making connections. */
 const SETTLED_MS = 1_000;
 /** What README promises of the others' p99, against a round without disturbance. */
