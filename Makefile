@@ -71,10 +71,9 @@ e2e: build/test ## Run against a real Docker Engine (root, Debian; installs what
 	test/e2e/install
 	$(TEST) --test-concurrency=1 $$(find build/test/e2e -name '*.test.mjs')
 
-# As root on Debian the churn on a real Docker Engine, too, as in `make e2e`. On Node 20 a process of stand-ins whose
-# connections were reset does not always end by itself.
+# As root on Debian the churn on a real Docker Engine, too, as in `make e2e`.
 soak: build/test ## Try the guarantees for long: load, trouble of STS, memory, churn, and the short ones at full length
-	SOAK=1 $(TEST) --test-force-exit --test-concurrency=1 \
+	SOAK=1 $(TEST) --test-concurrency=1 \
 	  $$(find build/test/integration -name '*.soak.mjs' -o -path '*/guarantees/*' -name '*.test.mjs')
 	test/e2e/install
 	SOAK=1 $(TEST) build/test/e2e/guarantees.test.mjs

@@ -104,6 +104,17 @@ test('one address has 16 requests at the metadata service; more wait for those, 
   assert.equal((await waiting).body, INSTANCE_ID);
 });
 
+test('a place at the metadata service is free when that has answered, whether or not anybody reads it', async (t) => {
+  const { proxy, imds, ask } = await host(t);
+  imds.fault('/latest/user-data', { kind: 'hold' });
+  const requests = ['/latest/user-data', ...Array.from({ length: 16 }, () => INSTANCE_ID_PATH)];
+  const { socket } = open(proxy.port, '127.0.0.11', requests.map((path) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`).join(''));
+  t.after(() => socket.destroy());
+  // They stand behind the first one, which has no answer.
+  await imds.requests.several(16, ({ target }) => target === INSTANCE_ID_PATH);
+  assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).body, INSTANCE_ID);
+});
+
 test('an address in its IPv4 and its IPv6-mapped form is one address', async (t) => {
   const { proxy, ask } = await host(t, { env: { HOST: '::', MAX_CONNECTIONS_PER_ADDRESS: '2' } });
   const held = await keepOpen(proxy.port, '127.0.0.11', 2);

@@ -253,3 +253,13 @@ test('several sharers must name one role: they cannot be told apart', () => {
   assignments.ended(second);
   assert.equal(roleOf(holder), 'default');
 });
+
+test('two sharers of a network name one role if they mean the same one, however they write it', () => {
+  const { assignments, roleOf } = setUp({ defaultAccountId: '123456789012' });
+  const holder = container();
+  const ways = ['app', 'app@123456789012'];
+  for (const IAM_ROLE of ways) assignments.started(container({ IAM_ROLE }, { sharedWith: holder.id }));
+  assert.equal(roleOf(holder), 'app');
+  assignments.started(container({ IAM_ROLE: 'app@210987654321' }, { sharedWith: holder.id }));
+  assert.throws(() => roleOf(holder), BadRoleRequest);
+});

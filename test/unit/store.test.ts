@@ -574,3 +574,14 @@ test('after the end nothing is kept and no timer is left', async () => {
   await settled();
   assert.deepEqual(clock.pending, []);
 });
+
+test('of requests that ask for the same one is kept, and none when nobody uses it', () => {
+  const { store } = setUp();
+  const kept = { ...A };
+  assert.notEqual(store.same({ ...A }), kept, 'nothing is kept yet');
+  store.retain(kept);
+  assert.equal(store.same({ ...A }), kept);
+  assert.equal(store.same(B), B);
+  store.release(kept);
+  assert.notEqual(store.same({ ...A }), kept);
+});

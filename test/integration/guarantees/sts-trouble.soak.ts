@@ -98,7 +98,12 @@ async function outlast(t: TestContext, trouble: Trouble): Promise<void> {
     await Promise.all([docker.close(), sts.close()]);
     throw error;
   });
-  t.after(async () => void await Promise.all([docker.close(), sts.close()]));
+  let end = async (): Promise<void> => {};
+  t.after(async () => {
+    // First, because the end of being away is to listen again.
+    await end();
+    await Promise.all([docker.close(), sts.close()]);
+  });
   await proxy.awaitLog('containers known');
   const ask = (): Promise<Response> => request({ port: proxy.port, from: FROM, path: '/creds' });
 
@@ -107,8 +112,7 @@ async function outlast(t: TestContext, trouble: Trouble): Promise<void> {
   const first = await ask();
   const key = accessKeyIn(first);
   const expires = sts.issuedAs(key).expiration.getTime();
-  const end = await trouble.begin(sts, clock);
-  t.after(end);
+  end = await trouble.begin(sts, clock);
   const began = Date.now();
   sts.calls.clear();
 
