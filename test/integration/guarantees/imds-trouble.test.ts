@@ -6,12 +6,16 @@ import { test } from 'node:test';
 import { parseResponses } from '../../support/http-bytes.ts';
 import { INSTANCE_ID, userDataOf, type ImdsFault } from '../../support/imds.ts';
 import { host, INSTANCE_ID_PATH, until, type Host } from '../host.ts';
+import { abreast } from './lane.ts';
 import { sized } from './size.ts';
 
 const FROM = '127.0.0.11';
 const USER_DATA = '/latest/user-data';
 const COUNT = sized(20, 200);
 const ROUNDS = sized(1, 10);
+/** More bodies of 10 MB at once would keep this thread, in which the stand-in is, from answering in time. */
+const AT_ONCE = 40;
+const ADDRESSES = 10;
 /** As many idle connections to the metadata service the proxy keeps, at the most. */
 const KEPT = 16;
 
@@ -60,10 +64,11 @@ test('whatever is wrong with a body, no client takes it for whole, and no socket
     for (const { what, fault, status, leaveAfter = Infinity } of TROUBLES) {
       const struck = own.imds.fault(USER_DATA, fault);
       // An address has a limit of its own, which is not what is tried here.
-      const asked = Array.from({ length: COUNT }, (_, n) => {
-        return read(own.proxy.port, leaveAfter, `127.0.1.${1 + Math.floor(n / 10)}`);
+      const texts: string[] = [];
+      await abreast(Array.from({ length: COUNT }, (_, n) => n), AT_ONCE, async (n) => {
+        texts.push(await read(own.proxy.port, leaveAfter, `127.0.1.${1 + n % ADDRESSES}`));
       });
-      const texts = await Promise.all(asked);
+      assert.equal(texts.length, COUNT);
       most = Math.max(most, openFiles(own));
       struck.lift();
       for (const text of texts) {
