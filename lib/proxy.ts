@@ -150,7 +150,8 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   });
   const find: CallerFinder['find'] = (address, connection) =>
     config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address, connection);
-  const callers = new Callers({ directory: { find }, assignments, store });
+  const sharersKnown: CallerFinder['sharersKnown'] = (container) => finder.sharersKnown(container);
+  const callers = new Callers({ directory: { find, sharersKnown }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const afterBurst = new AfterBurst(clock);
   const server = new MetadataServer({

@@ -9,7 +9,7 @@ export interface OtherSource {
 }
 
 export interface CallerFinderOptions {
-  directory: Pick<ContainerDirectory, 'find' | 'glance'>;
+  directory: Pick<ContainerDirectory, 'find' | 'glance' | 'sharersKnown'>;
   mapping: () => AddressMapping | undefined;
   /** Asked in turn about what the directory does not know. */
   others: readonly OtherSource[];
@@ -53,6 +53,11 @@ export class CallerFinder {
   settle(address: string, connection: Connection): Promise<unknown> | undefined {
     const host = this.#hostNetworkOf(address);
     return host && !host.glance(connection) ? host.find(address, connection).catch(() => {}) : undefined;
+  }
+
+  /** See ContainerDirectory. */
+  sharersKnown(container: Container): Promise<void> | undefined {
+    return this.#options.directory.sharersKnown(container);
   }
 
   #hostNetworkOf(address: string): CallerFinderOptions['hostNetwork'] {

@@ -25,7 +25,7 @@ export type DirectoryState =
   | 'disconnected';
 
 export interface DirectoryOptions {
-  engine: Pick<DockerEngine, 'runningContainers' | 'inspect' | 'networkAddresses' | 'events'>;
+  engine: Pick<DockerEngine, 'containersToRun' | 'inspect' | 'networkAddresses' | 'events'>;
   /** Keeps of an inspected container what the program needs. */
   describe: (container: EngineContainer) => Promise<Container>;
   clock: Clock;
@@ -60,15 +60,17 @@ const RECONNECT_LONGEST_MS = 1_000;
 const FAILURE_STANDS_MS = 100;
 /** How often unknown addresses make the engine list its containers, at the most. */
 const RESCAN_EVERY_MS = 500;
+/** Without a daemon, each answer to a container that others may share the network of needs one. */
+const RESCAN_DAEMONLESS_EVERY_MS = 100;
 /**
  * So long an unknown address is waited for: `docker network connect` gives one to a container that runs some
  * milliseconds before the engine tells of it, or lists it. An SDK has a second's patience.
  */
 const NEWS_PATIENCE_MS = 400;
 /** But not again so soon: who is no container of Docker's, and is known to somebody else, asks three times in a row. */
-const NOBODY_STANDS_MS = 5_000;
-/** How many such addresses are remembered, at the most. */
-const MOST_NOBODIES = 1_000;
+const IN_VAIN_STANDS_MS = 5_000;
+/** How much that was waited for in vain is remembered, at the most. */
+const MOST_IN_VAIN = 1_000;
 /** Inspects under way at once while reading all containers; the engine's client has as many sockets. */
 const INSPECTS_AT_ONCE = 8;
 /** One that is starting takes 330 ms; a container that is stuck must not keep the others from being known. */
@@ -115,10 +117,14 @@ export class ContainerDirectory {
   readonly #entries = new Map<string, Entry>();
   /** More than one has an address only where drivers of networks allow that; then it is nobody's. */
   readonly #byAddress = new Map<string, readonly Entry[]>();
-  /** Until when an address that was nobody's is not waited for again; forgotten when somebody has it. */
-  readonly #nobodies = new Map<string, number>();
-  /** Who waits for somebody to have an address. */
+  /** Containers that share another one's network, by that one's id, whether they run or not. */
+  readonly #sharers = new Map<string, Set<Entry>>();
+  /** Being inspected. */
+  readonly #inspected = new Set<Entry>();
+  /** Who waits for somebody to have an address, or to share the network of a container (by its id). */
   readonly #awaited = new Map<string, Set<() => void>>();
+  /** Until when it is not waited for again, because it was in vain; forgotten when there is news. */
+  readonly #inVain = new Map<string, number>();
   readonly #underWay = new Set<Removals>();
   /** Networks that are being looked up, each with the containers whose address there is wanted. */
   readonly #wanted = new Map<string, { containers: Set<string>; done: Promise<void> }>();
@@ -205,6 +211,47 @@ export class ContainerDirectory {
     return this.#entries.get(id)?.container;
   }
 
+  /**
+   * Who shares a container's network can be told from it by nothing; so before that one's role, or a role that is only
+   * the default, is given, it is to be known who does. A container's process runs some milliseconds before the engine
+   * says so.
+   *
+   * @returns what to wait for; undefined when everything is known
+   * @throws DirectoryUnavailable when it cannot be told now
+   */
+  sharersKnown({ id }: Container): Promise<void> | undefined {
+    if (this.#state !== 'synced' || !this.#entries.has(id)) return undefined;
+    const isOpen = this.#daemonless || this.#inspected.size > 0 || this.#expectsSharer(id);
+    return isOpen ? this.#withPatience(this.#knowSharers(id)) : undefined;
+  }
+
+  async #knowSharers(id: string): Promise<void> {
+    const { clock } = this.#options;
+    const until = clock.monotonic() + NEWS_PATIENCE_MS;
+    const left = (): number => until - clock.monotonic();
+    if (this.#daemonless) await this.#listAgain();
+    if (this.#wasInVain(id)) return;
+    // Each of these may turn out to be one.
+    const inspections = [...this.#inspected].map(({ inspection }) => inspection?.catch(() => {}));
+    if (inspections.length > 0) await Promise.race([Promise.all(inspections), pause(clock, left())]);
+    while (this.#expectsSharer(id) && left() > 0) {
+      await (this.#daemonless ? this.#listAgain() : this.#heardOf(id, left()));
+    }
+    if (left() <= 0) this.#setInVain(id);
+  }
+
+  /** For an engine whose events come late. */
+  async #listAgain(): Promise<void> {
+    await this.#rescanSoon().catch((error: Error) => {
+      throw new DirectoryUnavailable(error.message, { cause: error });
+    });
+  }
+
+  /** Whether there is a container that would share its network if it were started. */
+  #expectsSharer(id: string): boolean {
+    return [...(this.#sharers.get(id) ?? [])].some(({ started }) => !started);
+  }
+
   async #findOut(address: string): Promise<Container | undefined> {
     const { clock } = this.#options;
     const asked = clock.monotonic();
@@ -212,13 +259,13 @@ export class ContainerDirectory {
       await this.#lookUpsDone();
       if (this.#daemonless) await this.#confirm(address);
       if (!this.#byAddress.has(address)) await this.#rescanSoon();
-      if (!this.#byAddress.has(address) && asked > (this.#nobodies.get(address) ?? -Infinity)) {
+      if (!this.#byAddress.has(address) && !this.#wasInVain(address, asked)) {
         await this.#heardOf(address, asked + NEWS_PATIENCE_MS - clock.monotonic());
       }
       // The event that tells of it may have come meanwhile.
       if (!this.#byAddress.has(address)) await this.#lookUpsDone();
       for (const entry of this.#byAddress.get(address) ?? []) if (!entry.container) await this.#inspect(entry.id);
-      if (!this.#byAddress.has(address)) this.#isNobody(address);
+      if (!this.#byAddress.has(address)) this.#setInVain(address);
     } catch (error) {
       throw new DirectoryUnavailable((error as Error).message, { cause: error });
     }
@@ -227,26 +274,35 @@ export class ContainerDirectory {
     return this.#onlyHolder(address);
   }
 
-  #isNobody(address: string): void {
-    if (this.#nobodies.size >= MOST_NOBODIES) this.#nobodies.clear();
-    const now = this.#options.clock.monotonic();
-    if (now > (this.#nobodies.get(address) ?? -Infinity)) this.#nobodies.set(address, now + NOBODY_STANDS_MS);
+  #wasInVain(awaited: string, now = this.#options.clock.monotonic()): boolean {
+    return now <= (this.#inVain.get(awaited) ?? -Infinity);
   }
 
-  /** Resolves when somebody has the address, or after so long. */
-  #heardOf(address: string, milliseconds: number): Promise<void> {
+  #setInVain(awaited: string): void {
+    if (this.#inVain.size >= MOST_IN_VAIN) this.#inVain.clear();
+    const now = this.#options.clock.monotonic();
+    if (!this.#wasInVain(awaited, now)) this.#inVain.set(awaited, now + IN_VAIN_STANDS_MS);
+  }
+
+  /** Resolves when there is news of what is awaited, or after so long. */
+  #heardOf(awaited: string, milliseconds: number): Promise<void> {
     if (milliseconds <= 0) return Promise.resolve();
     return new Promise((resolve) => {
-      const waiting = this.#awaited.get(address) ?? new Set();
+      const waiting = this.#awaited.get(awaited) ?? new Set();
       const done = (): void => {
         cancel();
         waiting.delete(done);
-        if (waiting.size === 0) this.#awaited.delete(address);
+        if (waiting.size === 0) this.#awaited.delete(awaited);
         resolve();
       };
       const cancel = this.#options.clock.after(milliseconds, done);
-      this.#awaited.set(address, waiting.add(done));
+      this.#awaited.set(awaited, waiting.add(done));
     });
+  }
+
+  #hear(awaited: string): void {
+    this.#inVain.delete(awaited);
+    for (const done of this.#awaited.get(awaited) ?? []) done();
   }
 
   #onlyHolder(address: string): Container | undefined {
@@ -377,9 +433,10 @@ export class ContainerDirectory {
   /** A reading of all running containers that begins after the call; all who ask meanwhile share it. */
   #rescanSoon(): Promise<void> {
     const { clock } = this.#options;
+    const every = this.#daemonless ? RESCAN_DAEMONLESS_EVERY_MS : RESCAN_EVERY_MS;
     this.#nextRescan ??= this.#rescan
       .catch(() => {})
-      .then(() => pause(clock, this.#lastRescan + RESCAN_EVERY_MS - clock.monotonic()))
+      .then(() => pause(clock, this.#lastRescan + every - clock.monotonic()))
       .then(() => {
         this.#nextRescan = undefined;
         this.#lastRescan = clock.monotonic();
@@ -399,11 +456,15 @@ export class ContainerDirectory {
   async #readAll(mode: 'replace' | 'add'): Promise<void> {
     const { engine } = this.#options;
     await this.#lookingUp(async (removals) => {
-      const [running, gateway] = await Promise.all([
-        engine.runningContainers(),
+      const before = [...this.#entries.values()].filter(({ started }) => started);
+      const [listed, gateway] = await Promise.all([
+        engine.containersToRun(this.#daemonless),
         engine.networkAddresses(GATEWAY_BRIDGE),
       ]);
-      const unknown = running.filter(({ id }) => !this.#entries.get(id)?.container).values();
+      const running = listed.filter((one) => one.running);
+      const unknown = listed
+        .filter((one) => (one.running || mayShare(one)) && !this.#entries.get(one.id)?.container)
+        .values();
       await Promise.all(
         Array.from({ length: INSPECTS_AT_ONCE }, async () => {
           // One that cannot be inspected is asked for again when it is needed; the others do not wait for that.
@@ -414,9 +475,13 @@ export class ContainerDirectory {
         }),
       );
 
+      const ids = new Set(running.map(({ id }) => id));
       if (mode === 'replace') {
         for (const other of this.#underWay) other.superseded = other !== removals;
-        this.#forgetAllBut(new Set(running.map(({ id }) => id)));
+        this.#forgetAllBut(ids);
+      } else if (this.#daemonless) {
+        // The events that tell of it are late.
+        for (const { id } of before) if (!ids.has(id)) this.#remove(id, false);
       }
       for (const { id, name, addresses } of running) {
         const entry = this.#entries.get(id);
@@ -585,10 +650,15 @@ export class ContainerDirectory {
   #inspect(id: string): Promise<void> {
     const entry = this.#entry(id);
     if (entry.container) return Promise.resolve();
-    entry.inspection ??= this.#options.engine
+    if (entry.inspection) return entry.inspection;
+    this.#inspected.add(entry);
+    entry.inspection = this.#options.engine
       .inspect(id)
       .then((found) => (found ? this.#describe(entry, found) : this.#remove(id, true)))
-      .finally(() => (entry.inspection = undefined));
+      .finally(() => {
+        entry.inspection = undefined;
+        this.#inspected.delete(entry);
+      });
     return entry.inspection;
   }
 
@@ -598,6 +668,12 @@ export class ContainerDirectory {
     // It may have been described by another look-up, or destroyed, meanwhile.
     if (entry.container || this.#entries.get(entry.id) !== entry) return;
     entry.container = container;
+    if (typeof container.network === 'object') {
+      const { sharedWith } = container.network;
+      this.#sharers.set(sharedWith, (this.#sharers.get(sharedWith) ?? new Set()).add(entry));
+      // It may well start.
+      this.#inVain.delete(sharedWith);
+    }
     this.#options.onKnown?.(container);
     if (entry.addresses.size > 0) this.#setStarted(entry);
   }
@@ -635,6 +711,14 @@ export class ContainerDirectory {
   }
 
   #forget(id: string): void {
+    const entry = this.#entries.get(id);
+    const network = entry?.container?.network;
+    if (entry && typeof network === 'object') {
+      const sharers = this.#sharers.get(network.sharedWith);
+      sharers?.delete(entry);
+      if (sharers?.size === 0) this.#sharers.delete(network.sharedWith);
+      this.#hear(network.sharedWith);
+    }
     this.#ended.delete(id);
     this.#entries.delete(id);
   }
@@ -671,9 +755,7 @@ export class ContainerDirectory {
     const counting = given.length > 0 ? given : holders;
     if (counting.length > 0) this.#byAddress.set(address, counting);
     else this.#byAddress.delete(address);
-    if (!has) return;
-    this.#nobodies.delete(address);
-    for (const done of this.#awaited.get(address) ?? []) done();
+    if (has) this.#hear(address);
   }
 
   /** A label is a claim: it takes no address away from a container that the engine gave it to. */
@@ -688,10 +770,16 @@ export class ContainerDirectory {
     this.#setLabelledAddress(entry);
     this.#ended.delete(entry.id);
     this.#options.onStarted?.(entry.container);
+    const { network } = entry.container;
+    if (typeof network === 'object') this.#hear(network.sharedWith);
   }
 
   #setEnded(entry: Entry): void {
-    if (entry.started && entry.container) this.#options.onEnded?.(entry.container);
+    if (entry.started && entry.container) {
+      this.#options.onEnded?.(entry.container);
+      // It may start again.
+      if (typeof entry.container.network === 'object') this.#inVain.delete(entry.container.network.sharedWith);
+    }
     entry.started = false;
     entry.running = false;
     this.#ended.delete(entry.id);
@@ -704,6 +792,11 @@ export class ContainerDirectory {
 /** On any network but `except`. */
 function hasAddress({ addresses }: Entry, address: string, except?: string): boolean {
   return [...addresses].some(([network, found]) => network !== except && found.includes(address));
+}
+
+/** Whether one that was listed may be there to share another one's network. */
+function mayShare({ networkMode }: EngineContainer): boolean {
+  return networkMode === '' || networkMode.startsWith('container:');
 }
 
 function endpointKey(container: string, network: string): string {

@@ -10,7 +10,7 @@ export interface EngineContainer {
   readonly name: string;
   readonly image: string;
   readonly running: boolean;
-  /** `bridge`, `host`, `none`, a network's name or `container:{id}`. */
+  /** `bridge`, `host`, `none`, a network's name or `container:{id}`; a list of Podman's does not say. */
   readonly networkMode: string;
   /** By the network's id; networks on which it has no address yet, or whose addresses mean nothing, are left out. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
@@ -86,6 +86,11 @@ const MAX_SOCKETS = 8;
 /** No socket, or nobody listening on it. */
 const NOBODY_THERE = new Set(['ENOENT', 'ECONNREFUSED']);
 
+/** The states of containers that run or have not run yet, as Docker names them in a filter. */
+const DOCKER_STATES = ['created', 'running', 'paused', 'restarting'];
+const NOT_RUN_YET: ReadonlySet<string> = new Set(['created', 'configured', 'initialized']);
+const NOT_RUNNING: ReadonlySet<string> = new Set([...NOT_RUN_YET, 'exited', 'stopped', 'removing', 'dead', 'unknown']);
+
 /** Podman 4 filters by its own names for die and destroy, and then calls the former die. */
 const EVENT_FILTERS = {
   type: ['container', 'network'],
@@ -124,10 +129,20 @@ export class DockerEngine {
    *
    * @throws EngineUnreachable, EngineFailure
    */
-  async runningContainers(): Promise<EngineContainer[]> {
-    const list = await this.#get('/containers/json');
-    if (!Array.isArray(list)) throw new EngineFailure(`the Docker Engine at ${this.#url} listed no containers`);
-    return Promise.all(list.map((one) => this.#reachable(parseListed(one))));
+  runningContainers(): Promise<EngineContainer[]> {
+    return this.#list('/containers/json');
+  }
+
+  /**
+   * The same, with those that were created and have not run yet.
+   *
+   * @param daemonless see EngineEvents
+   * @throws EngineUnreachable, EngineFailure
+   */
+  async containersToRun(daemonless: boolean): Promise<EngineContainer[]> {
+    // Each knows states that the other one takes for a mistake.
+    const query = daemonless ? 'all=1' : new URLSearchParams({ filters: JSON.stringify({ status: DOCKER_STATES }) });
+    return this.#list(`/containers/json?${query}`);
   }
 
   /**
@@ -187,6 +202,17 @@ export class DockerEngine {
     if (response.statusCode !== 200) throw await this.#unexpected(response, '/events');
     const daemonless = response.headers['libpod-api-version'] !== undefined;
     return { ended: this.#readEvents(response, onEvent), daemonless };
+  }
+
+  async #list(path: string): Promise<EngineContainer[]> {
+    const list = await this.#get(path);
+    if (!Array.isArray(list)) throw new EngineFailure(`the Docker Engine at ${this.#url} listed no containers`);
+    const containers = list.map((one) => ({ listed: parseListed(one), state: string(object(one)['State']) }));
+    return Promise.all(
+      containers
+        .filter(({ listed, state }) => listed.running || NOT_RUN_YET.has(state))
+        .map(({ listed }) => this.#reachable(listed)),
+    );
   }
 
   close(): void {
@@ -328,7 +354,7 @@ function parseListed(value: unknown): EngineContainer {
     id: string(container['Id']),
     name: string(array(container['Names'])[0]).replace(/^\//, ''),
     image: string(container['Image']),
-    running: true,
+    running: !NOT_RUNNING.has(string(container['State'])),
     networkMode: string(object(container['HostConfig'])['NetworkMode']),
     addresses: parseEndpoints(object(container['NetworkSettings'])['Networks']),
     networks: Object.keys(object(object(container['NetworkSettings'])['Networks'])),

@@ -7,8 +7,8 @@ import type { RoleRequest } from '../roles/role-request.ts';
 import { whenThere, type Exchange } from './exchange.ts';
 
 export interface CallerSources {
-  directory: Pick<CallerFinder, 'find'>;
-  assignments: Pick<RoleAssignments, 'requestFor'>;
+  directory: Pick<CallerFinder, 'find' | 'sharersKnown'>;
+  assignments: Pick<RoleAssignments, 'requestFor' | 'mayHaveSharersRole'>;
   store: Pick<CredentialStore<RoleRequest>, 'get' | 'obtain'>;
 }
 
@@ -39,10 +39,13 @@ export class Callers {
     });
   }
 
-  #roleOf(exchange: Exchange, container: Container | undefined): RoleRequest {
+  #roleOf(exchange: Exchange, container: Container | undefined): RoleRequest | Promise<RoleRequest> {
     if (!container) throw new UnknownCaller(`no container has the address ${exchange.address}`);
     exchange.container = container;
-    return (exchange.roleRequest = this.#sources.assignments.requestFor(container));
+    const { assignments, directory } = this.#sources;
+    const known = assignments.mayHaveSharersRole(container) ? directory.sharersKnown(container) : undefined;
+    const request = (): RoleRequest => (exchange.roleRequest = assignments.requestFor(container));
+    return known ? known.then(request) : request();
   }
 
   #credentialsFor(exchange: Exchange, request: RoleRequest): Credentials | Promise<Credentials> {

@@ -56,6 +56,11 @@ export class RoleAssignments {
     return assignment;
   }
 
+  /** Whether it names no role, and so has that of a container which shares its network, if there is one. */
+  mayHaveSharersRole(container: Container): boolean {
+    return container.network === 'own' && this.#wish(container).own === undefined;
+  }
+
   known(container: Container): void {
     const request = this.#ownRequest(container);
     if (request) this.#store.warm(request);

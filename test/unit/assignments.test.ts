@@ -263,3 +263,13 @@ test('two sharers of a network name one role if they mean the same one, however 
   assignments.started(container({ IAM_ROLE: 'app@210987654321' }, { sharedWith: holder.id }));
   assert.throws(() => roleOf(holder), BadRoleRequest);
 });
+
+test('the role may be that of a sharer of its network only for one that names none and has addresses', () => {
+  const { assignments } = setUp({ defaultRole: 'default' });
+  assert.ok(assignments.mayHaveSharersRole(container()));
+  assert.ok(!assignments.mayHaveSharersRole(container({ IAM_ROLE: 'app' })));
+  assert.ok(!assignments.mayHaveSharersRole(container({ IAM_ROLE: 'not a role' })));
+  for (const network of ['host', 'none', { sharedWith: 'x' }] as const) {
+    assert.ok(!assignments.mayHaveSharersRole(container({}, network)));
+  }
+});

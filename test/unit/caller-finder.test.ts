@@ -15,6 +15,7 @@ const caller = (name: string): Container => aContainer({
 type Answer = Container | undefined | Error;
 const A = '10.0.0.7';
 const CONNECTION = {};
+const NOTHING_OPEN = { sharersKnown: () => undefined };
 
 function set(answers: { docker?: Answer; others?: Answer[]; mapping?: Record<string, string> }) {
   const asked: string[] = [];
@@ -27,7 +28,7 @@ function set(answers: { docker?: Answer; others?: Answer[]; mapping?: Record<str
   const mapping: AddressMapping | undefined =
     answers.mapping && parseAddressMapping(JSON.stringify(answers.mapping), new Map());
   const finder = new CallerFinder({
-    directory: { ...source('docker', answers.docker), glance: () => undefined },
+    directory: { ...source('docker', answers.docker), glance: () => undefined, ...NOTHING_OPEN },
     mapping: () => mapping,
     others: (answers.others ?? []).map((answer, index) => source(`other ${index + 1}`, answer)),
   });
@@ -44,7 +45,7 @@ test('without mapping and other sources it is Docker that says', async () => {
 
 test('what Docker knows at once is found at once', () => {
   const web = caller('web');
-  const directory = { find: () => web, glance: () => web };
+  const directory = { find: () => web, glance: () => web, ...NOTHING_OPEN };
   const finder = new CallerFinder({ directory, mapping: () => undefined, others: [] });
   assert.equal(finder.find(A, CONNECTION), web);
 });
@@ -97,7 +98,7 @@ test('an error that is not of being away is not hidden', async () => {
 test('a mapping that is read anew counts for the next request', async () => {
   let mapping = parseAddressMapping(JSON.stringify({ [A]: 'a' }), new Map());
   const finder = new CallerFinder({
-    directory: { find: () => undefined, glance: () => undefined },
+    directory: { find: () => undefined, glance: () => undefined, ...NOTHING_OPEN },
     mapping: () => mapping,
     others: [],
   });
@@ -114,7 +115,7 @@ const CALLER = caller('on the host');
 
 function onHost({ glanced, mapping }: { glanced?: Container; mapping?: Record<string, string> } = {}) {
   const asked: unknown[] = [];
-  const directory = { find: () => glanced, glance: () => glanced };
+  const directory = { find: () => glanced, glance: () => glanced, ...NOTHING_OPEN };
   const finder = new CallerFinder({
     directory,
     mapping: () => mapping && parseAddressMapping(JSON.stringify(mapping), new Map()),
@@ -158,7 +159,7 @@ test('who is on the host is known at once after it was settled, and settling nev
   assert.equal(finder.settle(A, CONNECTION), undefined, 'nothing is left to find out');
   assert.equal(finder.settle('10.0.0.8', CONNECTION), undefined, 'nothing has to be');
   const failing = new CallerFinder({
-    directory: { find: () => undefined, glance: () => undefined },
+    directory: { find: () => undefined, glance: () => undefined, ...NOTHING_OPEN },
     mapping: () => undefined,
     others: [],
     hostNetwork: { isOwn: () => true, find: () => Promise.reject(away), glance: () => undefined },

@@ -12,6 +12,7 @@ import { NoRole } from '../../lib/roles/assignments.ts';
 import { request } from '../support/client.ts';
 import { aContainer, aRequest, someCredentials } from './helpers/fixtures.ts';
 import { startServer } from './helpers/metadata-server.ts';
+import { deferred } from './helpers/promises.ts';
 
 const CONTAINER = aContainer();
 const REQUEST = aRequest('team/app');
@@ -23,8 +24,8 @@ const CREDENTIALS = someCredentials({
 
 function callers(sources: Partial<CallerSources> = {}): Callers {
   return new Callers({
-    directory: { find: () => CONTAINER },
-    assignments: { requestFor: () => REQUEST },
+    directory: { find: () => CONTAINER, sharersKnown: () => assert.fail('it names a role') },
+    assignments: { requestFor: () => REQUEST, mayHaveSharersRole: () => false },
     store: { get: () => CREDENTIALS, obtain: () => assert.fail('there is no need to wait') },
     ...sources,
   });
@@ -70,13 +71,16 @@ test('another role than its own is 404, also one that differs in case or by its 
   }
 });
 
+const nothingOpen = { sharersKnown: () => undefined };
+
 for (const [what, sources, status] of [
-  ['no container has the address', { directory: { find: () => undefined } }, 404],
-  ['no container has the address after a look', { directory: { find: async () => undefined } }, 404],
+  ['no container has the address', { directory: { ...nothingOpen, find: () => undefined } }, 404],
+  ['no container has the address after a look', { directory: { ...nothingOpen, find: async () => undefined } }, 404],
   [
     'it cannot be told which container asks',
     {
       directory: {
+        ...nothingOpen,
         find: async () => {
           throw new DirectoryUnavailable();
         },
@@ -85,9 +89,24 @@ for (const [what, sources, status] of [
     503,
   ],
   [
+    'it cannot be told who shares the network of a container that names no role',
+    {
+      directory: {
+        find: () => CONTAINER,
+        sharersKnown: async () => {
+          throw new DirectoryUnavailable();
+        },
+      },
+      assignments: { requestFor: () => REQUEST, mayHaveSharersRole: () => true },
+    },
+    503,
+  ],
+  [
     'the container has no role',
     {
+      directory: { ...nothingOpen, find: () => CONTAINER },
       assignments: {
+        mayHaveSharersRole: () => true,
         requestFor: () => {
           throw new NoRole();
         },
@@ -114,12 +133,28 @@ for (const [what, sources, status] of [
   });
 }
 
+test('whoever names no role has one only when it is known who shares its network', async (t) => {
+  const { promise, resolve } = deferred<void>();
+  let isKnown = false;
+  const all = callers({
+    directory: { find: () => CONTAINER, sharersKnown: () => promise.then(() => void (isKnown = true)) },
+    assignments: {
+      mayHaveSharersRole: (container) => container === CONTAINER,
+      requestFor: () => (isKnown ? REQUEST : assert.fail('it is not known yet')),
+    },
+  });
+  const { port } = await startServer(t, handlersOf(all));
+  const answer = request({ port, path: `${IAM}/security-credentials/` });
+  resolve();
+  assert.equal((await answer).body, 'app');
+});
+
 test('whoever is found stands in the exchange, for the log', async (t) => {
   const { port, lines } = await startServer(
     t,
     handlersOf(
       callers({
-        directory: { find: async () => CONTAINER },
+        directory: { ...nothingOpen, find: async () => CONTAINER },
         store: { get: () => undefined, obtain: async () => CREDENTIALS },
       }),
     ),
@@ -131,7 +166,7 @@ test('whoever is found stands in the exchange, for the log', async (t) => {
 });
 
 test('a caller whom nobody knows is named by its address in the log alone', async (t) => {
-  const { port, lines } = await startServer(t, handlersOf(callers({ directory: { find: () => undefined } })));
+  const { port, lines } = await startServer(t, handlersOf(callers({ directory: { ...nothingOpen, find: () => undefined } })));
   const { body } = await request({ port, from: '127.0.0.7', path: '/creds' });
   assert.doesNotMatch(body, /127\.0\.0\.7/);
   const line = await lines.first(({ msg }) => msg === 'credentials refused');

@@ -3,6 +3,7 @@ import { test, type TestContext } from 'node:test';
 import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/containers/container.ts';
 import { ContainerDirectory, type DirectoryState } from '../../lib/containers/directory.ts';
 import { EngineFailure, EngineUnreachable } from '../../lib/containers/docker.ts';
+import { anEngineContainer } from './helpers/fixtures.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { watch } from './helpers/promises.ts';
 import {
@@ -19,6 +20,7 @@ import {
   started,
 } from './helpers/scripted-engine.ts';
 
+const NOTHING = { env: new Set<string>(), labels: new Set<string>() };
 const IP = '172.17.0.2';
 const OTHER_IP = '172.17.0.3';
 
@@ -1061,6 +1063,196 @@ test('when Podman says that a network of a container has changed, its addresses 
   await settled();
   assert.equal(directory.glance(OTHER_IP)?.id, 'a');
   assert.equal(directory.glance(IP), undefined);
+});
+
+// Who shares a container's network
+
+const SHARING = { networkMode: 'container:owner' };
+
+/** An owner that runs, and how it goes with who shares its network: `known`, `pending` or `unavailable`. */
+async function owner(t: TestContext, prepare: (engine: ScriptedEngine) => void = () => {}) {
+  const parts = await synced(t, (engine) => {
+    engine.runs('owner', { [BRIDGE]: [IP] });
+    prepare(engine);
+  });
+  const { directory } = parts;
+  const ask = async () => {
+    const known = directory.sharersKnown(directory.glance(IP) ?? assert.fail('the owner has its address'));
+    if (!known) return () => 'known';
+    const asked = watch(known);
+    await settled();
+    return (): string => {
+      if (asked.state === 'rejected') return asked.error instanceof DirectoryUnavailable ? 'unavailable' : 'thrown';
+      return asked.state === 'pending' ? 'pending' : 'known';
+    };
+  };
+  return { ...parts, ask };
+}
+
+test('nobody is waited for where nobody can be about to share a network', async (t) => {
+  const { engine, ask, directory } = await owner(t, (all) => {
+    all.runs('sharer', {}, SHARING);
+    all.exists('not-started', { networkMode: 'container:other' });
+  });
+  const calls = engine.calls.length;
+  assert.equal((await ask())(), 'known');
+  assert.equal(directory.sharersKnown(describeContainer(anEngineContainer({ id: 'x' }), NOTHING)), undefined);
+  assert.equal(engine.calls.length, calls);
+});
+
+test('one that was created to share a network is waited for until it starts', async (t) => {
+  const { engine, ask, told } = await owner(t);
+  engine.exists('sharer', SHARING);
+  engine.tell(created('sharer'));
+  await settled();
+  const waits = await ask();
+  assert.equal(waits(), 'pending');
+  engine.runs('sharer');
+  engine.tell(started('sharer'));
+  await settled();
+  assert.deepEqual([waits(), told.at(-1)], ['known', 'started sharer']);
+  assert.equal((await ask())(), 'known');
+});
+
+test('of two that were created the one that starts does not end the wait for the other one', async (t) => {
+  const { engine, ask } = await owner(t);
+  for (const id of ['one', 'two']) engine.exists(id, SHARING);
+  engine.tell(created('one'), created('two'));
+  await settled();
+  const waits = await ask();
+  engine.runs('one');
+  engine.tell(started('one'));
+  await settled();
+  assert.equal(waits(), 'pending');
+  engine.runs('two');
+  engine.tell(started('two'));
+  await settled();
+  assert.equal(waits(), 'known');
+});
+
+test('one that does not start is waited for 0.4 s, and then not again for 5 s', async (t) => {
+  const { engine, clock, ask } = await owner(t);
+  engine.exists('sharer', SHARING);
+  engine.tell(created('sharer'));
+  await settled();
+  const waits = await ask();
+  await clock.advance(399);
+  assert.equal(waits(), 'pending');
+  await clock.advance(1);
+  assert.equal(waits(), 'known');
+  assert.equal((await ask())(), 'known');
+  await clock.advance(5_001);
+  assert.equal((await ask())(), 'pending');
+});
+
+for (const [news, happen] of [
+  ['another one is created', (engine: ScriptedEngine) => {
+    engine.exists('other', SHARING);
+    engine.tell(created('other'));
+  }],
+  ['it starts and ends', (engine: ScriptedEngine) => {
+    engine.runs('sharer');
+    engine.tell(started('sharer'));
+    engine.stops('sharer');
+    engine.tell(died('sharer'));
+  }],
+] as const) {
+  test(`but it is when ${news}`, async (t) => {
+    const { engine, clock, ask } = await owner(t);
+    engine.exists('sharer', SHARING);
+    engine.tell(created('sharer'));
+    await settled();
+    await ask();
+    await clock.advance(400);
+    assert.equal((await ask())(), 'known');
+    happen(engine);
+    await settled();
+    assert.equal((await ask())(), 'pending');
+  });
+}
+
+test('one that was created before the first reading is waited for, but not one that is gone', async (t) => {
+  const { engine, ask } = await owner(t, (all) => all.exists('sharer', SHARING));
+  const waits = await ask();
+  assert.equal(waits(), 'pending');
+  engine.removes('sharer');
+  engine.tell(destroyed('sharer'));
+  await settled();
+  assert.equal((await ask())(), 'known');
+});
+
+test('one that has ended is waited for: it may be starting again', async (t) => {
+  const { engine, ask } = await owner(t, (all) => all.runs('sharer', {}, SHARING));
+  engine.stops('sharer');
+  engine.tell(died('sharer'));
+  await settled();
+  const waits = await ask();
+  assert.equal(waits(), 'pending');
+  engine.runs('sharer');
+  engine.tell(started('sharer'));
+  await settled();
+  assert.equal(waits(), 'known');
+});
+
+test('whoever is being inspected may turn out to share the network', async (t) => {
+  const { engine, ask } = await owner(t);
+  const inspects = ['sharer', 'stranger'].map((id) => {
+    engine.exists(id, id === 'sharer' ? SHARING : {});
+    return engine.holds(`inspect ${id}`);
+  });
+  engine.tell(created('sharer'), created('stranger'));
+  await settled();
+  const waits = await ask();
+  for (const inspect of inspects) {
+    assert.equal(waits(), 'pending');
+    inspect.release();
+    await settled();
+  }
+  assert.equal(waits(), 'pending', 'the sharer has not started');
+  engine.runs('sharer');
+  engine.tell(started('sharer'));
+  await settled();
+  assert.equal(waits(), 'known');
+});
+
+test('an inspect that hangs is waited for 0.4 s, and then not again for 5 s', async (t) => {
+  const { engine, clock, ask } = await owner(t);
+  engine.exists('stuck');
+  engine.holds('inspect stuck');
+  engine.tell(created('stuck'));
+  await settled();
+  const waits = await ask();
+  await clock.advance(400);
+  assert.equal(waits(), 'known');
+  assert.equal((await ask())(), 'known');
+});
+
+test('without a daemon the engine is asked who shares a network now: it tells of starts and ends late', async (t) => {
+  const { engine, clock, ask, running } = await owner(t, (all) => {
+    all.daemonless = true;
+    all.runs('before', {}, SHARING);
+  });
+  engine.stops('before');
+  engine.runs('now', {}, SHARING);
+  let waits = await ask();
+  assert.deepEqual([waits(), running()], ['pending', ['owner', 'now']]);
+  engine.removes('before');
+  engine.tell(destroyed('before'));
+  await clock.advance(100);
+  assert.equal(waits(), 'known', 'what is gone does not start again');
+  engine.exists('next', SHARING);
+  waits = await ask();
+  await clock.advance(100);
+  assert.equal(waits(), 'pending');
+  engine.runs('next');
+  await clock.advance(100);
+  assert.deepEqual([waits(), running()], ['known', ['owner', 'now', 'next']]);
+});
+
+test('without a daemon it cannot be told who shares a network when the engine does not answer', async (t) => {
+  const { engine, ask } = await owner(t, (all) => void (all.daemonless = true));
+  engine.fails('list');
+  assert.equal((await ask())(), 'unavailable');
 });
 
 // By id

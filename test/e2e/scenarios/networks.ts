@@ -4,6 +4,7 @@ import { callerIdentity, credentials, get, refusal, ROLE_NAMES, roleName } from 
 import { IDLE } from '../container.ts';
 import { BUSYBOX } from '../docker-engine.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
+import { STATIC_KEYS } from '../proxy.ts';
 
 /** Every way in which a container can be attached, and an address change hands. */
 export function networks(lab: Lab): void {
@@ -36,6 +37,21 @@ export function networks(lab: Lab): void {
     assert.equal(await roleName(owner), 'worker', 'after the guest left');
     await owner.remove();
   });
+
+  for (const [what, settings] of [['no role', {}], ['the default role', { DEFAULT_ROLE: 'fallback' }]] as const) {
+    test(`in the network of a container with ${what} the first instruction of one that joins gets its own`, async () => {
+      await lab.startProxy({ ...STATIC_KEYS, ...settings });
+      const owner = await lab.docker.startIdle('owner', {});
+      for (let n = 1; n <= 10; n += 1) {
+        const role = n % 2 === 0 ? 'app' : 'worker';
+        const spec = { network: `container:${owner.name}`, env: { IAM_ROLE: role }, command: get(ROLE_NAMES) };
+        const { stdout, stderr } = await (await lab.docker.create(spec)).run();
+        assert.equal(stdout, role, `the ${n}th: ${stderr}`);
+      }
+      await owner.remove();
+      await lab.startProxy();
+    });
+  }
 
   test('an address that goes from one container to the next never goes with its role', async () => {
     // Two addresses besides the network's and the broadcast one: the gateway's, and one for a container.

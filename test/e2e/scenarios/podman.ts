@@ -97,24 +97,28 @@ export function podman(lab: Lab): void {
     await moved.remove();
   });
 
-  for (const [what, of] of [['another\'s network', 'container'], ['a pod', 'pod']] as const) {
-    test(`a container of Podman in ${what} (--${of === 'pod' ? of : 'network container:X'}) ` +
-      `has ${of === 'pod' ? 'its role there' : 'that one\'s role'}`, async () => {
-      if (of === 'container') {
-        const owner = await engine.startIdle('podman-owner', { IAM_ROLE: 'worker' });
-        const guest = await engine.startIdle('podman-guest', { IAM_ROLE: 'app' }, `--network=container:${owner.name}`);
-        assert.deepEqual([await roleName(guest), await roleName(owner)], ['worker', 'worker']);
-        await lab.startProxy({ ...STATIC_KEYS, DOCKER_URL: `unix://${engine.socket}` });
-        assert.deepEqual([await roleName(guest), await roleName(owner)], ['worker', 'worker'], 'after a new start');
-        await guest.remove();
-        assert.equal(await roleName(owner), 'worker', 'after the guest left');
-        await owner.remove();
-      } else {
-        await engine.docker('pod', 'create', '--infra-image=lab/busybox', '--infra-command=sleep 3600', 'a-pod');
-        const member = await engine.startIdle('podman-member', { IAM_ROLE: 'app' }, '--pod=a-pod');
-        assert.equal(await roleName(member), 'app');
-        await engine.docker('pod', 'rm', '--force', '--time=0', 'a-pod');
+  test('a container of Podman in another\'s network (--network container:X) has that one\'s role', async () => {
+    const owner = await engine.startIdle('podman-owner', { IAM_ROLE: 'worker' });
+    const guest = await engine.startIdle('podman-guest', { IAM_ROLE: 'app' }, `--network=container:${owner.name}`);
+    assert.deepEqual([await roleName(guest), await roleName(owner)], ['worker', 'worker']);
+    await lab.startProxy({ ...STATIC_KEYS, DOCKER_URL: `unix://${engine.socket}` });
+    assert.deepEqual([await roleName(guest), await roleName(owner)], ['worker', 'worker'], 'after a new start');
+    await guest.remove();
+    assert.equal(await roleName(owner), 'worker', 'after the guest left');
+    await owner.remove();
+  });
+
+  for (const [what, settings] of [['no role', {}], ['the default role', { DEFAULT_ROLE: 'fallback' }]] as const) {
+    test(`in a pod of Podman with ${what} the first instruction of each container gets its own role`, async () => {
+      await lab.startProxy({ ...STATIC_KEYS, DOCKER_URL: `unix://${engine.socket}`, ...settings });
+      await engine.docker('pod', 'create', '--infra-image=lab/busybox', '--infra-command=sleep 3600', 'a-pod');
+      for (let n = 1; n <= 10; n += 1) {
+        const role = n % 2 === 0 ? 'app' : 'worker';
+        const options = ['--rm', '--pod=a-pod', `--env=IAM_ROLE=${role}`];
+        const { stdout, stderr } = await engine.run(options, firstInstruction(ROLE_NAMES));
+        assert.equal(stdout, role, `the ${n}th: ${stderr}`);
       }
+      await engine.docker('pod', 'rm', '--force', '--time=0', 'a-pod');
     });
   }
 

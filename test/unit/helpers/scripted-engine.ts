@@ -38,6 +38,7 @@ export class ScriptedEngine {
   failure: Error | undefined;
   readonly #containers = new Map<string, Described>();
   readonly #running = new Set<string>();
+  readonly #haveRun = new Set<string>();
   /** Addresses by network, then by container. */
   readonly #networks = new Map<string, Map<string, readonly string[]>>();
   readonly #holds = new Map<string, { queue: (() => void)[] }>();
@@ -57,6 +58,7 @@ export class ScriptedEngine {
   ): void {
     this.exists(id, { ...this.#containers.get(id), ...described });
     this.#running.add(id);
+    this.#haveRun.add(id);
     for (const [network, found] of Object.entries(addresses)) this.joins(id, network, ...found);
   }
 
@@ -77,6 +79,7 @@ export class ScriptedEngine {
   removes(id: string): void {
     this.stops(id);
     this.#containers.delete(id);
+    this.#haveRun.delete(id);
   }
 
   // What the engine tells
@@ -124,8 +127,10 @@ export class ScriptedEngine {
 
   // What the directory calls
 
-  runningContainers(): Promise<EngineContainer[]> {
-    return this.#answer('list', () => [...this.#running].map((id) => ({ ...this.#show(id), env: new Map() })));
+  containersToRun(): Promise<EngineContainer[]> {
+    const listed = (): string[] =>
+      [...this.#containers.keys()].filter((id) => this.#running.has(id) || !this.#haveRun.has(id));
+    return this.#answer('list', () => listed().map((id) => ({ ...this.#show(id), env: new Map() })));
   }
 
   inspect(id: string): Promise<EngineContainer | undefined> {
