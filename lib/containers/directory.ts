@@ -14,7 +14,7 @@
 import { backoff } from '../backoff.ts';
 import { pause, within, type Clock } from '../clock.ts';
 import { commonName, DirectoryUnavailable, type Container } from './container.ts';
-import { EngineUnreachable, reachesHost, type DockerEngine, type EngineContainer, type EngineEvent } from './docker.ts';
+import { EngineUnreachable, reachesHost, type DockerEngine, type EngineContainer, type EngineEvent, type ListedContainer } from './docker.ts';
 
 export type DirectoryState =
   /** Docker has not answered since the start. */
@@ -25,14 +25,14 @@ export type DirectoryState =
   | 'disconnected';
 
 export interface DirectoryOptions {
-  engine: Pick<DockerEngine, 'containersToRun' | 'inspect' | 'networkAddresses' | 'events'>;
+  engine: Pick<DockerEngine, 'allContainers' | 'inspect' | 'networkAddresses' | 'events'>;
   /** Keeps of an inspected container what the program needs. */
   describe: (container: EngineContainer) => Promise<Container>;
   clock: Clock;
   random: () => number;
   /** Milliseconds between listings of all containers in addition to the events; 0 or undefined for none. */
   resyncEvery?: number;
-  /** A container was created, or found running. */
+  /** A container was created, or found. */
   onKnown?: (container: Container) => void;
   /** A container is about to run, or found running. */
   onStarted?: (container: Container) => void;
@@ -62,6 +62,8 @@ const FAILURE_STANDS_MS = 100;
 const RESCAN_EVERY_MS = 500;
 /** Without a daemon, each answer to a container that others may share the network of needs one. */
 const RESCAN_DAEMONLESS_EVERY_MS = 100;
+/** Podman takes a millisecond for each container; so long a rescan is followed by a rest of its own length. */
+const LONGEST_REST_MS = 1_000;
 /**
  * So long an unknown address is waited for: `docker network connect` gives one to a container that runs some
  * milliseconds before the engine tells of it, or lists it. An SDK has a second's patience.
@@ -81,6 +83,7 @@ const MAX_ENDED = 1_000;
 const PATIENCE_MS = 5_000;
 
 const BROKE_AT_ONCE = 'the stream of Docker events broke at once';
+const BROKE = 'the stream of Docker events broke';
 
 /** What went away while a look-up was under way. */
 class Removals {
@@ -119,8 +122,8 @@ export class ContainerDirectory {
   readonly #byAddress = new Map<string, readonly Entry[]>();
   /** Containers that share another one's network, by that one's id, whether they run or not. */
   readonly #sharers = new Map<string, Set<Entry>>();
-  /** Being inspected. */
-  readonly #inspected = new Set<Entry>();
+  /** Inspects under way that tell who a container is, and when they began. */
+  readonly #inspects = new Map<Promise<unknown>, number>();
   /** Who waits for somebody to have an address, or to share the network of a container (by its id). */
   readonly #awaited = new Map<string, Set<() => void>>();
   /** Until when it is not waited for again, because it was in vain; forgotten when there is news. */
@@ -143,7 +146,8 @@ export class ContainerDirectory {
   /** The next reading of everything, as long as it has not begun. */
   #nextRescan: Promise<void> | undefined;
   #rescan: Promise<void> = Promise.resolve();
-  #lastRescan = -Infinity;
+  /** When the next one may begin. */
+  #rescanAt = -Infinity;
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
@@ -221,23 +225,23 @@ export class ContainerDirectory {
    */
   sharersKnown({ id }: Container): Promise<void> | undefined {
     if (this.#state !== 'synced' || !this.#entries.has(id)) return undefined;
-    const isOpen = this.#daemonless || this.#inspected.size > 0 || this.#expectsSharer(id);
+    const isOpen = this.#daemonless || this.#newInspects(id).length > 0 || this.#awaitsSharer(id);
     return isOpen ? this.#withPatience(this.#knowSharers(id)) : undefined;
   }
 
   async #knowSharers(id: string): Promise<void> {
     const { clock } = this.#options;
+    if (this.#daemonless) await this.#listAgain();
     const until = clock.monotonic() + NEWS_PATIENCE_MS;
     const left = (): number => until - clock.monotonic();
-    if (this.#daemonless) await this.#listAgain();
-    if (this.#wasInVain(id)) return;
-    // Each of these may turn out to be one.
-    const inspections = [...this.#inspected].map(({ inspection }) => inspection?.catch(() => {}));
-    if (inspections.length > 0) await Promise.race([Promise.all(inspections), pause(clock, left())]);
-    while (this.#expectsSharer(id) && left() > 0) {
+    // Of each of these it may turn out that it is one.
+    const inspects = this.#newInspects(id).map((inspect) => inspect.catch(() => {}));
+    if (inspects.length > 0) await Promise.race([Promise.all(inspects), pause(clock, left())]);
+    while (this.#awaitsSharer(id) && left() > 0) {
       await (this.#daemonless ? this.#listAgain() : this.#heardOf(id, left()));
     }
     if (left() <= 0) this.#setInVain(id);
+    if (this.#state !== 'synced') throw new DirectoryUnavailable(BROKE);
   }
 
   /** For an engine whose events come late. */
@@ -247,9 +251,18 @@ export class ContainerDirectory {
     });
   }
 
-  /** Whether there is a container that would share its network if it were started. */
-  #expectsSharer(id: string): boolean {
-    return [...(this.#sharers.get(id) ?? [])].some(({ started }) => !started);
+  /** Whether there is a container that would share its network if it were started, and has not just been waited for. */
+  #awaitsSharer(id: string): boolean {
+    if (this.#wasInVain(id)) return false;
+    for (const { started } of this.#sharers.get(id) ?? []) if (!started) return true;
+    return false;
+  }
+
+  /** Those that have not been waited for in vain already. */
+  #newInspects(id: string): Promise<unknown>[] {
+    if (this.#inspects.size === 0) return [];
+    const since = (this.#inVain.get(id) ?? -Infinity) - IN_VAIN_STANDS_MS;
+    return [...this.#inspects].filter(([, began]) => began > since).map(([inspect]) => inspect);
   }
 
   async #findOut(address: string): Promise<Container | undefined> {
@@ -430,17 +443,21 @@ export class ContainerDirectory {
     this.#options.onState?.(this.#state, error ? { count, error } : { count });
   }
 
-  /** A reading of all running containers that begins after the call; all who ask meanwhile share it. */
+  /** A reading of all containers that begins after the call; all who ask meanwhile share it. */
   #rescanSoon(): Promise<void> {
     const { clock } = this.#options;
     const every = this.#daemonless ? RESCAN_DAEMONLESS_EVERY_MS : RESCAN_EVERY_MS;
     this.#nextRescan ??= this.#rescan
       .catch(() => {})
-      .then(() => pause(clock, this.#lastRescan + every - clock.monotonic()))
+      .then(() => pause(clock, this.#rescanAt - clock.monotonic()))
       .then(() => {
         this.#nextRescan = undefined;
-        this.#lastRescan = clock.monotonic();
-        return (this.#rescan = this.#readAll('add'));
+        const began = clock.monotonic();
+        this.#rescanAt = began + every;
+        return (this.#rescan = this.#readAll('add').finally(() => {
+          const ended = clock.monotonic();
+          this.#rescanAt = Math.max(this.#rescanAt, ended + Math.min(ended - began, LONGEST_REST_MS));
+        }));
       });
     return this.#nextRescan;
   }
@@ -451,20 +468,17 @@ export class ContainerDirectory {
   }
 
   /**
-   * @param mode `replace` forgets every address that the engine does not show; `add` leaves taking away to the events
+   * @param mode `replace` forgets everything that the engine does not show; `add` leaves taking away to the events, but
+   *   for an engine whose events come late
    */
   async #readAll(mode: 'replace' | 'add'): Promise<void> {
     const { engine } = this.#options;
     await this.#lookingUp(async (removals) => {
       const before = [...this.#entries.values()].filter(({ started }) => started);
-      const [listed, gateway] = await Promise.all([
-        engine.containersToRun(this.#daemonless),
-        engine.networkAddresses(GATEWAY_BRIDGE),
-      ]);
+      const [listed, gateway] = await Promise.all([engine.allContainers(), engine.networkAddresses(GATEWAY_BRIDGE)]);
       const running = listed.filter((one) => one.running);
-      const unknown = listed
-        .filter((one) => (one.running || mayShare(one)) && !this.#entries.get(one.id)?.container)
-        .values();
+      const isUnknown = ({ id }: ListedContainer): boolean => !this.#entries.get(id)?.container;
+      const unknown = running.filter(isUnknown).values();
       await Promise.all(
         Array.from({ length: INSPECTS_AT_ONCE }, async () => {
           // One that cannot be inspected is asked for again when it is needed; the others do not wait for that.
@@ -478,11 +492,12 @@ export class ContainerDirectory {
       const ids = new Set(running.map(({ id }) => id));
       if (mode === 'replace') {
         for (const other of this.#underWay) other.superseded = other !== removals;
-        this.#forgetAllBut(ids);
+        this.#forgetAllBut(ids, new Set(listed.map(({ id }) => id)));
       } else if (this.#daemonless) {
-        // The events that tell of it are late.
-        for (const { id } of before) if (!ids.has(id)) this.#remove(id, false);
+        for (const { id } of before) if (!ids.has(id) && !removals.haveContainer(id)) this.#remove(id, false);
       }
+      // Nobody waits for these here: see #knowSharers.
+      for (const one of listed) if (this.#mayJoin(one) && isUnknown(one)) void this.#inspect(one.id).catch(() => {});
       for (const { id, name, addresses } of running) {
         const entry = this.#entries.get(id);
         if (!entry || removals.haveContainer(id)) continue;
@@ -504,10 +519,16 @@ export class ContainerDirectory {
     });
   }
 
-  #forgetAllBut(running: ReadonlySet<string>): void {
+  /** Whether one that does not run may be there to share another one's network. Podman's list does not say. */
+  #mayJoin({ running, hasRun, networkMode }: ListedContainer): boolean {
+    return !running && (this.#daemonless ? !hasRun : networkMode.startsWith('container:'));
+  }
+
+  #forgetAllBut(running: ReadonlySet<string>, existing: ReadonlySet<string>): void {
     for (const entry of this.#entries.values()) {
       for (const network of [...entry.addresses.keys()]) this.#setAddresses(entry, network, []);
-      if (!running.has(entry.id)) this.#setEnded(entry);
+      if (!running.has(entry.id) && (entry.started || entry.running)) this.#setEnded(entry);
+      if (!existing.has(entry.id)) this.#forget(entry.id);
     }
   }
 
@@ -551,7 +572,7 @@ export class ContainerDirectory {
     entry.running = true;
     if (entry.container) this.#setStarted(entry);
     if (entry.overlay) this.#lookForGateway(id, 1);
-    await this.#lookingUp(async (removals) => {
+    const reading = this.#lookingUp(async (removals) => {
       await this.#lookUpsDone();
       if (!entry.container || entry.addresses.size === 0) {
         const found = await this.#options.engine.inspect(id);
@@ -562,7 +583,9 @@ export class ContainerDirectory {
         }
       }
       if (!removals.haveContainer(id)) this.#setStarted(entry);
-    }).catch(() => {
+    });
+    if (!entry.container) this.#note(reading);
+    await reading.catch(() => {
       // The stream ends with the engine; then everything is read anew. Otherwise the first request reads it.
     });
   }
@@ -651,15 +674,19 @@ export class ContainerDirectory {
     const entry = this.#entry(id);
     if (entry.container) return Promise.resolve();
     if (entry.inspection) return entry.inspection;
-    this.#inspected.add(entry);
     entry.inspection = this.#options.engine
       .inspect(id)
       .then((found) => (found ? this.#describe(entry, found) : this.#remove(id, true)))
-      .finally(() => {
-        entry.inspection = undefined;
-        this.#inspected.delete(entry);
-      });
+      .finally(() => (entry.inspection = undefined));
+    this.#note(entry.inspection);
     return entry.inspection;
+  }
+
+  /** Notes that it is being found out who a container is. */
+  #note(inspect: Promise<unknown>): void {
+    this.#inspects.set(inspect, this.#options.clock.monotonic());
+    const forget = (): void => void this.#inspects.delete(inspect);
+    inspect.then(forget, forget);
   }
 
   async #describe(entry: Entry, found: EngineContainer): Promise<void> {
@@ -792,11 +819,6 @@ export class ContainerDirectory {
 /** On any network but `except`. */
 function hasAddress({ addresses }: Entry, address: string, except?: string): boolean {
   return [...addresses].some(([network, found]) => network !== except && found.includes(address));
-}
-
-/** Whether one that was listed may be there to share another one's network. */
-function mayShare({ networkMode }: EngineContainer): boolean {
-  return networkMode === '' || networkMode.startsWith('container:');
 }
 
 function endpointKey(container: string, network: string): string {

@@ -23,6 +23,11 @@ export interface EngineContainer {
   readonly labels: ReadonlyMap<string, string>;
 }
 
+export interface ListedContainer extends EngineContainer {
+  /** Whether it has ever been started. */
+  readonly hasRun: boolean;
+}
+
 /** What an image brings into its containers. */
 export interface EngineImage {
   readonly env: ReadonlyMap<string, string>;
@@ -86,10 +91,9 @@ const MAX_SOCKETS = 8;
 /** No socket, or nobody listening on it. */
 const NOBODY_THERE = new Set(['ENOENT', 'ECONNREFUSED']);
 
-/** The states of containers that run or have not run yet, as Docker names them in a filter. */
-const DOCKER_STATES = ['created', 'running', 'paused', 'restarting'];
+/** The states of a list; `stopping`, `configured` and `initialized` are Podman's. */
+const RUNNING: ReadonlySet<string> = new Set(['running', 'paused', 'restarting', 'stopping']);
 const NOT_RUN_YET: ReadonlySet<string> = new Set(['created', 'configured', 'initialized']);
-const NOT_RUNNING: ReadonlySet<string> = new Set([...NOT_RUN_YET, 'exited', 'stopped', 'removing', 'dead', 'unknown']);
 
 /** Podman 4 filters by its own names for die and destroy, and then calls the former die. */
 const EVENT_FILTERS = {
@@ -129,20 +133,17 @@ export class DockerEngine {
    *
    * @throws EngineUnreachable, EngineFailure
    */
-  runningContainers(): Promise<EngineContainer[]> {
-    return this.#list('/containers/json');
+  async runningContainers(): Promise<EngineContainer[]> {
+    return (await this.#list('/containers/json')).filter(({ running }) => running);
   }
 
   /**
-   * The same, with those that were created and have not run yet.
+   * All containers, also those that have not run yet or do not run any more.
    *
-   * @param daemonless see EngineEvents
    * @throws EngineUnreachable, EngineFailure
    */
-  async containersToRun(daemonless: boolean): Promise<EngineContainer[]> {
-    // Each knows states that the other one takes for a mistake.
-    const query = daemonless ? 'all=1' : new URLSearchParams({ filters: JSON.stringify({ status: DOCKER_STATES }) });
-    return this.#list(`/containers/json?${query}`);
+  allContainers(): Promise<ListedContainer[]> {
+    return this.#list('/containers/json?all=1');
   }
 
   /**
@@ -204,15 +205,10 @@ export class DockerEngine {
     return { ended: this.#readEvents(response, onEvent), daemonless };
   }
 
-  async #list(path: string): Promise<EngineContainer[]> {
+  async #list(path: string): Promise<ListedContainer[]> {
     const list = await this.#get(path);
     if (!Array.isArray(list)) throw new EngineFailure(`the Docker Engine at ${this.#url} listed no containers`);
-    const containers = list.map((one) => ({ listed: parseListed(one), state: string(object(one)['State']) }));
-    return Promise.all(
-      containers
-        .filter(({ listed, state }) => listed.running || NOT_RUN_YET.has(state))
-        .map(({ listed }) => this.#reachable(listed)),
-    );
+    return Promise.all(list.map((one) => this.#reachable(parseListed(one))));
   }
 
   close(): void {
@@ -220,7 +216,7 @@ export class DockerEngine {
   }
 
   /** Leaves out the addresses on networks that do not reach this host. */
-  async #reachable(container: EngineContainer): Promise<EngineContainer> {
+  async #reachable<T extends EngineContainer>(container: T): Promise<T> {
     const addresses = new Map(container.addresses);
     for (const network of addresses.keys()) {
       const driver = await this.#driver(network);
@@ -348,13 +344,15 @@ async function makeTransport(isTls: boolean): Promise<Transport> {
   return { request, agent: new Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: 2 }) };
 }
 
-function parseListed(value: unknown): EngineContainer {
+function parseListed(value: unknown): ListedContainer {
   const container = object(value);
+  const state = string(container['State']);
   return {
     id: string(container['Id']),
     name: string(array(container['Names'])[0]).replace(/^\//, ''),
     image: string(container['Image']),
-    running: !NOT_RUNNING.has(string(container['State'])),
+    running: RUNNING.has(state),
+    hasRun: !NOT_RUN_YET.has(state),
     networkMode: string(object(container['HostConfig'])['NetworkMode']),
     addresses: parseEndpoints(object(container['NetworkSettings'])['Networks']),
     networks: Object.keys(object(object(container['NetworkSettings'])['Networks'])),

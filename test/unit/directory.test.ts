@@ -658,6 +658,22 @@ test('who asks during a rescan is answered by the next one, which began later', 
   assert.equal(second.value?.id, 'a');
 });
 
+test('the engine rests between rescans for as long as one took', async (t) => {
+  const { engine, clock, directory } = await synced(t);
+  await clock.advance(1000);
+  const list = engine.holds('list');
+  void Promise.resolve(directory.find(IP)).catch(() => {});
+  await clock.advance(900);
+  list.release();
+  await settled();
+  void Promise.resolve(directory.find(OTHER_IP)).catch(() => {});
+  const lists = engine.count('list');
+  await clock.advance(899);
+  assert.equal(engine.count('list'), lists);
+  await clock.advance(1);
+  assert.equal(engine.count('list'), lists + 1);
+});
+
 test('when the rescan fails it cannot be told who asks, which is not the same as nobody', async (t) => {
   const { engine, clock, whoHas } = await synced(t);
   await clock.advance(1000);
@@ -1150,15 +1166,13 @@ for (const [news, happen] of [
     engine.exists('other', SHARING);
     engine.tell(created('other'));
   }],
-  ['it starts and ends', (engine: ScriptedEngine) => {
-    engine.runs('sharer');
-    engine.tell(started('sharer'));
-    engine.stops('sharer');
-    engine.tell(died('sharer'));
+  ['one that ran has ended', (engine: ScriptedEngine) => {
+    engine.stops('running');
+    engine.tell(died('running'));
   }],
 ] as const) {
   test(`but it is when ${news}`, async (t) => {
-    const { engine, clock, ask } = await owner(t);
+    const { engine, clock, ask } = await owner(t, (all) => all.runs('running', {}, SHARING));
     engine.exists('sharer', SHARING);
     engine.tell(created('sharer'));
     await settled();
@@ -1215,6 +1229,55 @@ test('whoever is being inspected may turn out to share the network', async (t) =
   assert.equal(waits(), 'known');
 });
 
+test('one that was not known when it started is waited for while it is inspected', async (t) => {
+  const { engine, ask, running } = await owner(t);
+  engine.runs('sharer', {}, SHARING);
+  const inspect = engine.holds('inspect sharer');
+  engine.tell(started('sharer'));
+  await settled();
+  const waits = await ask();
+  assert.equal(waits(), 'pending');
+  inspect.release();
+  await settled();
+  assert.deepEqual([waits(), running()], ['known', ['owner', 'sharer']]);
+});
+
+test('one that had ended before the first reading is waited for, but not one that no re-sync shows', async (t) => {
+  const { engine, ask, clock } = await owner(t, (all) => {
+    all.runs('sharer', {}, SHARING);
+    all.stops('sharer');
+  });
+  assert.equal((await ask())(), 'pending');
+  engine.breaksStream();
+  engine.removes('sharer');
+  await clock.advance(6_000);
+  assert.equal((await ask())(), 'known');
+});
+
+test('a stream that breaks while a sharer is waited for leaves it open who shares the network', async (t) => {
+  const { engine, clock, ask } = await owner(t, (all) => all.exists('sharer', SHARING));
+  const waits = await ask();
+  engine.failure = new EngineUnreachable('away');
+  engine.breaksStream();
+  await clock.advance(400);
+  assert.equal(waits(), 'unavailable');
+});
+
+test('who was waited for in vain is not what keeps a new one from being waited for', async (t) => {
+  const { engine, clock, ask } = await owner(t, (all) => all.exists('old', SHARING));
+  await ask();
+  await clock.advance(500);
+  engine.exists('new', SHARING);
+  const inspect = engine.holds('inspect new');
+  engine.tell(created('new'));
+  await settled();
+  const waits = await ask();
+  assert.equal(waits(), 'pending');
+  inspect.release();
+  await settled();
+  assert.equal(waits(), 'pending', 'until it starts');
+});
+
 test('an inspect that hangs is waited for 0.4 s, and then not again for 5 s', async (t) => {
   const { engine, clock, ask } = await owner(t);
   engine.exists('stuck');
@@ -1247,6 +1310,48 @@ test('without a daemon the engine is asked who shares a network now: it tells of
   engine.runs('next');
   await clock.advance(100);
   assert.deepEqual([waits(), running()], ['known', ['owner', 'now', 'next']]);
+});
+
+test('without a daemon a sharer is waited for as long after a list that took long', async (t) => {
+  const { engine, clock, ask, running } = await owner(t, (all) => void (all.daemonless = true));
+  engine.exists('sharer', SHARING);
+  const list = engine.holds('list');
+  const waits = await ask();
+  await clock.advance(450);
+  list.release();
+  await settled();
+  assert.equal(waits(), 'pending');
+  engine.runs('sharer');
+  await clock.advance(450);
+  assert.deepEqual([waits(), running()], ['known', ['owner', 'sharer']]);
+});
+
+test('without a daemon a container that cannot be inspected, and does not run, holds up no list', async (t) => {
+  const { engine, clock, ask, whoHas } = await owner(t, (all) => void (all.daemonless = true));
+  engine.exists('stuck');
+  engine.holds('inspect stuck');
+  const waits = await ask();
+  await clock.advance(400);
+  assert.equal(waits(), 'known');
+  engine.runs('other', { [BRIDGE]: [OTHER_IP] });
+  assert.equal(await whoHas(OTHER_IP), 'other');
+});
+
+test('without a daemon a list does not end what has started again since', async (t) => {
+  const { engine, ask, told, running } = await owner(t, (all) => {
+    all.daemonless = true;
+    all.runs('sharer', {}, SHARING);
+  });
+  engine.stops('sharer');
+  const list = engine.holds('list');
+  await ask();
+  engine.runs('sharer');
+  engine.tell(died('sharer'), started('sharer'));
+  await settled();
+  const before = told.length;
+  list.release();
+  await settled();
+  assert.deepEqual([told.slice(before), running()], [[], ['owner', 'sharer']]);
 });
 
 test('without a daemon it cannot be told who shares a network when the engine does not answer', async (t) => {

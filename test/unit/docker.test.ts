@@ -61,34 +61,30 @@ test('running containers are listed with their addresses on every network, by it
   assert.equal(paused?.addresses.size, 0);
 });
 
-test('those that have not run yet are listed when they are wanted, but not those that have ended', async (t) => {
-  const { client, engine, host } = await setUp(t);
+test('of all containers it is told whether they run, and whether they ever have', async (t) => {
+  const { client, host } = await setUp(t);
   const web = await host.run({ name: 'web', address: '172.17.0.2' });
   host.create({ name: 'not-started', networkMode: `container:${web.id}` });
   host.pause(await host.run({ name: 'paused' }));
   host.stop(await host.run({ name: 'stopped' }));
-  for (const daemonless of [false, true]) {
-    const found = await client.containersToRun(daemonless);
-    assert.deepEqual(
-      found.map(({ name, running, networkMode }) => [name, running, networkMode]).toSorted(),
-      [['not-started', false, `container:${web.id}`], ['paused', true, 'default'], ['web', true, 'default']],
-    );
-  }
-  const [docker, podman] = engine.requests.all(({ path }) => path === '/containers/json').map(({ query }) => query);
-  // Podman 4 answers 500 when it is asked for the state `restarting`, Docker 400 for `initialized`.
-  assert.deepEqual(JSON.parse(docker?.get('filters') ?? ''), { status: ['created', 'running', 'paused', 'restarting'] });
-  assert.equal(podman?.toString(), 'all=1');
+  assert.deepEqual(
+    (await client.allContainers()).map((one) => [one.name, one.running, one.hasRun, one.networkMode]).toSorted(),
+    [
+      ['not-started', false, false, `container:${web.id}`],
+      ['paused', true, true, 'default'],
+      ['stopped', false, true, 'default'],
+      ['web', true, true, 'default'],
+    ],
+  );
 });
 
-test('the states of which Podman alone knows mean what they say', async (t) => {
+test('the states that Podman alone knows mean what they say', async (t) => {
   const { client, engine } = await setUp(t);
   const states = ['configured', 'initialized', 'running', 'stopping', 'stopped', 'removing', 'unknown'];
   engine.fault('/containers/json', { kind: 'body', body: states.map((State) => ({ Id: State, State, HostConfig: null })) });
-  const found = await client.containersToRun(true);
-  assert.deepEqual(
-    found.map(({ id, running }) => [id, running]),
-    [['configured', false], ['initialized', false], ['running', true], ['stopping', true]],
-  );
+  const found = await client.allContainers();
+  assert.deepEqual(found.filter(({ running }) => running).map(({ id }) => id), ['running', 'stopping']);
+  assert.deepEqual(found.filter(({ hasRun }) => !hasRun).map(({ id }) => id), ['configured', 'initialized']);
 });
 
 for (const driver of ['overlay', 'macvlan', 'ipvlan']) {

@@ -1,4 +1,4 @@
-import { EngineFailure, type EngineContainer, type EngineEvent, type EngineEvents } from '../../../lib/containers/docker.ts';
+import { EngineFailure, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/containers/docker.ts';
 import { anEngineContainer } from './fixtures.ts';
 import { deferred } from './promises.ts';
 
@@ -127,10 +127,11 @@ export class ScriptedEngine {
 
   // What the directory calls
 
-  containersToRun(): Promise<EngineContainer[]> {
-    const listed = (): string[] =>
-      [...this.#containers.keys()].filter((id) => this.#running.has(id) || !this.#haveRun.has(id));
-    return this.#answer('list', () => listed().map((id) => ({ ...this.#show(id), env: new Map() })));
+  allContainers(): Promise<ListedContainer[]> {
+    const listed = (id: string): ListedContainer => {
+      return { ...this.#show(id), env: new Map(), hasRun: this.#haveRun.has(id) };
+    };
+    return this.#answer('list', () => [...this.#containers.keys()].map(listed));
   }
 
   inspect(id: string): Promise<EngineContainer | undefined> {
