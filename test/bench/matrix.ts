@@ -48,7 +48,9 @@ process.exitCode = results.every(({ failed }) => failed === 0) ? 0 : 1;
 function cell(rows: readonly Row[], at: number): string {
   const row = rows.filter(({ target }) => target !== '')[at];
   if (row === undefined) return '-';
-  return row.against === '-' ? row.ours : `${row.ours} : ${row.against} = ${short(row.value)}`;
+  if (row.against === '-') return row.ours;
+  const isRatio = !row.ours.startsWith(`${short(row.value)} `);
+  return `${row.ours} : ${row.against}${isRatio ? ` = ${short(row.value)}` : ''}`;
 }
 
 /** The path of that version's program. */

@@ -11,34 +11,38 @@ const RESTS_MS = 10_000;
 const BACK_TO_MB = 5;
 const LOAD_SECONDS = 3;
 
-/** B8: resident memory with the SDK loaded, next to the bare server: idle, at most under load, and after. */
+/** B8: resident memory with the SDK loaded, next to the bare server: idle, at most under load, and after that. */
 export async function residentMemory(rounds: number): Promise<Row[]> {
   const idle = { ours: [] as number[], theirs: [] as number[] };
   const loaded = { ours: [] as number[], theirs: [] as number[] };
-  const after: number[] = [];
+  const after = { ours: [] as number[], theirs: [] as number[] };
   for (let round = 0; round < rounds; round += 1) {
     const host = await warmHost(1);
     try {
       await pause(SETTLES_MS);
-      const before = residentMB(host.proxy.pid);
-      idle.ours.push(before);
-      idle.theirs.push(residentMB(host.bare.pid));
+      const [ours, theirs] = [residentMB(host.proxy.pid), residentMB(host.bare.pid)];
+      idle.ours.push(ours);
+      idle.theirs.push(theirs);
       loaded.ours.push(await mostUnderLoad(host.proxy));
       const ended = performance.now();
       loaded.theirs.push(await mostUnderLoad(host.bare));
+      const theirsEnded = performance.now();
       await pause(ended + RESTS_MS - performance.now());
-      after.push(residentMB(host.proxy.pid) - before);
+      after.ours.push(residentMB(host.proxy.pid) - ours);
+      await pause(theirsEnded + RESTS_MS - performance.now());
+      after.theirs.push(residentMB(host.bare.pid) - theirs);
     } finally {
       await host.stop();
     }
   }
-  const value = median(after);
+  const value = median(after.ours);
   return [
     ratioRow('B8', 'resident memory, idle, SDK loaded', 'MB', idle, { atMost: 1.35 }),
     ratioRow('B8', 'resident memory, at most under B1\'s load', 'MB', loaded, { atMost: 1.35 }),
     {
-      figure: 'B8', what: 'resident memory after the load (10 s), beyond that before it', ours: `${short(value)} MB`, against: '-',
-      value, spread: spreadOf(after), target: `≤ ${BACK_TO_MB} MB`, met: value <= BACK_TO_MB,
+      figure: 'B8', what: 'resident memory after the load (10 s), beyond that before it', ours: `${short(value)} MB`,
+      against: `${short(median(after.theirs))} MB`, value, spread: spreadOf(after.ours),
+      target: `≤ ${BACK_TO_MB} MB`, met: value <= BACK_TO_MB,
     },
   ];
 }

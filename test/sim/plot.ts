@@ -11,6 +11,11 @@ const PANEL_TOPS = [92, 362] as const;
 const POINT_S = 30;
 const COLOURS = { jitter: '#0b62a8', none: '#d9822b', quota: '#b3261e', away: '#f3dcda', text: '#222', grid: '#e3e3e3' } as const;
 
+/** Of a sign of text, which stands for the highest of its points. */
+const SIGN_S = 240;
+/** Below what rate which sign is; the steady rate is 74, the quota 600. */
+const SIGNS = [['▁', 25], ['▂', 50], ['▃', 100], ['▄', 200], ['▅', 600], ['▆', 2_000], ['▇', 10_000], ['█', Infinity]] as const;
+
 interface Series {
   readonly label: string;
   readonly colour: string;
@@ -57,6 +62,23 @@ ${panels.map((panel) => drawPanel(scene, panel)).join('\n')}
 <text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 12}" ${text} font-size="13" text-anchor="middle">hours since the start</text>
 </svg>
 `;
+}
+
+/** What the signs of `lines` mean. */
+export const KEY = `Calls of STS a second, at most in ${SIGN_S / 60} minutes: ` +
+  SIGNS.map(([sign, below]) => `${sign} ${below === Infinity ? 'more' : `< ${below.toLocaleString('en')}`}`).join('  ');
+
+/** The first of the two panels as two lines of text. */
+export function lines(jitter: History, none: History): string {
+  const line = (history: History): string => {
+    const points = rates(history.attempts, POINT_S);
+    const width = SIGN_S / POINT_S;
+    const peaks = Array.from({ length: Math.ceil(points.length / width) }, (_, at) => {
+      return Math.max(...points.slice(at * width, (at + 1) * width));
+    });
+    return peaks.map((peak) => (peak === 0 ? ' ' : SIGNS.find(([, below]) => peak < below)?.[0])).join('');
+  };
+  return `with     ${line(jitter)}\nwithout  ${line(none)}`;
 }
 
 function legend(series: readonly Series[]): string {

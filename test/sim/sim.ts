@@ -7,11 +7,11 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import type { History } from './ledger.ts';
+import { HOUR, type History } from './ledger.ts';
 import { writeReadmePart } from '../bench/readme-part.ts';
 import { markdown } from '../bench/table.ts';
 import { findings, play, SCENES, type Findings, type PlayOptions, type Scene } from './scenes.ts';
-import { plotScene } from './plot.ts';
+import { KEY, lines, plotScene } from './plot.ts';
 import { QUOTA_PER_SECOND } from './sts-with-quota.ts';
 
 // Millions of failures, whose stacks nobody reads.
@@ -57,10 +57,12 @@ async function main(): Promise<void> {
   mkdirSync(OUT, { recursive: true });
   const broken: string[] = [];
   const report: Record<string, { jitter: Findings; none: Findings }> = {};
+  const plots: string[] = [];
   for (const [at, index] of chosen.entries()) {
     const [scene, jitter, none] = [SCENES[index], histories[2 * at], histories[2 * at + 1]];
     if (scene === undefined || jitter === undefined || none === undefined) continue;
     writeFileSync(`${OUT}/${scene.name}.svg`, plotScene(scene, jitter, none, stsPerSecond));
+    plots.push(`${scene.title} (${scene.duration / HOUR} h)\n${lines(jitter, none)}`);
     const found = { jitter: findings(scene, jitter), none: findings(scene, none) };
     report[scene.name] = found;
     print(`\n${scene.title}`, 'with jitter', 'without');
@@ -68,7 +70,9 @@ async function main(): Promise<void> {
     for (const problem of problems(scene.name, found.jitter)) broken.push(`${scene.title}: ${problem}`);
   }
   writeFileSync(`${OUT}/sim.json`, `${JSON.stringify({ ...size, stsPerSecond, seed, scenes: report }, null, 2)}\n`);
-  if (process.env['UPDATE_README'] === '1') writeReadmePart('sim', summary(report));
+  const text = `${KEY}\n\n${plots.join('\n\n')}`;
+  console.log(`\n${text}`);
+  if (process.env['UPDATE_README'] === '1') writeReadmePart('sim', `${summary(report)}\n\n\`\`\`text\n${text}\n\`\`\``);
   for (const line of broken) console.error(`\nNOT MET: ${line}`);
   if (broken.length === 0) console.log(`\nAll conditions are met. Plots: ${OUT}/*.svg`);
   console.log(`${Math.round((performance.now() - began) / 1000)} s`);
