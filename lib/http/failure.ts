@@ -104,6 +104,9 @@ export function failureOf(error: unknown): Failure {
 }
 
 export function sendFailure(exchange: Exchange, failure: Failure): void {
+  const { response } = exchange;
+  // Whoever asked has gone; but the log and the metrics are told.
+  if (response.destroyed && !response.headersSent) response.statusCode = failure.status;
   send(exchange, failureAnswer(failure));
 }
 

@@ -21,7 +21,8 @@ export function answerWatch({ activity, upstream, troubles, glance }: AnswerWatc
     const container = exchange.container ?? glance(address);
     const at = began + seconds * 1000;
     if (failure === undefined) {
-      if (found?.kind === 'pass-through') upstream.worked();
+      // Nothing is sent to a caller that has left at once.
+      if (found?.kind === 'pass-through' && response.headersSent) upstream.worked();
       activity.note(container, 'served', at, seconds);
       return;
     }

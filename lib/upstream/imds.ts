@@ -11,7 +11,7 @@ import type { Clock } from '../clock.ts';
 export class UpstreamUnreachable extends Error {}
 /** It takes too long. */
 export class UpstreamTimeout extends Error {}
-/** Nobody waits for the answer any more. */
+/** Nobody waits for the answer any more, who has waited for long. */
 export class AskerGone extends Error {}
 
 export interface ImdsOptions {
@@ -32,6 +32,8 @@ const FAILED_TOKEN_STANDS_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 1_000;
 /** The longest wait for the head of an answer. */
 const HEAD_TIMEOUT_MS = 5_000;
+/** It answers in a millisecond, and SDKs give up after a second: then it is the service that took too long. */
+const GIVEN_UP_AFTER_MS = 500;
 /** The longest silence in the middle of a body. */
 const BODY_TIMEOUT_MS = 30_000;
 const TOKEN_TIMEOUT_MS = 1_000;
@@ -158,7 +160,10 @@ export class Imds {
         resolve(response);
       });
       asker?.once('close', () => {
-        if (!answered) outgoing.destroy(new AskerGone());
+        if (answered) return;
+        const isLate = this.#clock.monotonic() - began >= GIVEN_UP_AFTER_MS;
+        const late = `${this.#url.host} takes too long to answer; the caller has given up`;
+        outgoing.destroy(isLate ? new UpstreamTimeout(late) : new AskerGone());
       });
       let answered = false;
       // Until it is connected the service may be away; afterwards it may be slow.

@@ -38,6 +38,12 @@ test('what a container asks is counted as its own, whatever it asks', async (t) 
   assert.equal(upstream.report().state, 'ok');
 });
 
+test('a caller that leaves at once says nothing of the metadata service', async (t) => {
+  const { upstream, ask } = await setUp(t, { passThrough: ({ response }) => void response.destroy() });
+  await assert.rejects(ask());
+  assert.equal(upstream.report().state, 'unknown');
+});
+
 test("the caller's fault is a refusal, and everything else a failure", async (t) => {
   const { container, activity, ask, hour } = await setUp(t, {
     containerCredentials: () => Promise.reject(new Refusal(404, 'other_role', 'no role')),

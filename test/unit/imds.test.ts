@@ -260,6 +260,21 @@ test('whoever has gone ends the request', async (t) => {
   await assert.rejects(ask(ID_PATH, asker), AskerGone);
 });
 
+test('whoever has gone after half a second without an answer was kept waiting too long', async (t) => {
+  const { service, clock, read, ask } = await setUp(t);
+  await read();
+  service.fault(ID_PATH, { kind: 'hold' });
+  for (const [milliseconds, Kind] of [[499, AskerGone], [500, UpstreamTimeout]] as const) {
+    const asker = new PassThrough();
+    const answer = ask(ID_PATH, asker);
+    const rejected = assert.rejects(answer, Kind);
+    await service.requests.next(({ target }) => target === ID_PATH);
+    await clock.advance(milliseconds);
+    asker.destroy();
+    await rejected;
+  }
+});
+
 test('the region is what the service tells, without the space around it', async (t) => {
   const { service, imds } = await setUp(t);
   service.tree.set('meta-data/placement/region', ` ${REGION}\n`);

@@ -225,13 +225,14 @@ test('the real service slow is 504', async (t) => {
 });
 
 /**
- * Asks, and hangs up when the real service has the request; gives the line of the log that is then
+ * Asks, and hangs up when the real service has had the request for so many milliseconds; gives the line of the log that is then
  * written.
  */
 async function hangUp(
   t: TestContext,
+  waits = 0,
 ): Promise<{ line: Promise<LogLine>; ended: Promise<void>; lines: Journal<LogLine> }> {
-  const { get, service, port, lines } = await setUp(t);
+  const { get, service, clock, port, lines } = await setUp(t);
   await get();
   service.fault(ID_PATH, { kind: 'hold' });
   const line = lines.next(({ msg }) => msg === 'answered');
@@ -239,6 +240,7 @@ async function hangUp(
   outgoing.on('error', () => {});
   outgoing.end();
   const held = await service.requests.next(({ target }) => target === ID_PATH);
+  await clock.advance(waits);
   outgoing.destroy();
   return { line, ended: held.closed, lines };
 }
@@ -256,4 +258,10 @@ test('a client that goes away is no error of ours', async (t) => {
     lines.all(({ level }) => level === 'error'),
     [],
   );
+});
+
+test('a client that goes away after an SDK\'s patience is told to the log as the time-out that it is', async (t) => {
+  const { line } = await hangUp(t, 990);
+  const { status, error } = await line;
+  assert.deepEqual([status, /takes too long.*the caller has given up/.test(String(error))], [504, true]);
 });
