@@ -14,7 +14,14 @@
 import { backoff } from '../backoff.ts';
 import { pause, within, type Clock } from '../clock.ts';
 import { commonName, DirectoryUnavailable, type Container } from './container.ts';
-import { EngineUnreachable, reachesHost, type DockerEngine, type EngineContainer, type EngineEvent, type ListedContainer } from './docker.ts';
+import {
+  EngineUnreachable,
+  reachesHost,
+  type DockerEngine,
+  type EngineContainer,
+  type EngineEvent,
+  type ListedContainer,
+} from './docker.ts';
 
 export type DirectoryState =
   /** Docker has not answered since the start. */
@@ -474,7 +481,7 @@ export class ContainerDirectory {
   async #readAll(mode: 'replace' | 'add'): Promise<void> {
     const { engine } = this.#options;
     await this.#lookingUp(async (removals) => {
-      const before = [...this.#entries.values()].filter(({ started }) => started);
+      const before = this.#daemonless ? [...this.#entries.values()].filter(({ started }) => started) : [];
       const [listed, gateway] = await Promise.all([engine.allContainers(), engine.networkAddresses(GATEWAY_BRIDGE)]);
       const running = listed.filter((one) => one.running);
       const isUnknown = ({ id }: ListedContainer): boolean => !this.#entries.get(id)?.container;

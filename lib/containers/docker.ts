@@ -205,14 +205,14 @@ export class DockerEngine {
     return { ended: this.#readEvents(response, onEvent), daemonless };
   }
 
+  close(): void {
+    void this.#made?.then(({ agent }) => agent.destroy());
+  }
+
   async #list(path: string): Promise<ListedContainer[]> {
     const list = await this.#get(path);
     if (!Array.isArray(list)) throw new EngineFailure(`the Docker Engine at ${this.#url} listed no containers`);
     return Promise.all(list.map((one) => this.#reachable(parseListed(one))));
-  }
-
-  close(): void {
-    void this.#made?.then(({ agent }) => agent.destroy());
   }
 
   /** Leaves out the addresses on networks that do not reach this host. */

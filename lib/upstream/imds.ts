@@ -11,7 +11,7 @@ import type { Clock } from '../clock.ts';
 export class UpstreamUnreachable extends Error {}
 /** It takes too long. */
 export class UpstreamTimeout extends Error {}
-/** Nobody waits for the answer any more, who has waited for long. */
+/** Whoever asked has left, before it could be said that the service was late. */
 export class AskerGone extends Error {}
 
 export interface ImdsOptions {
@@ -162,8 +162,8 @@ export class Imds {
       asker?.once('close', () => {
         if (answered) return;
         const isLate = this.#clock.monotonic() - began >= GIVEN_UP_AFTER_MS;
-        const late = `${this.#url.host} takes too long to answer; the caller has given up`;
-        outgoing.destroy(isLate ? new UpstreamTimeout(late) : new AskerGone());
+        const message = `${this.#url.host} takes too long to answer; the caller has given up`;
+        outgoing.destroy(isLate ? new UpstreamTimeout(message) : new AskerGone());
       });
       let answered = false;
       // Until it is connected the service may be away; afterwards it may be slow.

@@ -1105,6 +1105,12 @@ async function owner(t: TestContext, prepare: (engine: ScriptedEngine) => void =
   return { ...parts, ask };
 }
 
+async function createSharer(engine: ScriptedEngine): Promise<void> {
+  engine.exists('sharer', SHARING);
+  engine.tell(created('sharer'));
+  await settled();
+}
+
 test('nobody is waited for where nobody can be about to share a network', async (t) => {
   const { engine, ask, directory } = await owner(t, (all) => {
     all.runs('sharer', {}, SHARING);
@@ -1118,9 +1124,7 @@ test('nobody is waited for where nobody can be about to share a network', async 
 
 test('one that was created to share a network is waited for until it starts', async (t) => {
   const { engine, ask, told } = await owner(t);
-  engine.exists('sharer', SHARING);
-  engine.tell(created('sharer'));
-  await settled();
+  await createSharer(engine);
   const waits = await ask();
   assert.equal(waits(), 'pending');
   engine.runs('sharer');
@@ -1148,9 +1152,7 @@ test('of two that were created the one that starts does not end the wait for the
 
 test('one that does not start is waited for 0.4 s, and then not again for 5 s', async (t) => {
   const { engine, clock, ask } = await owner(t);
-  engine.exists('sharer', SHARING);
-  engine.tell(created('sharer'));
-  await settled();
+  await createSharer(engine);
   const waits = await ask();
   await clock.advance(399);
   assert.equal(waits(), 'pending');
@@ -1173,9 +1175,7 @@ for (const [news, happen] of [
 ] as const) {
   test(`but it is when ${news}`, async (t) => {
     const { engine, clock, ask } = await owner(t, (all) => all.runs('running', {}, SHARING));
-    engine.exists('sharer', SHARING);
-    engine.tell(created('sharer'));
-    await settled();
+    await createSharer(engine);
     await ask();
     await clock.advance(400);
     assert.equal((await ask())(), 'known');

@@ -17,8 +17,6 @@ const OTHERS = [11, 12, 13, 14, 15, 16].map((host) => `127.0.0.${host}`);
 const PER_ADDRESS = 256;
 const PER_SECOND = 200;
 const ROUNDS = sized(2, 3);
-/** Where these do not decide: a p99 on a machine that others share differs by as much from one minute to the next. */
-const MOST_ROUNDS = sized(2, 7);
 /** Of each of the others, in one round. */
 const REQUESTS = sized(200, 1_000);
 /** What begins takes a moment in which the machine is busy with making connections. */
@@ -65,14 +63,6 @@ interface P99 {
   readonly metadata: number;
 }
 
-const KINDS = ['credentials', 'metadata'] as const;
-
-/** The medians of some rounds. */
-interface P99Pair {
-  readonly calm: number;
-  readonly busy: number;
-}
-
 interface Disturbance {
   readonly what: string;
   readonly nuisance: Nuisance;
@@ -101,11 +91,7 @@ async function compare(t: TestContext, disturbance: Disturbance): Promise<void> 
   await ask();
   const rounds: { calm: P99; busy: P99 }[] = [];
   const answers: Record<string, number> = {};
-  const middle = (kind: keyof P99): P99Pair => {
-    return { calm: median(rounds.map(({ calm }) => calm[kind])), busy: median(rounds.map(({ busy }) => busy[kind])) };
-  };
-  const isHeld = (): boolean => KINDS.map(middle).every(({ calm, busy }) => busy <= MOST * calm);
-  while (rounds.length < ROUNDS || (rounds.length < MOST_ROUNDS && !isHeld())) {
+  for (let round = 0; round < ROUNDS; round += 1) {
     const calm = await ask();
     const began = performance.now();
     await hostile.order({ do: 'disturb', options: { nuisance, port, from: HOSTILE } });
@@ -117,8 +103,8 @@ async function compare(t: TestContext, disturbance: Disturbance): Promise<void> 
   }
 
   t.diagnostic(`${what}, answered ${JSON.stringify(answers)}`);
-  for (const kind of KINDS) {
-    const { calm, busy } = middle(kind);
+  for (const kind of ['credentials', 'metadata'] as const) {
+    const [calm, busy] = [median(rounds.map((one) => one.calm[kind])), median(rounds.map((one) => one.busy[kind]))];
     const ratios = rounds.map((one) => (one.busy[kind] / one.calm[kind]).toFixed(2));
     const said = `the others' p99 for ${kind} ${busy.toFixed(2)} ms, undisturbed ${calm.toFixed(2)} ms: `
       + `${(busy / calm).toFixed(2)} × (${ratios.join(', ')})`;
