@@ -1,11 +1,12 @@
-// One container against the others. Who asks and who disturbs are threads of their own, and rounds with and without
-// the disturbance take turns, so that what this machine does besides is in both.
+// One container against the others. Who asks, who disturbs and the metadata service are threads of their own, which
+// what this thread does (it reads the log) cannot hold up, and rounds with and without the disturbance take turns, so
+// that what this machine does besides is in both.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
-import { userDataOf } from '../../support/imds.ts';
+import { Imds, userDataOf } from '../../support/imds.ts';
 import { host, INSTANCE_ID_PATH, type Host } from '../host.ts';
 import { NuisanceMaker, type Nuisance, type NuisanceOptions } from './nuisance.ts';
 import { askAsOthers, type OthersOptions, type OthersResult } from './others.ts';
@@ -16,7 +17,7 @@ const OTHERS = [11, 12, 13, 14, 15, 16].map((host) => `127.0.0.${host}`);
 /** The defaults of MAX_CONNECTIONS_PER_ADDRESS and MAX_REQUESTS_PER_SECOND. */
 const PER_ADDRESS = 256;
 const PER_SECOND = 200;
-const ROUNDS = sized(2, 3);
+const ROUNDS = sized(2, 5);
 /** Of each of the others, in one round. */
 const REQUESTS = sized(200, 1_000);
 /** What begins takes a moment in which the machine is busy with making connections. */
@@ -28,7 +29,9 @@ const MOST = 2;
 type Order =
   | { readonly do: 'ask'; readonly options: OthersOptions }
   | { readonly do: 'disturb'; readonly options: NuisanceOptions }
-  | { readonly do: 'stop' };
+  | { readonly do: 'stop' }
+  /** As the metadata service, with user data of so many bytes. */
+  | { readonly do: 'serve'; readonly userData: number };
 
 class Aside {
   readonly #worker = new Worker(new URL(import.meta.url));
@@ -49,6 +52,7 @@ function obey(): void {
   const answerTo = async (order: Order): Promise<unknown> => {
     if (order.do === 'ask') return askAsOthers(order.options);
     if (order.do === 'stop') return maker?.stop();
+    if (order.do === 'serve') return (await Imds.start({ userData: userDataOf(order.userData) })).url;
     maker = new NuisanceMaker(order.options);
     return maker.start();
   };
@@ -59,7 +63,7 @@ function obey(): void {
 interface P99 {
   /** For their credentials, which the proxy answers itself. */
   readonly credentials: number;
-  /** For what the stand-in answers, which is in the middle of whatever it has to do for the nuisance. */
+  /** For what the metadata service answers, which is in the middle of whatever it has to do for the nuisance. */
   readonly metadata: number;
 }
 
@@ -73,10 +77,10 @@ interface Disturbance {
 
 async function compare(t: TestContext, disturbance: Disturbance): Promise<void> {
   const { what, nuisance, env = {}, expect } = disturbance;
-  const own = await hostWithOthers(t, env);
-  own.imds.userData = userDataOf(10 * 1024 * 1024);
-  const [others, hostile] = [new Aside(), new Aside()];
-  t.after(() => Promise.all([others.end(), hostile.end()]));
+  const [others, hostile, metadata] = [new Aside(), new Aside(), new Aside()];
+  const url = await metadata.order<string>({ do: 'serve', userData: 10 * 1024 * 1024 });
+  const own = await hostWithOthers(t, { METADATA_URL: url, ...env });
+  t.after(() => Promise.all([others.end(), hostile.end(), metadata.end()]));
   const { port } = own.proxy;
   const ask = async (): Promise<P99> => {
     const options = { port, addresses: OTHERS, requests: REQUESTS };

@@ -23,7 +23,7 @@ export interface OthersResult {
 /** Between two requests of one container: no more than it may ask, and the machine is idle for the most part. */
 const PAUSE_MS = 10;
 
-/** They ask as SDKs do: on connections that are kept for a while, for credentials and now and then for other things. */
+/** They ask on connections that are kept for a while, as SDKs do, for credentials and for other things in turn. */
 export async function askAsOthers({ port, addresses, requests }: OthersOptions): Promise<OthersResult> {
   const [credentials, metadata]: [number[], number[]] = [[], []];
   const wrong: string[] = [];
@@ -32,9 +32,9 @@ export async function askAsOthers({ port, addresses, requests }: OthersOptions):
     const lane = new Lane(port, address);
     const keys = new Set<string>();
     for (let n = 0; n < requests; n += 1) {
-      const path = n % 10 === 5 ? INSTANCE_ID_PATH : '/creds';
+      const path = n % 2 === 1 ? INSTANCE_ID_PATH : '/creds';
       // New connections have to get through as well.
-      if (n % 10 === 0) lane.close();
+      if (n % 5 === 0) lane.close();
       const began = performance.now();
       const { status, body, failure } = await lane.ask(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`);
       (path === '/creds' ? credentials : metadata).push(performance.now() - began);
