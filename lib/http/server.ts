@@ -77,6 +77,8 @@ const TIMEOUT_CHECK_MS = 1_000;
 const KEEP_ALIVE_MS = 15_000;
 /** Who asks too fast waits, which costs nothing; who would wait longer than this is told so after it. */
 const LONGEST_DELAY_MS = 1_000;
+/** Each connection full of requests behind each other takes milliseconds to end and to take in again, so they last. */
+const OVERRUN_DELAY_MS = 5_000;
 /** Of one address, in a turn of the event loop: some 0.2 ms, for which the others wait. */
 const REQUESTS_A_TURN = 4;
 /** SDKs ask for a handful. */
@@ -259,13 +261,13 @@ export class MetadataServer {
       connection.isOverrun = true;
       response.shouldKeepAlive = false;
       const refusal = tooMuch(503, 'too_many', 'too many requests of this address are waiting');
-      this.#later(exchange, refusalDelay(), () => this.#fail(exchange, undefined, refusal));
+      this.#later(exchange, refusalDelay(OVERRUN_DELAY_MS), () => this.#fail(exchange, undefined, refusal));
       return;
     }
     const delay = this.#pace.delay(peer.address);
     if (delay > LONGEST_DELAY_MS) {
       const refusal = tooMuch(429, 'too_fast', 'too many requests from this address');
-      this.#later(exchange, refusalDelay(), () => this.#fail(exchange, undefined, refusal));
+      this.#later(exchange, refusalDelay(LONGEST_DELAY_MS), () => this.#fail(exchange, undefined, refusal));
     } else if (delay > 0) this.#later(exchange, delay, () => this.#answerInTurn(exchange));
     else this.#answerInTurn(exchange);
   }
@@ -419,9 +421,9 @@ export class MetadataServer {
   }
 }
 
-/** Milliseconds; not the same for all, so that those who were refused together do not come again together. */
-function refusalDelay(): number {
-  return LONGEST_DELAY_MS * (1 + Math.random());
+/** From `least` milliseconds to twice as many, so that those who were refused together do not come again together. */
+function refusalDelay(least: number): number {
+  return least * (1 + Math.random());
 }
 
 /** @throws BadTarget */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { UnknownCaller, type Container } from '../../lib/containers/container.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import type { Exchange } from '../../lib/http/exchange.ts';
@@ -304,19 +304,43 @@ test('whoever leaves ends all that was waiting, also requests whose turn had not
   assert.deepEqual((await answered.several(2)).toSorted(), ['/latest/a', '/latest/b']);
 });
 
-test('whoever goes on sending after the refusal is cut off', async (t) => {
-  const { port } = await startServer(t, {}, { maxConnectionsPerAddress: 4, maxRequestsPerSecond: 1 });
-  const told = async (requests: number): Promise<string> => {
-    const client = connect(port, '127.0.0.1').on('error', () => {});
-    let text = '';
-    client.setEncoding('latin1').on('data', (part: string) => (text += part));
-    client.write(`GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(requests));
-    await once(client, 'close');
-    return text;
+/** Where timers are mocked, a journal's patience has no end. */
+const HANGS = { timeout: 20_000 };
+
+/** A client that sends so many requests behind each other where four may wait, and do until they are let go. */
+async function tooManyAtOnce(t: TestContext, requests: number) {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const asked = new Journal<Exchange>('a request');
+  const [answered, statuses] = [new Journal<number>('an answer'), new Journal<string>('the statuses that came')];
+  const passThrough = (exchange: Exchange): Promise<void> => {
+    asked.add(exchange);
+    return once(exchange.response, 'close').then(() => {});
   };
-  // The fifth that waits is one too many, which it is told after a second or two; four more are not looked at.
-  assert.match(await told(9), /^HTTP\/1\.1 503 /m);
-  assert.doesNotMatch(await told(12), /^HTTP\/1\.1 503 /m);
+  const { port } = await startServer(t, { passThrough }, {
+    maxConnectionsPerAddress: 4, onAnswered: ({ response }) => answered.add(response.statusCode),
+  });
+  const client = connect(port, '127.0.0.1').on('error', () => {});
+  let text = '';
+  client.setEncoding('latin1').on('data', (part: string) => (text += part));
+  client.once('close', () => statuses.add([...text.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status]) => status).join()));
+  client.write(`GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(requests));
+  const waiting = await asked.several(4);
+  return { answered, statuses, letGo: () => waiting.forEach(({ response }) => response.end()) };
+}
+
+test('whoever sends more behind each other than may wait is told so late, and the connection ends', HANGS, async (t) => {
+  const { answered, statuses, letGo } = await tooManyAtOnce(t, 8);
+  t.mock.timers.tick(4_999);
+  assert.deepEqual(answered.entries, []);
+  t.mock.timers.tick(5_001);
+  assert.deepEqual(answered.entries, [503]);
+  letGo();
+  assert.equal(await statuses.first(), '200,200,200,200,503');
+});
+
+test('whoever goes on sending after the refusal is cut off', HANGS, async (t) => {
+  const { statuses } = await tooManyAtOnce(t, 10);
+  assert.equal(await statuses.first(), '');
 });
 
 test('requests whose turn has not come end with their connection, and count until then', async (t) => {
