@@ -29,6 +29,7 @@ export function tooMuch(status: number, reason: RefusalReason, message: string):
 }
 
 export type RefusalReason =
+  | 'bad_head'
   | 'body'
   | 'forwarded'
   | 'host_credentials'

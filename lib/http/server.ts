@@ -4,10 +4,11 @@
  *   0. an address that asks too fast waits, or is told so                429
  *   1. its target gets its one canonical reading                         400
  *   2. the router says what kind of answer that path has                 404
- *   3. the method is one that the answer has                             405
- *   4. there is no body                                                  400, 413
- *   5. a session token is a good one, and is there where it must be      401
- *   6. the handler answers                                               or one row of the table in failure.ts
+ *   3. the head is one that HTTP allows, with few headers               400, 417, 431
+ *   4. the method is one that the answer has                             405
+ *   5. there is no body                                                  400, 413
+ *   6. a session token is a good one, and is there where it must be      401
+ *   7. the handler answers                                               or one row of the table in failure.ts
  */
 
 import { randomUUID } from 'node:crypto';
@@ -77,8 +78,12 @@ const TIMEOUT_CHECK_MS = 1_000;
 const KEEP_ALIVE_MS = 15_000;
 /** Who asks too fast waits, which costs nothing; who would wait longer than this is told so after it. */
 const LONGEST_DELAY_MS = 1_000;
-/** Each connection full of requests behind each other takes milliseconds to end and to take in again, so they last. */
-const OVERRUN_DELAY_MS = 5_000;
+/** So long at least nothing is read from an address that has sent more than may wait; less than READ_TIMEOUT. */
+const OVERRUN_DELAY_MS = 2_000;
+/** SDKs send some 10. Node drops what is beyond its limit, so that a header would not be seen. */
+const MAX_HEADERS = 100;
+/** A connection that is refused takes the answer at once, or never. */
+const REFUSAL_MS = 1_000;
 /** Of one address, in a turn of the event loop: some 0.2 ms, for which the others wait. */
 const REQUESTS_A_TURN = 4;
 /** SDKs ask for a handful. */
@@ -97,12 +102,15 @@ interface Reading {
 /** Who shares the limits: everything from one address. */
 interface Peer {
   readonly address: string;
-  connections: number;
+  readonly connections: Set<Connection>;
   /** Answers that it waits for: on one connection there may be many requests behind each other. */
   waiting: number;
+  /** Too many wait: nothing is read for a while, as Node keeps all that it has read until its connection ends. */
+  isHeld: boolean;
 }
 
 interface Connection {
+  readonly socket: Socket;
   readonly peer: Peer;
   /** Answers that are not given yet. */
   readonly pending: Set<ServerResponse>;
@@ -112,8 +120,6 @@ interface Connection {
   isOver: boolean;
   /** More requests have come than an address may have waiting; it ends with the answer that says so. */
   isOverrun: boolean;
-  /** Requests that have come since then. */
-  ignored: number;
 }
 
 const CONNECTION = Symbol('connection');
@@ -147,13 +153,17 @@ export class MetadataServer {
       requestTimeout: options.readTimeout,
       keepAliveTimeout: KEEP_ALIVE_MS,
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+      // Node's own refusals would not count for the pace of who asks.
+      requireHostHeader: false,
     });
+    this.#server.maxHeadersCount = MAX_HEADERS;
     this.#server.maxConnections = options.maxConnections;
     this.#server.setTimeout(options.writeTimeout);
     const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response);
     this.#server.on('request', serve);
     // Nobody is told to continue: a request with a body is refused before the body is read.
     this.#server.on('checkContinue', serve);
+    this.#server.on('checkExpectation', serve);
     this.#server.on('connection', (socket: Socket) => this.#admit(socket));
     this.#server.on('connect', (_request, socket: Duplex) => refuseSocket(socket, 405, ['Allow: GET, HEAD']));
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.#hangUp(error, socket));
@@ -193,20 +203,23 @@ export class MetadataServer {
       return;
     }
     let peer = this.#peers.get(address);
-    if (!peer) this.#peers.set(address, (peer = { address, connections: 0, waiting: 0 }));
-    if (peer.connections >= this.#options.maxConnectionsPerAddress) {
+    if (!peer) this.#peers.set(address, (peer = newPeer(address)));
+    if (peer.connections.size >= this.#options.maxConnectionsPerAddress) {
       refuseSocket(socket, 503, ['Retry-After: 1']);
       return;
     }
-    peer.connections += 1;
     const connection: Connection = {
-      peer, pending: new Set(), delayed: new Map(), isOver: false, isOverrun: false, ignored: 0,
+      socket, peer, pending: new Set(), delayed: new Map(), isOver: false, isOverrun: false,
     };
     (socket as KnownSocket)[CONNECTION] = connection;
     this.#connections.add(connection);
+    peer.connections.add(connection);
+    // Node reads on whenever an answer is finished.
+    socket.on('resume', holdBack);
+    if (peer.isHeld) socket.pause();
     socket.once('close', () => {
       this.#connections.delete(connection);
-      peer.connections -= 1;
+      peer.connections.delete(connection);
       this.#forget(peer);
       for (const [exchange, timer] of connection.delayed) {
         clearTimeout(timer);
@@ -229,12 +242,7 @@ export class MetadataServer {
   #serve(request: IncomingMessage, response: ServerResponse): void {
     const connection = (request.socket as KnownSocket)[CONNECTION];
     if (!connection) return; // It was refused.
-    if (connection.isOverrun) {
-      // Node keeps what it has read of each until the end.
-      connection.ignored += 1;
-      if (connection.ignored > this.#options.maxConnectionsPerAddress) request.socket.destroy();
-      return;
-    }
+    if (connection.isOverrun) return; // It came with the one that was too many.
     const { peer } = connection;
     peer.waiting += 1;
     connection.pending.add(response);
@@ -261,7 +269,9 @@ export class MetadataServer {
       connection.isOverrun = true;
       response.shouldKeepAlive = false;
       const refusal = tooMuch(503, 'too_many', 'too many requests of this address are waiting');
-      this.#later(exchange, refusalDelay(OVERRUN_DELAY_MS), () => this.#fail(exchange, undefined, refusal));
+      const delay = refusalDelay(OVERRUN_DELAY_MS);
+      this.#hold(peer, delay);
+      this.#later(exchange, delay, () => this.#fail(exchange, undefined, refusal));
       return;
     }
     const delay = this.#pace.delay(peer.address);
@@ -270,6 +280,19 @@ export class MetadataServer {
       this.#later(exchange, refusalDelay(LONGEST_DELAY_MS), () => this.#fail(exchange, undefined, refusal));
     } else if (delay > 0) this.#later(exchange, delay, () => this.#answerInTurn(exchange));
     else this.#answerInTurn(exchange);
+  }
+
+  /** Reads nothing more from an address for so many milliseconds. */
+  #hold(peer: Peer, milliseconds: number): void {
+    if (peer.isHeld) return;
+    peer.isHeld = true;
+    for (const { socket } of peer.connections) socket.pause();
+    const release = (): void => {
+      peer.isHeld = false;
+      for (const { socket } of peer.connections) socket.resume();
+      this.#forget(peer);
+    };
+    setTimeout(release, milliseconds).unref();
   }
 
   #later(exchange: OwnExchange, milliseconds: number, action: () => void): void {
@@ -283,7 +306,7 @@ export class MetadataServer {
 
   /** Nothing is left of it: who leaves while answers are waited for, and comes back, is the same one. */
   #forget(peer: Peer): void {
-    if (peer.connections === 0 && peer.waiting === 0 && this.#peers.get(peer.address) === peer) {
+    if (peer.connections.size === 0 && peer.waiting === 0 && !peer.isHeld && this.#peers.get(peer.address) === peer) {
       this.#peers.delete(peer.address);
     }
   }
@@ -357,6 +380,7 @@ export class MetadataServer {
 
   #check(exchange: Exchange, { kind }: Route): void {
     const { request } = exchange;
+    checkHead(request);
     if (kind === 'refused') throw new Refusal(404, 'host_credentials', 'credentials of the host are not to be had');
     const allowed = kind === 'session-token' ? request.method === 'PUT' : isRead(request.method);
     if (!allowed) {
@@ -426,6 +450,28 @@ function refusalDelay(least: number): number {
   return least * (1 + Math.random());
 }
 
+function newPeer(address: string): Peer {
+  return { address, connections: new Set(), waiting: 0, isHeld: false };
+}
+
+function holdBack(this: KnownSocket): void {
+  const connection = this[CONNECTION];
+  if (!connection?.isOverrun && !connection?.peer.isHeld) return;
+  this.pause();
+  // pause() tells nobody when it was called before, and Node, which reads past the stream, has gone on.
+  this.emit('pause');
+}
+
+/** What Node would refuse by itself. */
+function checkHead({ headers, rawHeaders, httpVersion }: IncomingMessage): void {
+  if (rawHeaders.length > 2 * MAX_HEADERS) throw new Refusal(431, 'bad_head', `more than ${MAX_HEADERS} headers`);
+  if (headers.host === undefined && httpVersion === '1.1') throw new Refusal(400, 'bad_head', 'the request names no host');
+  const { expect } = headers;
+  if (expect !== undefined && !/^100-continue$/i.test(expect)) {
+    throw new Refusal(417, 'bad_head', 'the request expects what is not done here');
+  }
+}
+
 /** @throws BadTarget */
 function readTarget(target: string): Reading {
   const path = canonicalPath(target);
@@ -456,5 +502,9 @@ function refuseSocket(socket: Duplex, status: number, headers: readonly string[]
     'Connection: close',
     ...headers,
   ];
+  // After CONNECT Node itself listens for nothing any more.
+  socket.on('error', () => {});
+  const timer = setTimeout(() => socket.destroy(), REFUSAL_MS);
+  socket.once('close', () => clearTimeout(timer));
   socket.end(`${head.join('\r\n')}\r\n\r\n${page}`, () => socket.destroy());
 }
