@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import * as http from 'node:http';
 import type * as https from 'node:https';
 import { normalAddress } from '../ip-address.ts';
@@ -58,7 +59,7 @@ export interface EngineEvents {
   readonly daemonless: boolean;
 }
 
-/** The engine cannot be reached at all: nobody can start a container with it, unless it is `daemonless`. */
+/** There is no engine on its socket: nobody can start a container with it, unless it is `daemonless`. */
 export class EngineUnreachable extends Error {}
 /** The engine is there, but did not answer as it should. */
 export class EngineFailure extends Error {}
@@ -83,7 +84,7 @@ export function reachesHost(driver: string): boolean {
 /** An inspect waits up to 330 ms for a container that is starting (measured), and longer on a busy host. */
 const ANSWER_TIMEOUT_MS = 10_000;
 /** A list of 1,000 containers is about 2 MB. */
-const LONGEST_ANSWER = 256 * 1024 * 1024;
+const LONGEST_ANSWER = 64 * 1024 * 1024;
 /** An event's attributes hold all labels of its container. */
 const LONGEST_EVENT = 4 * 1024 * 1024;
 /** How many API calls are under way at once, at the most: a first sync should not crowd out `docker run`. */
@@ -328,9 +329,23 @@ export class DockerEngine {
 
   #failure(error: NodeJS.ErrnoException): Error {
     if (error instanceof EngineFailure) return error;
-    const Kind = NOBODY_THERE.has(error.code ?? '') ? EngineUnreachable : EngineFailure;
+    const Kind = NOBODY_THERE.has(error.code ?? '') && this.#meansNoEngine() ? EngineUnreachable : EngineFailure;
     return new Kind(`the Docker Engine at ${this.#url} cannot be used: ${error.message}`, { cause: error });
   }
+
+  /**
+   * Whether nobody on the socket means that no engine runs. At another end of TCP a proxy of it may be what is missing; and
+   * a socket that was mounted into a container by itself stays the old one there when the engine has made another.
+   */
+  #meansNoEngine(): boolean {
+    const { socketPath } = this.#target;
+    return typeof socketPath === 'string' && !isUnlinked(socketPath);
+  }
+}
+
+function isUnlinked(path: string): boolean {
+  const { nlink } = statSync(path, { throwIfNoEntry: false }) ?? {};
+  return nlink === 0;
 }
 
 interface Transport {

@@ -1,4 +1,9 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { closeSync, linkSync, mkdtempSync, openSync, rmSync, unlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parseDockerEndpoint } from '../../lib/containers/docker-endpoint.ts';
 import {
@@ -234,20 +239,43 @@ test('a failure says what the engine said, and where', async (t) => {
 });
 
 test('an engine whose socket is not there, or where nobody listens, cannot be reached', async (t) => {
+  const path = await deadSocket(t);
+  for (const socketPath of ['/nowhere/docker.sock', path]) {
+    const client = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` });
+    await assert.rejects(client.inspect('x'), EngineUnreachable);
+    await assert.rejects(client.events(() => {}, new AbortController().signal), EngineUnreachable);
+  }
+});
+
+test('that nobody listens says nothing of the engine over TCP, or on a socket that has been taken away', async (t) => {
   const { engine, client } = await setUp(t, 'tcp');
   await engine.stop();
-  await assert.rejects(client.runningContainers(), EngineUnreachable);
-  await assert.rejects(
-    client.events(() => {}, new AbortController().signal),
-    EngineUnreachable,
-  );
-  const nowhere = new DockerEngine({
-    kind: 'unix',
-    socketPath: '/nowhere/docker.sock',
-    url: 'unix:///nowhere/docker.sock',
-  });
-  await assert.rejects(nowhere.inspect('x'), EngineUnreachable);
+  await assert.rejects(client.runningContainers(), EngineFailure);
+  const path = await deadSocket(t);
+  // As a container sees the socket that was mounted into it when the engine makes another.
+  const mounted = openSync(path, O_PATH);
+  t.after(() => closeSync(mounted));
+  unlinkSync(path);
+  const socketPath = `/proc/self/fd/${mounted}`;
+  const stale = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` });
+  await assert.rejects(stale.inspect('x'), (error: Error) => error instanceof EngineFailure && /ECONNREFUSED/.test(error.message));
 });
+
+/** Of Linux, to hold what is there without opening it. */
+const O_PATH = 0o10000000;
+
+/** The path of a socket that nobody listens on any more: Node would take it away. */
+async function deadSocket(t: TestContext): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), 'dead-socket-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const [made, kept] = [join(directory, 'made'), join(directory, 'kept')];
+  const server = createServer().listen(made);
+  await once(server, 'listening');
+  linkSync(made, kept);
+  server.close();
+  await once(server, 'close');
+  return kept;
+}
 
 // Events
 
