@@ -57,7 +57,7 @@ const GATEWAY_BRIDGE = 'docker_gwbridge';
 const GATEWAY_RETRY_MS = 25;
 const GATEWAY_TRIES = 12;
 /** Stands for a network where a label says an address. */
-const LABELLED = 'label';
+const LABELLED = '(label)';
 /** On these a container has no address of its own. */
 const WITHOUT_ADDRESS = new Set(['host', 'null']);
 /** A try on a socket costs next to nothing, and a daemon that comes back is to be noticed before its containers ask. */
@@ -135,6 +135,8 @@ export class ContainerDirectory {
   readonly #awaited = new Map<string, Set<() => void>>();
   /** Until when it is not waited for again, because it was in vain; forgotten when there is news. */
   readonly #inVain = new Map<string, number>();
+  /** By address: what the engine is being asked, and the asking after that, which has not begun. */
+  readonly #confirmations = new Map<string, { done: Promise<void>; next: Promise<void> | undefined }>();
   readonly #underWay = new Set<Removals>();
   /** Networks that are being looked up, each with the containers whose address there is wanted. */
   readonly #wanted = new Map<string, { containers: Set<string>; done: Promise<void> }>();
@@ -277,7 +279,7 @@ export class ContainerDirectory {
     const asked = clock.monotonic();
     try {
       await this.#lookUpsDone();
-      if (this.#daemonless) await this.#confirm(address);
+      if (this.#daemonless) await this.#confirmed(address);
       if (!this.#byAddress.has(address)) await this.#rescanSoon();
       if (!this.#byAddress.has(address) && !this.#wasInVain(address, asked)) {
         await this.#heardOf(address, asked + NEWS_PATIENCE_MS - clock.monotonic());
@@ -332,6 +334,21 @@ export class ContainerDirectory {
       throw new DirectoryUnavailable(`${names.join(' and ')} have the same address, on different networks`);
     }
     return holders[0]?.container;
+  }
+
+  /** Has asked the engine about an address after the call; all who come meanwhile share the next asking. */
+  #confirmed(address: string): Promise<void> {
+    const asking = this.#confirmations.get(address);
+    if (asking) return (asking.next ??= asking.done.catch(() => {}).then(() => this.#confirmNow(address)));
+    return this.#confirmNow(address);
+  }
+
+  #confirmNow(address: string): Promise<void> {
+    const done = this.#confirm(address).finally(() => {
+      if (this.#confirmations.get(address)?.done === done) this.#confirmations.delete(address);
+    });
+    this.#confirmations.set(address, { done, next: undefined });
+    return done;
   }
 
   /** Asks the engine whether an address is still where it was, and takes it away if not. */

@@ -1055,6 +1055,23 @@ test('Podman is asked before each answer whether an address is still where it wa
   assert.equal(await whoHas(IP), 'b');
 });
 
+test("a network that is called label has no container's claims, but its addresses", async (t) => {
+  const { engine, whoHas } = await synced(t, (all) => {
+    all.daemonless = true;
+    all.runs('a', { label: [IP] });
+  });
+  engine.stops('a');
+  assert.equal(await whoHas(IP), undefined);
+});
+
+test('who asks while Podman is asked about an address waits for the next asking, all for the same one', async (t) => {
+  const { engine, whoHas } = await daemonless(t);
+  const before = engine.count('inspect a');
+  const answers = Array.from({ length: 100 }, () => whoHas(IP));
+  assert.deepEqual(new Set(await Promise.all(answers)), new Set(['a']));
+  assert.equal(engine.count('inspect a') - before, 2);
+});
+
 test('an address that Podman has moved within a container does not stay where it was', async (t) => {
   const { engine, whoHas } = await daemonless(t);
   engine.joins('a', BRIDGE, OTHER_IP);
