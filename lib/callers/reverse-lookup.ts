@@ -16,6 +16,8 @@ const PATIENCE_MS = 1_000;
 const KEPT_MS = 5_000;
 /** Addresses that are remembered at once, at the most. */
 const MOST_KEPT = 1_000;
+/** Source: RFC 1035, section 2.3.4. */
+const LONGEST_NAME = 255;
 
 /**
  * Finds the container whose `hostname.domainname` is the name that DNS (or /etc/hosts) gives to an address. Whoever
@@ -50,6 +52,8 @@ export class ReverseLookup {
   }
 
   #compared(name: string): string | undefined {
+    // A container's name may be of any length, and what is done with it takes the square of that.
+    if (name.length > LONGEST_NAME) return undefined;
     const match = this.#options.pattern.exec(name.replace(/\.+$/, ''));
     // Not somewhere in the middle of a name that somebody else chose.
     if (match?.index !== 0) return undefined;

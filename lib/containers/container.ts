@@ -60,11 +60,20 @@ export function describeContainer(found: EngineContainer, kept: Kept): Container
     hostname: hostname === shortId ? shortId : hostname,
     env: only(env, kept.env),
     labels: only(labels, kept.labels),
-    labelledAddress: normalAddress((labels.get(RANCHER_LABEL) ?? '').replace(/\/.*$/, '')),
+    labelledAddress: labelledAddress(labels.get(RANCHER_LABEL)),
     networks: networks.map(commonName),
     network: networkOf(networkMode),
   };
 }
+
+/** What stands before the slash of an address with its prefix length; a label may be of any length. */
+function labelledAddress(label = ''): string | undefined {
+  const [address = ''] = label.slice(0, LONGEST_ADDRESS).split('/', 1);
+  return normalAddress(address);
+}
+
+/** IPv6 with an IPv4 tail and a prefix length. */
+const LONGEST_ADDRESS = 64;
 
 function only(values: ReadonlyMap<string, string>, names: ReadonlySet<string> | 'all'): ReadonlyMap<string, string> {
   if (names === 'all') return values;

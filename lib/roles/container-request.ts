@@ -64,7 +64,8 @@ export function readWish(container: Container, settings: RoleSettings): Wish {
       return make();
     } catch (error) {
       if (error instanceof BadRoleRequest) return error;
-      throw error;
+      // Such as a policy that is nested too deep to be written out.
+      return new BadRoleRequest(`it cannot be read (${(error as Error).message})`);
     }
   };
   const assign = (role: RoleReference, source: string, policy?: string): Assignment => ({

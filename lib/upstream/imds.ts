@@ -5,7 +5,7 @@
 
 import * as http from 'node:http';
 import type { Writable } from 'node:stream';
-import type { Clock } from '../clock.ts';
+import { within, type Clock } from '../clock.ts';
 
 /** The metadata service cannot be reached, or broke off. */
 export class UpstreamUnreachable extends Error {}
@@ -131,7 +131,12 @@ export class Imds {
     const asked = this.#clock.monotonic();
     try {
       const response = await this.#send({ method: 'PUT', path: '/latest/api/token', headers }, TOKEN_TIMEOUT_MS);
-      const value = (await readText(response)).trim();
+      const late = (): Error => new UpstreamTimeout(`${this.#url.host} takes too long to give a token`);
+      const text = await within(this.#clock, TOKEN_TIMEOUT_MS, readText(response), late).catch((error: unknown) => {
+        response.destroy();
+        throw error;
+      });
+      const value = text.trim();
       if (response.statusCode === 200 && /^[\x21-\x7e]+$/.test(value)) {
         return { value, until: asked + TOKEN_TTL_S * 1000 - TOKEN_RENEWAL_MS };
       }

@@ -127,6 +127,11 @@ test("a rule's policy counts before the container's own, even if that means noth
   }
 });
 
+test('a policy that is nested too deep is a wrong one, no error of the program', () => {
+  const IAM_POLICY = `{"Statement":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
+  assert.ok(wish({ env: { IAM_ROLE: role('v'), IAM_POLICY } }).own instanceof BadRoleRequest);
+});
+
 test("an external id is in a label before a variable, and in iam-docker's names after our own", () => {
   const of = (env: Record<string, string>, labels: Record<string, string> = {}) =>
     own({ env: { IAM_ROLE: role('v'), ...env }, labels }).request.externalId;

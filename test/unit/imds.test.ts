@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import { createServer, type AddressInfo } from 'node:net';
 import { PassThrough, type Writable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AskerGone, Imds, UpstreamTimeout, UpstreamUnreachable } from '../../lib/upstream/imds.ts';
 import { headerOf } from '../support/http-bytes.ts';
 import { Imds as StandIn, INSTANCE_ID, REGION, type ImdsOptions } from '../support/imds.ts';
@@ -152,6 +153,20 @@ test('a request for a token that is not answered in a second is given up', async
   await service.requests.first(({ target }) => target === ID_PATH);
   assert.match(tokenless.join(), /takes too long/);
   assert.notEqual(answer.state, 'rejected');
+});
+
+test('a token whose body does not come in a second is given up, with its connection', async (t) => {
+  const { clock, service, read, tokenless } = await setUp(t);
+  service.fault(TOKEN_PATH, { kind: 'pause-in-body' });
+  const timers = t.mock.method(clock, 'after');
+  const answer = read();
+  const { closed } = await service.requests.first(({ target }) => target === TOKEN_PATH);
+  // The first is the patience with its head, the second the one with its body.
+  while (timers.mock.callCount() < 2) await nextTurn();
+  await clock.advance(1_000);
+  assert.deepEqual(await answer, [200, INSTANCE_ID]);
+  assert.match(tokenless.join(), /takes too long to give a token/);
+  await closed;
 });
 
 test('an answer whose head does not come in five seconds is slow', async (t) => {

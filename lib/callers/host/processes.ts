@@ -9,7 +9,7 @@
  * look-ups that come together share one, it lets other work through every few milliseconds, and it rests.
  */
 
-import { constants, readdirSync, readlinkSync } from 'node:fs';
+import { constants, opendirSync, readlinkSync, type Dir, type Dirent } from 'node:fs';
 import { open, readdir, readFile, readlink, type FileHandle } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pause, within, type Clock } from '../../clock.ts';
@@ -42,6 +42,8 @@ export interface Holder {
 
 /** A turn in which nothing else is done; what is asked meanwhile waits no longer than for a garbage collection. */
 const TURN_MS = 2;
+/** How many names of open files the kernel is asked for at once. */
+const FILES_AT_ONCE = 256;
 /** Looking rests as long as it took: half of the time is left to the others if one container connects all day. */
 const REST_FACTOR = 1;
 /** SDKs give a request up after a second or two. */
@@ -187,17 +189,24 @@ export class HostProcesses {
     const pids = (await readdir(this.#proc)).filter((name) => /^\d+$/.test(name));
     let turn = performance.now();
     for (const pid of pids) {
-      if (performance.now() - turn > TURN_MS) {
-        await nextTurn();
-        turn = performance.now();
-      }
       const seen = new Set<string>();
-      const directory = `${this.#proc}/${pid}/fd`;
-      for (const fd of ifThere(() => readdirSync(directory)) ?? []) {
-        const inode = links.get(ifThere(() => readlinkSync(`${directory}/${fd}`)) ?? '');
-        if (inode === undefined || seen.has(inode)) continue;
-        seen.add(inode);
-        sockets.set(inode, [...(sockets.get(inode) ?? []), { pid, fd }]);
+      const path = `${this.#proc}/${pid}/fd`;
+      const directory = ifThere(() => opendirSync(path, { bufferSize: FILES_AT_ONCE }));
+      try {
+        for (let file = nextIn(directory); file; file = nextIn(directory)) {
+          // A process may have a million files open.
+          if (performance.now() - turn > TURN_MS) {
+            await nextTurn();
+            turn = performance.now();
+          }
+          const fd = file.name;
+          const inode = links.get(ifThere(() => readlinkSync(`${path}/${fd}`)) ?? '');
+          if (inode === undefined || seen.has(inode)) continue;
+          seen.add(inode);
+          sockets.set(inode, [...(sockets.get(inode) ?? []), { pid, fd }]);
+        }
+      } finally {
+        directory?.closeSync();
       }
     }
     return { sockets, processes: pids.length };
@@ -230,6 +239,10 @@ export class HostProcesses {
 
 function isSame(one: End, other: End): boolean {
   return one.port === other.port && one.address === other.address;
+}
+
+function nextIn(directory: Dir | undefined): Dirent | undefined {
+  return (directory && ifThere(() => directory.readSync())) ?? undefined;
 }
 
 /** @returns undefined when a process, or what it had open, has gone meanwhile */
