@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import { parseResponses } from '../support/http-bytes.ts';
@@ -114,6 +115,28 @@ test('a place at the metadata service is free when that has answered, whether or
   await imds.requests.several(16, ({ target }) => target === INSTANCE_ID_PATH);
   assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
+
+for (const [what, request] of [
+  ['small requests', 'GET / HTTP/1.1\r\n\r\n'],
+  ['requests with 1,900 headers', `GET / HTTP/1.1\r\nHost: x\r\n${'a:\r\n'.repeat(1_900)}\r\n`],
+  ['requests that expect something', 'GET / HTTP/1.1\r\nHost: x\r\nExpect: x\r\n\r\n'],
+] as const) {
+  test(`200 connections full of ${what} take no memory, and keep nobody waiting`, async (t) => {
+    const { proxy, ask } = await host(t);
+    const first = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(300);
+    const bytes = first + request.repeat(Math.ceil(500_000 / request.length));
+    const full = Array.from({ length: 200 }, () => open(proxy.port, '127.0.0.11', bytes));
+    t.after(() => full.forEach(({ socket }) => socket.destroy()));
+    const texts = [await Promise.race(full.map(({ over }) => over))];
+    assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
+    assert.match(texts.join(), /^HTTP\/1\.1 503 /m);
+    const [, peak] = /^VmHWM:\s+(\d+) kB$/m.exec(await readFile(`/proc/${proxy.pid}/status`, 'utf8')) ?? [];
+    assert.ok(Number(peak) < MOST_KB, `${peak} kB`);
+  });
+}
+
+/** A connection that is read from without end takes 50 MB. */
+const MOST_KB = 200 * 1024;
 
 test('an address in its IPv4 and its IPv6-mapped form is one address', async (t) => {
   const { proxy, ask } = await host(t, { env: { HOST: '::', MAX_CONNECTIONS_PER_ADDRESS: '2' } });

@@ -171,6 +171,11 @@ const DISTURBANCES: readonly Disturbance[] = [
     expect: pace,
   },
   {
+    what: 'a flood of 2,000 requests behind each other on 200 connections',
+    nuisance: { kind: 'flood', connections: 200, path: '/creds', abreast: 2_000 },
+    expect: pace,
+  },
+  {
     what: 'a flood of new connections, 64 at a time',
     nuisance: { kind: 'new connections', connections: 64, path: '/creds' },
     expect: pace,
