@@ -87,6 +87,12 @@ const ANSWER_TIMEOUT_MS = 10_000;
 const LONGEST_ANSWER = 64 * 1024 * 1024;
 /** An event's attributes hold all labels of its container. */
 const LONGEST_EVENT = 4 * 1024 * 1024;
+/**
+ * To whom does not take an event for 100 ms while 1,024 are waiting Docker does not send it, and says nothing of that. As
+ * many as were waiting then come late, one after the other. Source: moby, daemon/events, and pkg/pubsub.
+ */
+const LATE_MS = 100;
+const MOST_LATE = 1_000;
 /** How many API calls are under way at once, at the most: a first sync should not crowd out `docker run`. */
 const MAX_SOCKETS = 8;
 /** No socket, or nobody listening on it. */
@@ -109,6 +115,7 @@ const EVENT_FILTERS = {
 export class DockerEngine {
   readonly #target: https.RequestOptions;
   readonly #isTls: boolean;
+  readonly #hasOurClock: boolean;
   #made: Promise<Transport> | undefined;
   readonly #url: string;
   readonly #host: string;
@@ -122,6 +129,7 @@ export class DockerEngine {
     this.#url = endpoint.url;
     // With TLS it is also the name that the certificate must have. On a socket it means nothing, but there must be one.
     this.#host = endpoint.kind === 'unix' ? 'docker' : endpoint.host;
+    this.#hasOurClock = endpoint.kind === 'unix';
     this.#isTls = endpoint.kind === 'tcp' && endpoint.tls !== undefined;
     this.#target =
       endpoint.kind === 'unix'
@@ -242,6 +250,11 @@ export class DockerEngine {
   }
 
   #readEvents(response: http.IncomingMessage, onEvent: (event: EngineEvent) => void): Promise<Error> {
+    let late = 0;
+    const onSent = (at: number): void => {
+      this.#onSent(at);
+      late = this.#hasOurClock && Date.now() - at > LATE_MS ? late + 1 : 0;
+    };
     return new Promise((resolve) => {
       let rest = '';
       let isTooLong = false;
@@ -259,9 +272,10 @@ export class DockerEngine {
         if (rest.length > LONGEST_EVENT) [rest, isTooLong] = ['', true];
         for (const line of lines) {
           if (line.trim() === '') continue;
-          const event = parseEvent(line, this.#onSent);
+          const event = parseEvent(line, onSent);
           if (event instanceof Error) response.destroy(event);
           else if (event) onEvent(event);
+          if (late === MOST_LATE) response.destroy(this.#tooLate());
         }
       });
       const end = (error?: Error | null): void => {
@@ -270,6 +284,10 @@ export class DockerEngine {
       response.on('error', end);
       response.on('close', end);
     });
+  }
+
+  #tooLate(): EngineFailure {
+    return new EngineFailure(`the Docker Engine at ${this.#url} sent ${MOST_LATE} events late: others may be missing`);
   }
 
   /** @returns the parsed answer, or undefined for 404 */

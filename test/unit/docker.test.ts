@@ -279,8 +279,8 @@ async function deadSocket(t: TestContext): Promise<string> {
 
 // Events
 
-async function follow(t: TestContext) {
-  const parts = await setUp(t);
+async function follow(t: TestContext, transport: 'unix' | 'tcp' = 'unix') {
+  const parts = await setUp(t, transport);
   const events = new Journal<EngineEvent>('an event that was read');
   const stop = new AbortController();
   const { ended } = await parts.client.events((event) => events.add(event), stop.signal);
@@ -313,6 +313,27 @@ test("a container's life is told by the events of the engine, in their order", a
 function line(event: object): string {
   return `${JSON.stringify(event)}\n`;
 }
+
+/** The start of a container that was sent some milliseconds ago. */
+function sent(ago: number): string {
+  return line({ Type: 'container', Action: 'start', Actor: { ID: 'x' }, timeNano: (Date.now() - ago) * 1e6 });
+}
+
+test('a thousand events in a row that come late end the stream: Docker may have left others out', async (t) => {
+  const { engine, events, ended } = await follow(t);
+  engine.writeToSubscribers(sent(1_000).repeat(999) + sent(-60_000) + sent(1_000).repeat(999));
+  await events.several(1_999);
+  engine.writeToSubscribers(sent(1_000));
+  assert.match((await ended).message, /docker\.sock sent 1000 events late/);
+});
+
+test('over TCP events may come from a clock that is behind ours', async (t) => {
+  const { engine, events } = await follow(t, 'tcp');
+  engine.writeToSubscribers(sent(60_000).repeat(1_000));
+  await events.several(1_000);
+  engine.writeToSubscribers(sent(60_000));
+  await events.several(1_001);
+});
 
 test('events are read whole, however they are cut and joined on the way', async (t) => {
   const { engine, events } = await follow(t);
