@@ -39,6 +39,14 @@ test('/status tells what the proxy knows', async (t) => {
   assert.equal((await request({ port, path: '/status', method: 'HEAD' })).body, '');
 });
 
+test('what a terminal would act on is escaped', async (t) => {
+  const { port, checks } = await setUp(t);
+  checks['docker'] = { ok: false, detail: '\u009b31m' };
+  const { body } = await request({ port, path: '/readyz' });
+  assert.match(body, /\\u009b31m/);
+  assert.doesNotMatch(body, /\u009b/);
+});
+
 test('there is nothing else, and nothing to write to', async (t) => {
   const { port } = await setUp(t);
   for (const path of ['/x', '/index.html', '/favicon.ico', '/latest/meta-data/', '/statusx', '/status/'])

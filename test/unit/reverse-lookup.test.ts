@@ -143,3 +143,9 @@ test('a container that has ended meanwhile is not found by a name that is rememb
   containers.length = 0;
   assert.equal(await find(), undefined);
 });
+
+test('a name that no host can have is nobody\'s', async () => {
+  const name = `${'a'.repeat(63)}.`.repeat(4).slice(0, -1);
+  assert.equal(await lookup([name], name).find(), name);
+  assert.equal(await lookup([`${name}a`], `${name}a`).find(), undefined);
+});
