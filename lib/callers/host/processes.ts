@@ -188,17 +188,20 @@ export class HostProcesses {
     const sockets = new Map<string, OpenSocket[]>();
     const pids = (await readdir(this.#proc)).filter((name) => /^\d+$/.test(name));
     let turn = performance.now();
+    const isOver = (): boolean => performance.now() - turn > TURN_MS;
+    const rest = async (): Promise<void> => {
+      await nextTurn();
+      turn = performance.now();
+    };
     for (const pid of pids) {
+      if (isOver()) await rest();
       const seen = new Set<string>();
       const path = `${this.#proc}/${pid}/fd`;
       const directory = ifThere(() => opendirSync(path, { bufferSize: FILES_AT_ONCE }));
       try {
         for (let file = nextIn(directory); file; file = nextIn(directory)) {
           // A process may have a million files open.
-          if (performance.now() - turn > TURN_MS) {
-            await nextTurn();
-            turn = performance.now();
-          }
+          if (isOver()) await rest();
           const fd = file.name;
           const inode = links.get(ifThere(() => readlinkSync(`${path}/${fd}`)) ?? '');
           if (inode === undefined || seen.has(inode)) continue;

@@ -130,11 +130,11 @@ function median(values: readonly number[]): number {
   return percentile(values, 0.5);
 }
 
-/** So many a second are answered, and a burst of as many. A request that is not read for too long is answered 408. */
+/** So many a second are answered, and a burst of as many. */
 function pace(statuses: Readonly<Record<string, number>>, seconds: number): void {
   const { 200: served = 0 } = statuses;
   assert.ok(served <= PER_SECOND * (seconds + 1), `${JSON.stringify(statuses)} in ${seconds} s`);
-  assert.deepEqual(Object.keys(statuses).filter((status) => !['200', '408', '429', '503'].includes(status)), []);
+  assert.deepEqual(Object.keys(statuses).filter((status) => !['200', '429', '503'].includes(status)), []);
 }
 
 const USER_DATA = '/latest/user-data';
