@@ -1,10 +1,10 @@
 import { homedir, hostname } from 'node:os';
-import { helpText, parseCommandLine } from './cli.ts';
-import { ConfigError, readConfig, type Config } from './config.ts';
+import { helpText, parseCommandLine } from './config/cli.ts';
+import { ConfigError, readConfig, type Config } from './config/config.ts';
 import { NoStatus } from './commands/no-status.ts';
-import { EngineFailure, EngineUnreachable } from './containers/docker.ts';
-import { startProxy, StartFailure, type RunningProxy } from './proxy.ts';
-import { Log } from './telemetry/log.ts';
+import { EngineFailure, EngineUnreachable } from './docker/client.ts';
+import { startProxy, StartFailure, type RunningProxy } from './app.ts';
+import { Log } from './log/log.ts';
 
 /** Put in by the build. */
 declare const METADATAPROXY_VERSION: string;

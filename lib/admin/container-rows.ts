@@ -1,6 +1,6 @@
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import type { CredentialStore } from '../credentials/store.ts';
-import type { RoleAssignments } from '../roles/assignments.ts';
+import type { RoleAssignments } from '../assignments.ts';
 import { BadRoleRequest } from '../roles/bad-request.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 

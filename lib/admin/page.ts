@@ -4,7 +4,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { ago, duration, latency, timeLeft, wholeNumber } from '../figures.ts';
+import { ago, duration, latency, timeLeft, wholeNumber } from '../util/format.ts';
 import type { ContainerRow } from './container-rows.ts';
 import { Html, html, type Part } from './html.ts';
 import { charts } from './page/chart.ts';

@@ -1,14 +1,14 @@
 /** What the operator is shown: made when it is asked for, from what the parts of the proxy know. */
 
-import type { Clock } from '../clock.ts';
-import type { Config } from '../config.ts';
-import type { Container } from '../containers/container.ts';
-import type { ContainerDirectory, DirectoryState } from '../containers/directory.ts';
-import type { OwnCredentials } from '../credentials/own-credentials.ts';
-import type { Activity } from '../telemetry/activity.ts';
-import type { Health } from '../telemetry/health.ts';
-import type { Log } from '../telemetry/log.ts';
-import type { Observer } from '../telemetry/observer.ts';
+import type { Clock } from '../util/clock.ts';
+import type { Config } from '../config/config.ts';
+import type { Container } from '../docker/container.ts';
+import type { ContainerDirectory, DirectoryState } from '../docker/directory.ts';
+import type { OwnCredentials } from '../credentials/aws/source-credentials.ts';
+import type { Activity } from '../telemetry/request-history.ts';
+import type { Health } from '../log/dependency-health.ts';
+import type { Log } from '../log/log.ts';
+import type { Observer } from '../telemetry/telemetry.ts';
 import { containerRows, type ContainerRow, type RowSources } from './container-rows.ts';
 import { roleRows, type RoleRow } from './role-rows.ts';
 import { settingRows, type SettingRow } from './setting-rows.ts';

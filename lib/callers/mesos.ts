@@ -1,8 +1,8 @@
-import type { Clock } from '../clock.ts';
-import { DirectoryUnavailable, type Container } from '../containers/container.ts';
-import { httpGet } from '../http-get.ts';
-import { normalAddress } from '../ip-address.ts';
-import { array, object, string } from '../json.ts';
+import type { Clock } from '../util/clock.ts';
+import { DirectoryUnavailable, type Container } from '../docker/container.ts';
+import { httpGet } from '../util/http-get.ts';
+import { normalAddress } from '../util/ip-address.ts';
+import { array, object, string } from '../util/json.ts';
 
 export interface MesosOptions {
   /** The agent's state. */

@@ -4,15 +4,15 @@
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { systemClock } from '../clock.ts';
-import type { Config } from '../config.ts';
-import { DockerEngine } from '../containers/docker.ts';
-import type { AwsClients } from '../credentials/aws.ts';
-import { awsClients, credentialFetcher, hostProcesses } from '../parts.ts';
+import { systemClock } from '../util/clock.ts';
+import type { Config } from '../config/config.ts';
+import { DockerEngine } from '../docker/client.ts';
+import type { AwsClients } from '../credentials/aws/clients.ts';
+import { awsClients, credentialFetcher, hostProcesses } from '../wiring.ts';
 import { roleRequest } from '../roles/role-request.ts';
-import type { Log } from '../telemetry/log.ts';
-import { Imds } from '../upstream/imds.ts';
-import { startMockImds } from '../upstream/mock-imds.ts';
+import type { Log } from '../log/log.ts';
+import { Imds } from '../imds/client.ts';
+import { startMockImds } from '../imds/mock.ts';
 import { table } from './table.ts';
 
 export interface CheckResult {

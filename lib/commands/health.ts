@@ -4,8 +4,8 @@
  * would not bring back a Docker or an STS that is away, but take the credentials that are still good.
  */
 
-import { urlOf, type Config } from '../config.ts';
-import { httpGet } from '../http-get.ts';
+import { urlOf, type Config } from '../config/config.ts';
+import { httpGet } from '../util/http-get.ts';
 import type { CheckReport } from './check.ts';
 
 /** The answer takes a millisecond; a proxy that is busier than this is of no use to anybody. */

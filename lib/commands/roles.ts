@@ -4,14 +4,14 @@
  */
 
 import { containerRows, type ContainerRow } from '../admin/container-rows.ts';
-import { urlOf, type Config } from '../config.ts';
-import { DockerEngine } from '../containers/docker.ts';
-import { httpGet } from '../http-get.ts';
-import { array, object } from '../json.ts';
-import { containerReader, roleSettings } from '../parts.ts';
-import { RoleAssignments } from '../roles/assignments.ts';
+import { urlOf, type Config } from '../config/config.ts';
+import { DockerEngine } from '../docker/client.ts';
+import { httpGet } from '../util/http-get.ts';
+import { array, object } from '../util/json.ts';
+import { containerReader, roleSettings } from '../wiring.ts';
+import { RoleAssignments } from '../assignments.ts';
 import { parseRoleRules } from '../roles/role-rules.ts';
-import { readSettingFile } from '../setting-file.ts';
+import { readSettingFile } from '../config/watched-file.ts';
 import { table } from './table.ts';
 
 const PATIENCE_MS = 2_000;

@@ -1,11 +1,11 @@
 /** `metadataproxy status`: the essentials of what the running proxy says of itself, for a terminal. */
 
 import type { HealthRow, Status } from '../admin/status.ts';
-import { hostAndPort, urlOf, type Config } from '../config.ts';
-import { ago, duration, latency, timeLeft, wholeNumber } from '../figures.ts';
-import { httpGet } from '../http-get.ts';
-import { object } from '../json.ts';
-import { printable } from '../printable.ts';
+import { hostAndPort, urlOf, type Config } from '../config/config.ts';
+import { ago, duration, latency, timeLeft, wholeNumber } from '../util/format.ts';
+import { httpGet } from '../util/http-get.ts';
+import { object } from '../util/json.ts';
+import { printable } from '../util/printable.ts';
 import { NoStatus } from './no-status.ts';
 import { table } from './table.ts';
 

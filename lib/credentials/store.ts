@@ -9,10 +9,10 @@
  *   obtain    the same, waiting for a fetch where that is needed
  */
 
-import { backoff } from '../backoff.ts';
-import { within, type Clock } from '../clock.ts';
+import { backoff } from '../util/backoff.ts';
+import { within, type Clock } from '../util/clock.ts';
 import { AssumeRoleDenied, CredentialsUnavailable, type Credentials } from './credentials.ts';
-import { Limiter } from './limiter.ts';
+import { Limiter } from './priority-semaphore.ts';
 
 export interface Keyed {
   readonly key: string;

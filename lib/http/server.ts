@@ -15,18 +15,18 @@ import { randomUUID } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { pause, systemClock } from '../clock.ts';
-import type { Container } from '../containers/container.ts';
-import { normalAddress } from '../ip-address.ts';
-import { Memo } from '../memo.ts';
-import type { Log } from '../telemetry/log.ts';
+import { pause, systemClock } from '../util/clock.ts';
+import type { Container } from '../docker/container.ts';
+import { normalAddress } from '../util/ip-address.ts';
+import { Memo } from '../util/memo.ts';
+import type { Log } from '../log/log.ts';
 import { canonicalPath } from './canonical-path.ts';
 import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
-import { errorPage, failureOf, Refusal, sendFailure, tooMuch } from './failure.ts';
-import { Pace } from './pace.ts';
+import { errorPage, failureOf, Refusal, sendFailure, tooMuch } from './errors.ts';
+import { Pace } from './rate-limiter.ts';
 import { route, type Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
-import { Turns } from './turns.ts';
+import { Turns } from './fair-queue.ts';
 
 export interface Handlers {
   sessionToken: Handler;

@@ -3,7 +3,7 @@
  * it makes. A label counts before a variable, the operator's rule before both.
  */
 
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 import { parseRoleDuration, ROLE_DURATION_FORM } from './role-duration.ts';
 import { parseRoleReference, type RoleReference } from './role-reference.ts';

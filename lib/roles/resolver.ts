@@ -1,6 +1,6 @@
-import type { AwsClients } from '../credentials/aws.ts';
+import type { AwsClients } from '../credentials/aws/clients.ts';
 import { AssumeRoleDenied } from '../credentials/credentials.ts';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../util/clock.ts';
 import { makeRoleArn, parseRoleArn, partitionOf, type RoleArn } from './role-arn.ts';
 import type { RoleReference } from './role-reference.ts';
 

@@ -1,4 +1,4 @@
-import { parseGoDuration } from '../go-duration.ts';
+import { parseGoDuration } from '../util/go-duration.ts';
 
 /** Source: STS API reference, `AssumeRole`, DurationSeconds. */
 const SHORTEST_S = 15 * 60;

@@ -1,4 +1,4 @@
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 import { parseTemplate, type Template } from './template.ts';
 

@@ -1,4 +1,4 @@
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 
 /** Text with places that are filled in for each container: `{container.name}-{label:team}`. */

@@ -4,7 +4,7 @@ import { HOUR, type Ledger, OFFSET_MS, SAMPLE_MS } from './ledger.ts';
 import { StsWithQuota } from './sts-with-quota.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
-/** STS_CALLS_AT_ONCE of lib/proxy.ts. */
+/** STS_CALLS_AT_ONCE of lib/app.ts. */
 const CALLS_AT_ONCE = 16;
 /** What AssumeRole gives without DurationSeconds. */
 const LIFETIME_MS = HOUR;

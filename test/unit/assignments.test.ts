@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Container } from '../../lib/containers/container.ts';
-import { NoRole, RoleAssignments } from '../../lib/roles/assignments.ts';
+import type { Container } from '../../lib/docker/container.ts';
+import { NoRole, RoleAssignments } from '../../lib/assignments.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
 import { parseRoleReference, roleName } from '../../lib/roles/role-reference.ts';
 import type { RoleRequest } from '../../lib/roles/role-request.ts';

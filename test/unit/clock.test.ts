@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { pause, systemClock, within } from '../../lib/clock.ts';
+import { pause, systemClock, within } from '../../lib/util/clock.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { deferred, watch } from './helpers/promises.ts';
 

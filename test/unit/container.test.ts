@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeContainer, type Kept } from '../../lib/containers/container.ts';
+import { describeContainer, type Kept } from '../../lib/docker/container.ts';
 import { anEngineContainer } from './helpers/fixtures.ts';
 
 const NOTHING: Kept = { env: new Set(), labels: new Set() };

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/containers/container.ts';
-import { ContainerDirectory, type DirectoryState } from '../../lib/containers/directory.ts';
-import { EngineFailure, EngineUnreachable } from '../../lib/containers/docker.ts';
+import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
+import { ContainerDirectory, type DirectoryState } from '../../lib/docker/directory.ts';
+import { EngineFailure, EngineUnreachable } from '../../lib/docker/client.ts';
 import { anEngineContainer } from './helpers/fixtures.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { watch } from './helpers/promises.ts';

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { parseCgroups } from '../../lib/callers/host/cgroup.ts';
 import { HostNetwork, hostCaller, type Connection, type HostNetworkOptions } from '../../lib/callers/host/network.ts';
 import type { Holder, HostConnection } from '../../lib/callers/host/processes.ts';
-import { DirectoryUnavailable, UnknownCaller, type Container } from '../../lib/containers/container.ts';
+import { DirectoryUnavailable, UnknownCaller, type Container } from '../../lib/docker/container.ts';
 import { parseRoleReference } from '../../lib/roles/role-reference.ts';
 import { aContainer } from './helpers/fixtures.ts';
 import { ManualClock } from './helpers/manual-clock.ts';

@@ -3,9 +3,9 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { systemClock, type Clock } from '../../lib/clock.ts';
+import { systemClock, type Clock } from '../../lib/util/clock.ts';
 import { HostProcesses, type HostConnection, type Holder } from '../../lib/callers/host/processes.ts';
-import { DirectoryUnavailable } from '../../lib/containers/container.ts';
+import { DirectoryUnavailable } from '../../lib/docker/container.ts';
 
 const A = 'a1'.repeat(32);
 const B = 'b2'.repeat(32);

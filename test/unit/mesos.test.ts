@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { MesosTasks } from '../../lib/callers/mesos.ts';
-import { DirectoryUnavailable } from '../../lib/containers/container.ts';
+import { DirectoryUnavailable } from '../../lib/docker/container.ts';
 
 /** An agent whose every answer is what `state` says, and a client with a clock of its own. */
 async function agent(t: TestContext, state: { text: string; status?: number }) {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { readConfig, type Environment } from '../../lib/config.ts';
-import { Log } from '../../lib/telemetry/log.ts';
-import { Metrics } from '../../lib/telemetry/metrics.ts';
-import { newRelicUrls, startNewRelic } from '../../lib/telemetry/new-relic.ts';
+import { readConfig, type Environment } from '../../lib/config/config.ts';
+import { Log } from '../../lib/log/log.ts';
+import { Metrics } from '../../lib/telemetry/metrics/registry.ts';
+import { newRelicUrls, startNewRelic } from '../../lib/telemetry/export/new-relic.ts';
 import { Receiver } from '../support/receiver.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 

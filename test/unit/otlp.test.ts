@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import type { Clock } from '../../lib/clock.ts';
-import { readConfig, type Environment } from '../../lib/config.ts';
-import { Log } from '../../lib/telemetry/log.ts';
-import { Metrics } from '../../lib/telemetry/metrics.ts';
-import { startOtlp } from '../../lib/telemetry/otlp.ts';
+import type { Clock } from '../../lib/util/clock.ts';
+import { readConfig, type Environment } from '../../lib/config/config.ts';
+import { Log } from '../../lib/log/log.ts';
+import { Metrics } from '../../lib/telemetry/metrics/registry.ts';
+import { startOtlp } from '../../lib/telemetry/export/otlp.ts';
 import { otlpProblems } from '../support/otlp-schema.ts';
 import { Receiver } from '../support/receiver.ts';
 import { ManualClock } from './helpers/manual-clock.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Metrics } from '../../lib/telemetry/metrics.ts';
-import { exposition, prometheusName } from '../../lib/telemetry/prometheus.ts';
+import { Metrics } from '../../lib/telemetry/metrics/registry.ts';
+import { exposition, prometheusName } from '../../lib/telemetry/metrics/prometheus.ts';
 
 const OPEN = 'application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5';
 

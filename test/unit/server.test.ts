@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
-import { UnknownCaller, type Container } from '../../lib/containers/container.ts';
+import { UnknownCaller, type Container } from '../../lib/docker/container.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import type { Exchange } from '../../lib/http/exchange.ts';
 import { raw, request } from '../support/client.ts';

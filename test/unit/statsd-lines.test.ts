@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { dogstatsdLine, framed } from '../../lib/telemetry/dogstatsd.ts';
-import { Increases } from '../../lib/telemetry/increases.ts';
-import { Metrics } from '../../lib/telemetry/metrics.ts';
-import { packets } from '../../lib/telemetry/packets.ts';
-import { parseDatadogAddress, parseReceiverAddress } from '../../lib/telemetry/receiver-address.ts';
-import { samples, type Sample } from '../../lib/telemetry/samples.ts';
-import { statsdLine } from '../../lib/telemetry/statsd.ts';
+import { dogstatsdLine, framed } from '../../lib/telemetry/export/dogstatsd.ts';
+import { Increases } from '../../lib/telemetry/export/increases.ts';
+import { Metrics } from '../../lib/telemetry/metrics/registry.ts';
+import { packets } from '../../lib/telemetry/export/packets.ts';
+import { parseDatadogAddress, parseReceiverAddress } from '../../lib/telemetry/export/receiver-address.ts';
+import { samples, type Sample } from '../../lib/telemetry/export/samples.ts';
+import { statsdLine } from '../../lib/telemetry/export/statsd.ts';
 
 const LABELS = ['api_version', 'handler_name', 'role_name', 'response_code', 'request_path'];
 const REQUEST: Sample = {

@@ -1,4 +1,4 @@
-import { latency, wholeNumber } from '../../figures.ts';
+import { latency, wholeNumber } from '../../util/format.ts';
 import { html, type Html, type Part } from '../html.ts';
 import type { RequestFigures, Status } from '../status.ts';
 

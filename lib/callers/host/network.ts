@@ -1,7 +1,7 @@
-import type { Clock } from '../../clock.ts';
-import { DirectoryUnavailable, UnknownCaller, type Container } from '../../containers/container.ts';
-import { isLoopback, normalAddress } from '../../ip-address.ts';
-import { ownAddresses } from '../../own-addresses.ts';
+import type { Clock } from '../../util/clock.ts';
+import { DirectoryUnavailable, UnknownCaller, type Container } from '../../docker/container.ts';
+import { isLoopback, normalAddress } from '../../util/ip-address.ts';
+import { ownAddresses } from '../../util/host-addresses.ts';
 import { ROLE_VARIABLE } from '../../roles/container-request.ts';
 import type { RoleReference } from '../../roles/role-reference.ts';
 import type { Holder, HostProcesses } from './processes.ts';

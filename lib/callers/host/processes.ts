@@ -12,8 +12,8 @@
 import { constants, opendirSync, readlinkSync, type Dir, type Dirent } from 'node:fs';
 import { open, readdir, readFile, readlink, type FileHandle } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { pause, within, type Clock } from '../../clock.ts';
-import { DirectoryUnavailable } from '../../containers/container.ts';
+import { pause, within, type Clock } from '../../util/clock.ts';
+import { DirectoryUnavailable } from '../../docker/container.ts';
 import { parseCgroups, type CgroupPlace } from './cgroup.ts';
 import { socketsAtPort, type End, type SocketRow } from './socket-table.ts';
 

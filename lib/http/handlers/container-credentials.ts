@@ -1,4 +1,4 @@
-import type { Callers } from '../callers.ts';
+import type { Callers } from '../credential-service.ts';
 import { send, whenThere, type Handler } from '../exchange.ts';
 import { credentialAnswer } from './credential-answers.ts';
 

@@ -1,4 +1,4 @@
-import type { Callers } from '../callers.ts';
+import type { Callers } from '../credential-service.ts';
 import { sendText, whenThere, type Handler } from '../exchange.ts';
 
 /** `meta-data/iam/`: what there is for a caller that has a role. */

@@ -1,9 +1,9 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { systemClock } from '../../clock.ts';
-import { AskerGone, UpstreamUnreachable, type Imds } from '../../upstream/imds.ts';
+import { systemClock } from '../../util/clock.ts';
+import { AskerGone, UpstreamUnreachable, type Imds } from '../../imds/client.ts';
 import { ownHeaders, TOKEN_HEADER, TOKEN_TTL_HEADER, type Exchange, type Handler } from '../exchange.ts';
-import { Refusal, tooMuch } from '../failure.ts';
-import { Places } from '../places.ts';
+import { Refusal, tooMuch } from '../errors.ts';
+import { Places } from '../semaphore.ts';
 
 /** The request headers that can change an answer of IMDS. No other one goes there. */
 const REQUEST_HEADERS = [

@@ -1,8 +1,8 @@
 import { roleName } from '../../roles/role-reference.ts';
 import type { RoleRequest } from '../../roles/role-request.ts';
-import type { Callers } from '../callers.ts';
+import type { Callers } from '../credential-service.ts';
 import { send, whenThere, type Exchange } from '../exchange.ts';
-import { Refusal } from '../failure.ts';
+import { Refusal } from '../errors.ts';
 import { credentialAnswer } from './credential-answers.ts';
 
 /**

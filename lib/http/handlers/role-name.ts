@@ -1,5 +1,5 @@
 import { roleName } from '../../roles/role-reference.ts';
-import type { Callers } from '../callers.ts';
+import type { Callers } from '../credential-service.ts';
 import { sendText, whenThere, type Handler } from '../exchange.ts';
 
 /** `meta-data/iam/security-credentials/`: the bare name of the caller's role. */

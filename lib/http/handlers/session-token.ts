@@ -1,5 +1,5 @@
 import { TOKEN_TTL_HEADER, send, type Exchange, type Handler } from '../exchange.ts';
-import { Refusal } from '../failure.ts';
+import { Refusal } from '../errors.ts';
 import type { SessionTokens } from '../session-tokens.ts';
 
 /** Six hours. Source: EC2 user guide, "Use the Instance Metadata Service". */

@@ -1,13 +1,13 @@
 import type { TestContext } from 'node:test';
-import type { Container } from '../../../lib/containers/container.ts';
+import type { Container } from '../../../lib/docker/container.ts';
 import type { Exchange } from '../../../lib/http/exchange.ts';
 import { MetadataServer, type Handlers, type MetadataServerOptions } from '../../../lib/http/server.ts';
 import { SessionTokens } from '../../../lib/http/session-tokens.ts';
 import { sendText } from '../../../lib/http/exchange.ts';
 import { sessionToken } from '../../../lib/http/handlers/session-token.ts';
-import { systemClock } from '../../../lib/clock.ts';
-import { AnswerLog } from '../../../lib/http/answer-log.ts';
-import { Log } from '../../../lib/telemetry/log.ts';
+import { systemClock } from '../../../lib/util/clock.ts';
+import { AnswerLog } from '../../../lib/telemetry/access-log.ts';
+import { Log } from '../../../lib/log/log.ts';
 import { Journal } from '../../support/journal.ts';
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly level: string; readonly msg: string };

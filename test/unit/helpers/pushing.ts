@@ -1,5 +1,5 @@
-import { Metrics } from '../../../lib/telemetry/metrics.ts';
-import type { PushOptions } from '../../../lib/telemetry/push.ts';
+import { Metrics } from '../../../lib/telemetry/metrics/registry.ts';
+import type { PushOptions } from '../../../lib/telemetry/export/push.ts';
 import { Journal } from '../../support/journal.ts';
 import { ManualClock } from './manual-clock.ts';
 

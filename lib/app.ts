@@ -1,0 +1,308 @@
+/**
+ * The whole program but for its process: wires the parts together, and owns start, reload and stop.
+ */
+
+import { AdminServer } from './admin/server.ts';
+import { AfterBurst } from './util/after-burst.ts';
+import { isReady, makeStatus, readiness, type StatusSources } from './admin/status.ts';
+import { CallerFinder, type OtherSource } from './callers/resolver.ts';
+import { HostNetwork, hostCaller } from './callers/host/network.ts';
+import { MesosTasks } from './callers/mesos.ts';
+import { systemClock as clock } from './util/clock.ts';
+import { hostAndPort, type Config } from './config/config.ts';
+import type { Container } from './docker/container.ts';
+import { ContainerDirectory } from './docker/directory.ts';
+import { DockerEngine } from './docker/client.ts';
+import { OwnCredentials } from './credentials/aws/source-credentials.ts';
+import { CredentialStore } from './credentials/store.ts';
+import { Callers } from './http/credential-service.ts';
+import { containerCredentials } from './http/handlers/container-credentials.ts';
+import { iamInfo } from './http/handlers/iam-info.ts';
+import { iamListing } from './http/handlers/iam-listing.ts';
+import { metrics as scrape } from './http/handlers/metrics.ts';
+import { passThrough } from './http/handlers/pass-through.ts';
+import { roleCredentials } from './http/handlers/role-credentials.ts';
+import { roleNameListing } from './http/handlers/role-name.ts';
+import { sessionToken } from './http/handlers/session-token.ts';
+import { MetadataServer } from './http/server.ts';
+import { SessionTokens } from './http/session-tokens.ts';
+import { isLoopback } from './util/ip-address.ts';
+import { awsClients, containerReader, credentialFetcher, hostProcesses, roleSettings } from './wiring.ts';
+import { parseAddressMapping, type AddressMapping } from './callers/address-mapping.ts';
+import { RoleAssignments } from './assignments.ts';
+import type { RoleRequest } from './roles/role-request.ts';
+import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
+import { SettingFile } from './config/watched-file.ts';
+import type { Log } from './log/log.ts';
+import { Observer } from './telemetry/telemetry.ts';
+import { Imds } from './imds/client.ts';
+import { startMockImds } from './imds/mock.ts';
+
+/** A failed start; the message says what could not be had and why. */
+export class StartFailure extends Error {}
+
+export interface RunningProxy {
+  /** Reads every file anew. */
+  reload(): void;
+  /** Resolves when everything in flight is finished. */
+  stop(): Promise<void>;
+}
+
+/** How many calls of STS are under way at once, at the most: far below its quota, enough for a host that starts up. */
+const STS_CALLS_AT_ONCE = 16;
+
+/** Different reasons why callers on the host are not told that are logged; there are few, but for a daemon's errors. */
+const MOST_TROUBLES = 100;
+
+/** Who is asking in a demonstration, where there need be no Docker. */
+const DEMO_CONTAINER: Container = {
+  id: 'demo00000000'.padEnd(64, '0'),
+  shortId: 'demo00000000',
+  name: 'demo',
+  image: 'demo',
+  hostname: '',
+  env: new Map(),
+  labels: new Map(),
+  labelledAddress: undefined,
+  networks: [],
+  network: 'own',
+};
+
+/** @throws ConfigError, StartFailure */
+export async function startProxy(config: Config, log: Log, version: string): Promise<RunningProxy> {
+  for (const notice of config.notices) log.warning(notice);
+  const { accountNames } = config;
+  const glance = (address: string): Container | undefined => directory.glance(address);
+  const observer = new Observer({
+    config,
+    log,
+    clock,
+    observed: {
+      version,
+      ready: () => isReady(readiness(sources)),
+      directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
+      credentials: () => store.held(),
+    },
+    glance,
+    requestFor: (container) => assignments.requestFor(container),
+  });
+  const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
+  const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
+  const rules = follow(log, observer, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
+    assignments.replaceSettings(roleSettings(config, now));
+  });
+  const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
+  const imds = new Imds({
+    url: mock?.url ?? config.metadataUrl,
+    clock,
+    onTokenless: (reason) => observer.noUpstreamToken(reason),
+  });
+  const clients = awsClients(config, imds, {
+    onCall: (...call) => observer.called(...call),
+    onOwnWorked: () => ownCredentials.worked(),
+    onOwnFailed: (message, refused) => ownCredentials.failed(message, refused),
+  });
+  const ownCredentials = new OwnCredentials({
+    resolve: () => clients.ownAccessKey(),
+    forget: () => clients.forget(),
+    clock,
+    random: Math.random,
+    onFailed: (error) => observer.noOwnCredentials(error),
+  });
+  const store = new CredentialStore<RoleRequest>({
+    fetch: credentialFetcher(config, clients, log),
+    clock,
+    random: Math.random,
+    offset: config.roleCacheOffset,
+    concurrency: STS_CALLS_AT_ONCE,
+    onFetched: (...fetched) => observer.fetched(...fetched),
+    onFailed: (...failed) => observer.notFetched(...failed),
+  });
+  const assignments = new RoleAssignments({
+    store,
+    settings: roleSettings(config, rules?.value ?? []),
+    hostNetwork: config.hostNetwork !== 'nobody',
+    onBadRequest: (container, error) => observer.badRequest(container, error),
+  });
+  const engine = new DockerEngine(config.docker, (at) => observer.eventSent(at));
+  const directory = new ContainerDirectory({
+    engine,
+    describe: containerReader(config, engine),
+    clock,
+    random: Math.random,
+    resyncEvery: config.dockerSyncPeriod,
+    onKnown: (container) => assignments.known(container),
+    onStarted: (container) => assignments.started(container),
+    onEnded: (container) => assignments.ended(container),
+    onState: (state, detail) => observer.directory(state, detail),
+  });
+  const mapping = follow(log, observer, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
+    for (const caller of now.values()) assignments.started(caller);
+    for (const caller of before.values()) assignments.ended(caller);
+  });
+  for (const caller of mapping?.value.values() ?? []) assignments.started(caller);
+
+  const finder = new CallerFinder({
+    directory,
+    mapping: () => mapping?.value,
+    others: await otherSources(config, directory),
+    hostNetwork: await followHostNetwork(config, log, engine, directory, assignments),
+  });
+  const find: CallerFinder['find'] = (address, connection) =>
+    config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address, connection);
+  const sharersKnown: CallerFinder['sharersKnown'] = (container) => finder.sharersKnown(container);
+  const callers = new Callers({ directory: { find, sharersKnown }, assignments, store });
+  const tokens = new SessionTokens(clock.now);
+  const afterBurst = new AfterBurst(clock);
+  const server = new MetadataServer({
+    handlers: {
+      sessionToken: sessionToken(tokens, (exchange) => server.holderOf(exchange)),
+      iamListing: iamListing(callers),
+      iamInfo: iamInfo(callers),
+      roleName: roleNameListing(callers),
+      roleCredentials: roleCredentials(callers),
+      containerCredentials: containerCredentials(callers),
+      metrics: scrape(observer.expose, (address) => glance(address) !== undefined),
+      passThrough: passThrough(
+        imds,
+        { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
+        config.maxRequestsPerSecond === 0 ? undefined : (exchange, requests) => server.moreWork(exchange, requests),
+      ),
+    },
+    tokens,
+    tokenRequired: config.imdsv2Required,
+    glance: (address, connection) => finder.glance(address, connection),
+    settle: (address, connection) => finder.settle(address, connection),
+    maxConnections: config.maxConnections,
+    maxConnectionsPerAddress: config.maxConnectionsPerAddress,
+    maxRequestsPerSecond: config.maxRequestsPerSecond,
+    readTimeout: config.readTimeout,
+    writeTimeout: config.writeTimeout,
+    onAnswered: (exchange, found, failure, seconds) => {
+      observer.answered(exchange, found, failure, seconds);
+      afterBurst.answered();
+    },
+    log,
+  });
+
+  const sources: StatusSources = { version, config, clock, log, directory, assignments, store, ownCredentials, observer };
+  const admin = new AdminServer({
+    readiness: () => readiness(sources),
+    status: () => makeStatus(sources),
+    metrics: observer.expose,
+  });
+
+  const stop = async (): Promise<void> => {
+    rules?.close();
+    mapping?.close();
+    admin.close();
+    await server.close();
+    await observer.close();
+    directory.close();
+    engine.close();
+    store.close();
+    ownCredentials.close();
+    imds.close();
+    mock?.close();
+  };
+  try {
+    await listen(log, 'listening', server, config);
+    await observer.start();
+    directory.start();
+    if (config.adminAddress !== 'off') await listen(log, 'admin listening', admin, config.adminAddress);
+    if (!config.mockCredentials) void ownCredentials.start();
+    const reload = (): void => {
+      rules?.reload();
+      mapping?.reload();
+    };
+    return { stop, reload };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** Follows the file that a setting names, if it names one. */
+function follow<T>(
+  log: Log,
+  observer: Observer,
+  setting: string,
+  path: string | undefined,
+  parse: (text: string) => T,
+  use: (now: T, before: T) => void,
+): SettingFile<T> | undefined {
+  if (path === undefined) return undefined;
+  return new SettingFile({
+    setting,
+    path,
+    parse,
+    onChange: (now, before) => {
+      log.info('file read', { setting, path });
+      use(now, before);
+    },
+    onBroken: (error) => observer.fileBroken(setting, path, error),
+  });
+}
+
+async function otherSources(config: Config, directory: ContainerDirectory): Promise<OtherSource[]> {
+  const sources: OtherSource[] = [];
+  if (config.reverseLookup) {
+    const { ReverseLookup } = await import('./callers/reverse-dns.ts');
+    const containers = function* (): Generator<Container> {
+      for (const { container } of directory.started()) yield container;
+    };
+    sources.push(new ReverseLookup({ containers, pattern: config.hostnamePattern, clock }));
+  }
+  if (config.mesosLookup) {
+    sources.push(new MesosTasks({ url: config.mesosUrl, timeout: config.mesosTimeout * 1000, clock }));
+  }
+  return sources;
+}
+
+/** @returns undefined when nobody's connections are redirected on the host itself */
+async function followHostNetwork(
+  config: Config,
+  log: Log,
+  engine: DockerEngine,
+  directory: ContainerDirectory,
+  assignments: RoleAssignments,
+): Promise<HostNetwork | undefined> {
+  if (config.hostNetwork === 'nobody') return undefined;
+  const processes = await hostProcesses(config);
+  const told = new Set<string>();
+  const onTrouble = (reason: string): void => {
+    if (told.has(reason) || told.size === MOST_TROUBLES) return;
+    told.add(reason);
+    log.error('callers on the host are not told', { setting: 'HOST_NETWORK', error: reason });
+  };
+  // What is wrong for all of them is better known now than when somebody asks.
+  processes.survey().catch(({ message }: Error) => onTrouble(message));
+  const host = config.hostRole && hostCaller(config.hostRole);
+  if (host) assignments.started(host);
+  return new HostNetwork({
+    processes,
+    containerById: (id) => directory.byId(id),
+    firstProcessOf: (id) => engine.firstProcessOf(id),
+    host,
+    clock,
+    onTrouble,
+  });
+}
+
+type Listener = { listen(host: string, port: number): Promise<number> };
+
+async function listen(log: Log, message: string, listener: Listener, at: { host: string; port: number }): Promise<void> {
+  try {
+    const port = await listener.listen(at.host, at.port);
+    log.info(message, { address: hostAndPort(at.host, port) });
+  } catch (error) {
+    const { code, message: reason } = error as NodeJS.ErrnoException;
+    throw new StartFailure(`cannot listen on ${hostAndPort(at.host, at.port)}: ${LISTEN_ERRORS[code ?? ''] ?? reason}`);
+  }
+}
+
+const LISTEN_ERRORS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'the port is in use',
+  EACCES: 'permission denied (a port below 1024 needs root or CAP_NET_BIND_SERVICE)',
+  EADDRNOTAVAIL: 'this host has no such address',
+};

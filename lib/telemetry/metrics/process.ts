@@ -1,0 +1,171 @@
+/** What is measured of the program itself, apart from requests: STS, credentials, Docker, and the process. */
+
+import type { DirectoryState } from '../../docker/directory.ts';
+import type { CallResult } from '../../credentials/aws/clients.ts';
+import type { Credentials } from '../../credentials/credentials.ts';
+import type { Clock } from '../../util/clock.ts';
+import type { Counter, Family, Gauge, Histogram, Metrics } from './registry.ts';
+
+/** Looked at when the metrics are read. */
+export interface Observed {
+  readonly version: string;
+  readonly ready: () => boolean;
+  readonly directory: () => { readonly state: DirectoryState; readonly containers: number };
+  readonly credentials: () => Iterable<Credentials>;
+}
+
+/** STS answers in 50 to 300 ms, and is given up after 30 s. */
+const CALL_SECONDS = [0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30];
+/** Docker's events take less than a millisecond, Podman's up to 250. */
+const LAG_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
+const DELAY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
+/** Often enough to see a process that is busy, seldom enough to cost nothing on an idle host. */
+const DELAY_EVERY_MS = 500;
+
+export class ProgramMetrics {
+  readonly #clock: Clock;
+  readonly #calls: Family<Counter>;
+  readonly #callSeconds: Family<Histogram>;
+  readonly #refreshes: Family<Counter>;
+  readonly #eventLag: Histogram;
+  readonly #lastSync: Gauge;
+  readonly #loopDelay: Histogram;
+  #stopMeasuring = (): void => {};
+
+  constructor(metrics: Metrics, clock: Clock, observed: Observed) {
+    this.#clock = clock;
+    const operationAndResult = ['operation', 'result'];
+    this.#calls = metrics.counter({
+      name: 'metadataproxy.sts_calls_total',
+      help: 'Calls of STS and IAM',
+      labels: operationAndResult,
+    });
+    this.#callSeconds = metrics.histogram({
+      name: 'metadataproxy.sts_call_duration_seconds',
+      help: 'Time that calls of STS and IAM took, with all attempts',
+      labels: operationAndResult,
+      bounds: CALL_SECONDS,
+    });
+    this.#refreshes = metrics.counter({
+      name: 'metadataproxy.credential_refreshes_total',
+      help: 'Attempts to get credentials, for the first time or again',
+      labels: ['result'],
+    });
+    this.#eventLag = metrics
+      .histogram({
+        name: 'metadataproxy.docker_event_lag_seconds',
+        help: 'Time from an event of Docker to its arrival here',
+        bounds: LAG_SECONDS,
+      })
+      .of();
+    this.#lastSync = metrics
+      .gauge({
+        name: 'metadataproxy.directory_last_sync_timestamp_seconds',
+        help: 'When all containers were last read after the stream of events had been opened; 0 for never',
+      })
+      .of();
+    this.#loopDelay = metrics
+      .histogram({
+        name: 'metadataproxy.event_loop_delay_seconds',
+        help: 'By how much timers are late',
+        bounds: DELAY_SECONDS,
+      })
+      .of();
+    observeCredentials(metrics, clock, observed);
+    observeState(metrics, observed);
+    observeProcess(metrics, clock);
+  }
+
+  /** As `onCall` of AwsClients. */
+  called(operation: string, result: CallResult, milliseconds: number): void {
+    this.#calls.of([operation, result]).add();
+    this.#callSeconds.of([operation, result]).observe(milliseconds / 1000);
+  }
+
+  refreshed(result: 'ok' | 'failed'): void {
+    this.#refreshes.of([result]).add();
+  }
+
+  /** @param at when the engine sent an event, in milliseconds since the epoch */
+  eventSent(at: number): void {
+    this.#eventLag.observe(Math.max(this.#clock.now() - at, 0) / 1000);
+  }
+
+  synced(): void {
+    this.#lastSync.set(this.#clock.now() / 1000);
+  }
+
+  /** Measures the event loop until `close`. */
+  start(): void {
+    const due = this.#clock.monotonic() + DELAY_EVERY_MS;
+    this.#stopMeasuring = this.#clock.after(DELAY_EVERY_MS, () => {
+      this.#loopDelay.observe(Math.max(this.#clock.monotonic() - due, 0) / 1000);
+      this.start();
+    });
+  }
+
+  close(): void {
+    this.#stopMeasuring();
+  }
+}
+
+function observeCredentials(metrics: Metrics, clock: Clock, { credentials }: Observed): void {
+  const age = metrics.gauge({
+    name: 'metadataproxy.credentials_age_seconds',
+    help: "Age of a role's oldest credentials",
+    labels: ['role_arn'],
+  });
+  const left = metrics.gauge({
+    name: 'metadataproxy.credentials_time_to_expiry_seconds',
+    help: "Time that a role's credentials that expire first have left",
+    labels: ['role_arn'],
+  });
+  metrics.beforeReading(() => {
+    age.clear();
+    left.clear();
+    const now = clock.now();
+    // The first of a role counts, as long as no other is older or ends sooner.
+    const seen = new Set<string>();
+    for (const { roleArn, lastUpdated, validUntil } of credentials()) {
+      const [roleAge, roleLeft] = [age.of([roleArn]), left.of([roleArn])];
+      const isFirst = !seen.has(roleArn);
+      seen.add(roleArn);
+      const [itsAge, itsLeft] = [Math.max(now - lastUpdated, 0) / 1000, (validUntil - now) / 1000];
+      if (isFirst || itsAge > roleAge.value) roleAge.set(itsAge);
+      if (isFirst || itsLeft < roleLeft.value) roleLeft.set(itsLeft);
+    }
+  });
+}
+
+function observeState(metrics: Metrics, { version, ready, directory }: Observed): void {
+  const isReady = metrics.gauge({ name: 'metadataproxy.ready', help: '1 when containers can be served' }).of();
+  const isSynced = metrics
+    .gauge({ name: 'metadataproxy.directory_synced', help: "1 while Docker's events are followed" })
+    .of();
+  const containers = metrics.gauge({ name: 'metadataproxy.containers', help: 'Containers that run' }).of();
+  metrics
+    .gauge({ name: 'metadataproxy.build_info', help: 'Always 1', labels: ['version', 'node_version'] })
+    .of([version, process.version])
+    .set(1);
+  metrics.beforeReading(() => {
+    const { state, containers: count } = directory();
+    isReady.set(ready() ? 1 : 0);
+    isSynced.set(state === 'synced' ? 1 : 0);
+    containers.set(count);
+  });
+}
+
+/** Under the names that Prometheus' own clients give them. */
+function observeProcess(metrics: Metrics, clock: Clock): void {
+  const memory = metrics.gauge({ name: 'process.resident_memory_bytes', help: 'Resident memory' }).of();
+  const cpu = metrics.counter({ name: 'process.cpu_seconds_total', help: 'Processor time, user and system' }).of();
+  metrics
+    .gauge({ name: 'process.start_time_seconds', help: 'When the process started' })
+    .of()
+    .set(clock.now() / 1000 - process.uptime());
+  metrics.beforeReading(() => {
+    memory.set(process.memoryUsage.rss());
+    const { user, system } = process.cpuUsage();
+    cpu.value = (user + system) / 1_000_000;
+  });
+}
