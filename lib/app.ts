@@ -5,7 +5,7 @@
 import { AdminServer } from './admin/server.ts';
 import { AfterBurst } from './util/after-burst.ts';
 import { isReady, makeStatus, readiness, type StatusSources } from './admin/status.ts';
-import { CallerFinder, type OtherSource } from './callers/resolver.ts';
+import { CallerResolver, type OtherSource } from './callers/resolver.ts';
 import { HostNetwork, hostCaller } from './callers/host/network.ts';
 import { MesosTasks } from './callers/mesos.ts';
 import { systemClock as clock } from './util/clock.ts';
@@ -72,7 +72,7 @@ const DEMO_CONTAINER: Container = {
 export async function startProxy(config: Config, log: Log, version: string): Promise<RunningProxy> {
   for (const notice of config.notices) log.warning(notice);
   const { accountNames } = config;
-  const glance = (address: string): Container | undefined => directory.glance(address);
+  const peek = (address: string): Container | undefined => directory.peek(address);
   const observer = new Observer({
     config,
     log,
@@ -81,9 +81,9 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       version,
       ready: () => isReady(readiness(sources)),
       directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
-      credentials: () => store.held(),
+      credentials: () => store.values(),
     },
-    glance,
+    peek,
     requestFor: (container) => assignments.requestFor(container),
   });
   const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
@@ -142,16 +142,16 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   });
   for (const caller of mapping?.value.values() ?? []) assignments.started(caller);
 
-  const finder = new CallerFinder({
+  const resolver = new CallerResolver({
     directory,
     mapping: () => mapping?.value,
     others: await otherSources(config, directory),
     hostNetwork: await followHostNetwork(config, log, engine, directory, assignments),
   });
-  const find: CallerFinder['find'] = (address, connection) =>
-    config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : finder.find(address, connection);
-  const sharersKnown: CallerFinder['sharersKnown'] = (container) => finder.sharersKnown(container);
-  const callers = new Callers({ directory: { find, sharersKnown }, assignments, store });
+  const resolve: CallerResolver['resolve'] = (address, connection) =>
+    config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : resolver.resolve(address, connection);
+  const peersKnown: CallerResolver['peersKnown'] = (container) => resolver.peersKnown(container);
+  const callers = new Callers({ directory: { resolve, peersKnown }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const afterBurst = new AfterBurst(clock);
   const server = new MetadataServer({
@@ -162,7 +162,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       roleName: roleNameListing(callers),
       roleCredentials: roleCredentials(callers),
       containerCredentials: containerCredentials(callers),
-      metrics: scrape(observer.expose, (address) => glance(address) !== undefined),
+      metrics: scrape(observer.expose, (address) => peek(address) !== undefined),
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
@@ -171,8 +171,8 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     },
     tokens,
     tokenRequired: config.imdsv2Required,
-    glance: (address, connection) => finder.glance(address, connection),
-    settle: (address, connection) => finder.settle(address, connection),
+    peek: (address, connection) => resolver.peek(address, connection),
+    settle: (address, connection) => resolver.settle(address, connection),
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
     maxRequestsPerSecond: config.maxRequestsPerSecond,
@@ -247,11 +247,11 @@ function follow<T>(
 async function otherSources(config: Config, directory: ContainerDirectory): Promise<OtherSource[]> {
   const sources: OtherSource[] = [];
   if (config.reverseLookup) {
-    const { ReverseLookup } = await import('./callers/reverse-dns.ts');
+    const { ReverseDns } = await import('./callers/reverse-dns.ts');
     const containers = function* (): Generator<Container> {
       for (const { container } of directory.started()) yield container;
     };
-    sources.push(new ReverseLookup({ containers, pattern: config.hostnamePattern, clock }));
+    sources.push(new ReverseDns({ containers, pattern: config.hostnamePattern, clock }));
   }
   if (config.mesosLookup) {
     sources.push(new MesosTasks({ url: config.mesosUrl, timeout: config.mesosTimeout * 1000, clock }));

@@ -1,15 +1,15 @@
 import type { Container } from './docker/container.ts';
 import type { CredentialStore } from './credentials/store.ts';
 import { BadRoleRequest } from './roles/bad-request.ts';
-import { readWish, type Assignment, type Wish } from './roles/container-request.ts';
-import { meaningOf, type RoleRequest } from './roles/role-request.ts';
+import { parseRoleClaim, type Assignment, type RoleClaim } from './roles/container-request.ts';
+import { roleKey, type RoleRequest } from './roles/role-request.ts';
 import type { RoleSettings } from './roles/role-settings.ts';
 
 /** Neither the container nor the settings name a role. */
 export class NoRole extends Error {}
 
 export interface AssignmentOptions {
-  store: Pick<CredentialStore<RoleRequest>, 'warm' | 'retain' | 'release' | 'same'>;
+  store: Pick<CredentialStore<RoleRequest>, 'warm' | 'retain' | 'release' | 'intern'>;
   settings: RoleSettings;
   /** Whether containers on the host's network can be told apart, and so have roles. */
   hostNetwork?: boolean;
@@ -26,10 +26,10 @@ export class RoleAssignments {
   readonly #onBadRequest: AssignmentOptions['onBadRequest'];
   readonly #hostNetwork: boolean;
   #settings: RoleSettings;
-  #wishes = new WeakMap<Container, Wish>();
+  #claims = new WeakMap<Container, RoleClaim>();
   readonly #retained = new Map<Container, RoleRequest | undefined>();
   /** Running containers that share another one's network, by that other one's id. */
-  readonly #sharers = new Map<string, Set<Container>>();
+  readonly #peers = new Map<string, Set<Container>>();
 
   constructor({ store, settings, hostNetwork = false, onBadRequest }: AssignmentOptions) {
     this.#store = store;
@@ -49,38 +49,38 @@ export class RoleAssignments {
 
   /** The same, with where the role comes from. */
   assignmentOf(container: Container): Assignment {
-    const { own, otherwise } = this.#wish(container);
-    const assignment = own ?? this.#sharersWish(container) ?? otherwise;
+    const { declared, fallback } = this.#claim(container);
+    const assignment = declared ?? this.#peersClaim(container) ?? fallback;
     if (assignment instanceof BadRoleRequest) throw assignment;
     if (!assignment) throw new NoRole('the container names no role, and there is no default role');
     return assignment;
   }
 
   /** Whether it names no role, and so has that of a container which shares its network, if there is one. */
-  mayHaveSharersRole(container: Container): boolean {
-    return container.network === 'own' && this.#wish(container).own === undefined;
+  mayUsePeerRole(container: Container): boolean {
+    return container.network === 'own' && this.#claim(container).declared === undefined;
   }
 
   known(container: Container): void {
-    const request = this.#ownRequest(container);
+    const request = this.#requestToWarm(container);
     if (request) this.#store.warm(request);
   }
 
   started(container: Container): void {
     if (typeof container.network === 'object') {
       const { sharedWith } = container.network;
-      this.#sharers.set(sharedWith, (this.#sharers.get(sharedWith) ?? new Set()).add(container));
+      this.#peers.set(sharedWith, (this.#peers.get(sharedWith) ?? new Set()).add(container));
     }
-    const request = this.#ownRequest(container);
+    const request = this.#requestToWarm(container);
     this.#retained.set(container, request);
     if (request) this.#store.retain(request);
   }
 
   ended(container: Container): void {
     if (typeof container.network === 'object') {
-      const sharers = this.#sharers.get(container.network.sharedWith);
-      sharers?.delete(container);
-      if (sharers?.size === 0) this.#sharers.delete(container.network.sharedWith);
+      const peers = this.#peers.get(container.network.sharedWith);
+      peers?.delete(container);
+      if (peers?.size === 0) this.#peers.delete(container.network.sharedWith);
     }
     const request = this.#retained.get(container);
     this.#retained.delete(container);
@@ -90,9 +90,9 @@ export class RoleAssignments {
   /** Reads every running container's wish anew, under changed settings. */
   replaceSettings(settings: RoleSettings): void {
     this.#settings = settings;
-    this.#wishes = new WeakMap();
+    this.#claims = new WeakMap();
     for (const [container, before] of this.#retained) {
-      const now = this.#ownRequest(container);
+      const now = this.#requestToWarm(container);
       // The new one first: what both mean stays in the store.
       if (now) this.#store.retain(now);
       if (before) this.#store.release(before);
@@ -101,45 +101,45 @@ export class RoleAssignments {
   }
 
   /** What to keep ready for a container; nothing for one that no request can come from. */
-  #ownRequest(container: Container): RoleRequest | undefined {
+  #requestToWarm(container: Container): RoleRequest | undefined {
     const { network } = container;
     if (network === 'none' || (network === 'host' && !this.#hostNetwork)) return undefined;
-    const { own, otherwise } = this.#wish(container);
-    const assignment = own ?? (typeof network === 'string' ? otherwise : undefined);
+    const { declared, fallback } = this.#claim(container);
+    const assignment = declared ?? (typeof network === 'string' ? fallback : undefined);
     return assignment instanceof BadRoleRequest ? undefined : assignment?.request;
   }
 
-  #wish(container: Container): Wish {
-    let wish = this.#wishes.get(container);
-    if (!wish) {
-      const { own, otherwise } = readWish(container, this.#settings);
-      wish = { own: this.#shared(own), otherwise: this.#shared(otherwise) };
-      this.#wishes.set(container, wish);
-      const effective = wish.own ?? wish.otherwise;
+  #claim(container: Container): RoleClaim {
+    let claim = this.#claims.get(container);
+    if (!claim) {
+      const { declared, fallback } = parseRoleClaim(container, this.#settings);
+      claim = { declared: this.#interned(declared), fallback: this.#interned(fallback) };
+      this.#claims.set(container, claim);
+      const effective = claim.declared ?? claim.fallback;
       if (effective instanceof BadRoleRequest) this.#onBadRequest(container, effective);
     }
-    return wish;
+    return claim;
   }
 
-  #shared(assignment: Wish['own']): Wish['own'] {
+  #interned(assignment: RoleClaim['declared']): RoleClaim['declared'] {
     if (!assignment || assignment instanceof BadRoleRequest) return assignment;
-    return { ...assignment, request: this.#store.same(assignment.request) };
+    return { ...assignment, request: this.#store.intern(assignment.request) };
   }
 
   /**
    * They cannot be told apart: what they name counts only if they name one role. Those on the host's network can be,
    * and each has what it names itself.
    */
-  #sharersWish(container: Container): Wish['own'] {
+  #peersClaim(container: Container): RoleClaim['declared'] {
     if (container.network === 'host') return undefined;
     let found: Assignment | undefined;
-    for (const sharer of this.#sharers.get(container.id) ?? []) {
-      const { own } = this.#wish(sharer);
-      if (!own || own instanceof BadRoleRequest) continue;
-      if (found && meaningOf(found.request.role) !== meaningOf(own.request.role)) {
+    for (const peer of this.#peers.get(container.id) ?? []) {
+      const { declared } = this.#claim(peer);
+      if (!declared || declared instanceof BadRoleRequest) continue;
+      if (found && roleKey(found.request.role) !== roleKey(declared.request.role)) {
         return new BadRoleRequest('containers that share its network name different roles');
       }
-      found ??= own;
+      found ??= declared;
     }
     return found;
   }

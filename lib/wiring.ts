@@ -6,13 +6,13 @@ import { hostname } from 'node:os';
 import type { HostProcesses } from './callers/host/processes.ts';
 import { systemClock } from './util/clock.ts';
 import type { Config } from './config/config.ts';
-import { describeContainer, type Container, type Kept } from './docker/container.ts';
+import { describeContainer, type Container, type RetainedFields } from './docker/container.ts';
 import type { DockerEngine, EngineContainer } from './docker/client.ts';
 import { AwsClients, type AwsOptions } from './credentials/aws/clients.ts';
 import type { Credentials } from './credentials/credentials.ts';
 import { mockFetcher } from './credentials/aws/mock.ts';
 import { stsFetcher } from './credentials/aws/assume-role.ts';
-import { WISH_LABELS, WISH_VARIABLES } from './roles/container-request.ts';
+import { CLAIM_LABELS, CLAIM_VARIABLES } from './roles/container-request.ts';
 import { RoleResolver } from './roles/resolver.ts';
 import type { RoleRequest } from './roles/role-request.ts';
 import type { RoleRule } from './roles/role-rules.ts';
@@ -40,10 +40,10 @@ export function roleSettings(config: Config, rules: readonly RoleRule[]): RoleSe
 
 /** From what the engine shows of a container to what is kept of it. */
 export function containerReader(config: Config, engine: DockerEngine) {
-  const kept = keptOf(config);
+  const retained = retainedFields(config);
   return async (found: EngineContainer): Promise<Container> => {
     const own = config.ignoreImageRoles ? await withoutImageClaims(found, engine) : found;
-    return describeContainer(own, kept);
+    return describeContainer(own, retained);
   };
 }
 
@@ -57,18 +57,18 @@ async function withoutImageClaims(found: EngineContainer, engine: DockerEngine):
   return { ...found, env: own(found.env, image.env), labels: own(found.labels, image.labels) };
 }
 
-function keptOf({ sessionKey, sessionTags, sessionNaming, sourceIdentity, roleRules, ...config }: Config): Kept {
+function retainedFields({ sessionKey, sessionTags, sessionNaming, sourceIdentity, roleRules, ...config }: Config): RetainedFields {
   const templates = [sourceIdentity, sessionNaming.kind === 'template' ? sessionNaming.template : undefined];
   const named = templates.filter((template) => template !== undefined);
   const env = [
-    ...WISH_VARIABLES,
+    ...CLAIM_VARIABLES,
     ...(sessionKey?.kind === 'env' ? [sessionKey.name] : []),
     ...(sessionTags?.env ?? []),
     ...named.flatMap((template) => template.env),
     ...config.copyDockerEnv,
   ];
   const labels = [
-    ...WISH_LABELS,
+    ...CLAIM_LABELS,
     ...(sessionKey?.kind === 'label' ? [sessionKey.name] : []),
     ...(sessionTags?.labels ?? []),
     ...named.flatMap((template) => template.labels),

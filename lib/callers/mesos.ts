@@ -28,7 +28,7 @@ export class MesosTasks {
   }
 
   /** @throws DirectoryUnavailable when the agent does not answer as it should */
-  async find(address: string): Promise<Container | undefined> {
+  async resolve(address: string): Promise<Container | undefined> {
     const now = this.#options.clock.monotonic();
     if (!this.#state || now >= this.#state.until) {
       this.#state = { tasks: readTasks(this.#options), until: now + STATE_STANDS_MS };

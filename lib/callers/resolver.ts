@@ -5,16 +5,16 @@ import type { Connection, HostNetwork } from './host/network.ts';
 
 /** Somebody else who may know whose an address is. */
 export interface OtherSource {
-  find(address: string): Promise<Container | undefined>;
+  resolve(address: string): Promise<Container | undefined>;
 }
 
-export interface CallerFinderOptions {
-  directory: Pick<ContainerDirectory, 'find' | 'glance' | 'sharersKnown'>;
+export interface CallerResolverOptions {
+  directory: Pick<ContainerDirectory, 'resolve' | 'peek' | 'peersKnown'>;
   mapping: () => AddressMapping | undefined;
   /** Asked in turn about what the directory does not know. */
   others: readonly OtherSource[];
   /** Knows who is behind the host's own addresses, which tell nothing by themselves. */
-  hostNetwork?: Pick<HostNetwork, 'isOwn' | 'find' | 'glance'> | undefined;
+  hostNetwork?: Pick<HostNetwork, 'isHostAddress' | 'resolve' | 'peek'> | undefined;
 }
 
 /**
@@ -22,27 +22,27 @@ export interface CallerFinderOptions {
  * last what an operator mapped to everybody. Behind an address of the host itself it is the process that counts, and
  * neither the others nor what is mapped to everybody.
  */
-export class CallerFinder {
-  readonly #options: CallerFinderOptions;
+export class CallerResolver {
+  readonly #options: CallerResolverOptions;
 
-  constructor(options: CallerFinderOptions) {
+  constructor(options: CallerResolverOptions) {
     this.#options = options;
   }
 
   /** @throws DirectoryUnavailable when it cannot be told now, UnknownCaller with why it is nobody */
-  find(address: string, connection: Connection): Container | undefined | Promise<Container | undefined> {
+  resolve(address: string, connection: Connection): Container | undefined | Promise<Container | undefined> {
     const { directory, mapping, others } = this.#options;
     const mapped = mapping();
     const host = this.#hostNetworkOf(address);
-    if (host) return mapped?.get(address) ?? host.glance(connection) ?? host.find(address, connection);
-    if (!mapped && others.length === 0) return directory.find(address);
+    if (host) return mapped?.get(address) ?? host.peek(connection) ?? host.resolve(address, connection);
+    if (!mapped && others.length === 0) return directory.resolve(address);
     return mapped?.get(address) ?? this.#ask(address, mapped);
   }
 
   /** What is known without asking anybody; for what need not be right at any price. */
-  glance(address: string, connection: Connection): Container | undefined {
+  peek(address: string, connection: Connection): Container | undefined {
     const host = this.#hostNetworkOf(address);
-    return host ? host.glance(connection) : this.#options.directory.glance(address);
+    return host ? host.peek(connection) : this.#options.directory.peek(address);
   }
 
   /**
@@ -52,28 +52,28 @@ export class CallerFinder {
    */
   settle(address: string, connection: Connection): Promise<unknown> | undefined {
     const host = this.#hostNetworkOf(address);
-    return host && !host.glance(connection) ? host.find(address, connection).catch(() => {}) : undefined;
+    return host && !host.peek(connection) ? host.resolve(address, connection).catch(() => {}) : undefined;
   }
 
   /** See ContainerDirectory. */
-  sharersKnown(container: Container): Promise<void> | undefined {
-    return this.#options.directory.sharersKnown(container);
+  peersKnown(container: Container): Promise<void> | undefined {
+    return this.#options.directory.peersKnown(container);
   }
 
-  #hostNetworkOf(address: string): CallerFinderOptions['hostNetwork'] {
+  #hostNetworkOf(address: string): CallerResolverOptions['hostNetwork'] {
     const { directory, hostNetwork } = this.#options;
     if (!hostNetwork) return undefined;
     // What a label claims (Rancher's) is not to make one container everybody on the host.
-    const container = directory.glance(address);
+    const container = directory.peek(address);
     const isContainers = container !== undefined && container.labelledAddress !== address;
-    return !isContainers && hostNetwork.isOwn(address) ? hostNetwork : undefined;
+    return !isContainers && hostNetwork.isHostAddress(address) ? hostNetwork : undefined;
   }
 
   async #ask(address: string, mapped: AddressMapping | undefined): Promise<Container | undefined> {
     let unavailable: DirectoryUnavailable | undefined;
     for (const source of [this.#options.directory, ...this.#options.others]) {
       try {
-        const found = await source.find(address);
+        const found = await source.resolve(address);
         if (found) return found;
       } catch (error) {
         if (!(error instanceof DirectoryUnavailable)) throw error;

@@ -2,7 +2,7 @@ import { lookupService } from 'node:dns/promises';
 import { within, type Clock } from '../util/clock.ts';
 import type { Container } from '../docker/container.ts';
 
-export interface ReverseLookupOptions {
+export interface ReverseDnsOptions {
   containers: () => Iterable<Container>;
   /** What of both names is compared: the first group, or without one the whole match. */
   pattern: RegExp;
@@ -23,15 +23,15 @@ const LONGEST_NAME = 255;
  * Finds the container whose `hostname.domainname` is the name that DNS (or /etc/hosts) gives to an address. Whoever
  * answers that DNS decides which role an address has: it is off unless an operator wants it.
  */
-export class ReverseLookup {
-  readonly #options: ReverseLookupOptions;
+export class ReverseDns {
+  readonly #options: ReverseDnsOptions;
   readonly #names = new Map<string, { name: Promise<string | undefined>; until: number }>();
 
-  constructor(options: ReverseLookupOptions) {
+  constructor(options: ReverseDnsOptions) {
     this.#options = options;
   }
 
-  async find(address: string): Promise<Container | undefined> {
+  async resolve(address: string): Promise<Container | undefined> {
     const name = this.#compared((await this.#nameOf(address)) ?? '');
     if (name === undefined) return undefined;
     const matching = [...this.#options.containers()].filter(({ hostname }) => this.#compared(hostname) === name);

@@ -48,7 +48,7 @@ async function askDocker(config: Config): Promise<readonly ContainerRow[]> {
   const read = containerReader(config, engine);
   const nothing = (): void => {};
   const assignments = new RoleAssignments({
-    store: { warm: nothing, retain: nothing, release: nothing, same: (request) => request },
+    store: { warm: nothing, retain: nothing, release: nothing, intern: (request) => request },
     settings: roleSettings(config, rules),
     onBadRequest: nothing,
   });

@@ -87,12 +87,12 @@ export class CredentialStore<Request extends Keyed> {
   }
 
   /** The request that is kept under the same key, if there is one: many containers ask for the same. */
-  same(request: Request): Request {
+  intern(request: Request): Request {
     return this.#entries.get(request.key)?.request ?? request;
   }
 
   /** Everything that may be handed out. */
-  *held(): Generator<Credentials> {
+  *values(): Generator<Credentials> {
     for (const entry of this.#entries.values()) {
       const credentials = this.#valid(entry);
       if (credentials) yield credentials;
@@ -100,7 +100,7 @@ export class CredentialStore<Request extends Keyed> {
   }
 
   /** What there is for a request, for an operator to look at. */
-  look(request: Request): { credentials: Credentials | undefined; error: Error | undefined } {
+  inspect(request: Request): { credentials: Credentials | undefined; error: Error | undefined } {
     const entry = this.#entries.get(request.key);
     return { credentials: entry && this.#valid(entry), error: entry?.lastError };
   }

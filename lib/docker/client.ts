@@ -39,7 +39,7 @@ export interface EngineImage {
 export type EngineEvent =
   | { readonly kind: 'create' | 'start' | 'die' | 'destroy'; readonly container: string }
   /** Something of its networks has changed, without saying what (Podman). */
-  | { readonly kind: 'rewire'; readonly container: string }
+  | { readonly kind: 'networksChanged'; readonly container: string }
   | { readonly kind: 'rename'; readonly container: string; readonly name: string }
   | {
       readonly kind: 'connect' | 'disconnect';
@@ -56,7 +56,7 @@ export interface EngineEvents {
    * Podman: its events may be a quarter of a second late (measured with its file of events), and containers start and
    * end also while its service is away.
    */
-  readonly daemonless: boolean;
+  readonly isPodman: boolean;
 }
 
 /** There is no engine on its socket: nobody can start a container with it, unless it is `daemonless`. */
@@ -210,8 +210,8 @@ export class DockerEngine {
     const query = new URLSearchParams({ filters: JSON.stringify(EVENT_FILTERS) });
     const response = await this.#open(`/events?${query}`, { signal, agent: false });
     if (response.statusCode !== 200) throw await this.#unexpected(response, '/events');
-    const daemonless = response.headers['libpod-api-version'] !== undefined;
-    return { ended: this.#readEvents(response, onEvent), daemonless };
+    const isPodman = response.headers['libpod-api-version'] !== undefined;
+    return { ended: this.#readEvents(response, onEvent), isPodman };
   }
 
   close(): void {
@@ -483,7 +483,7 @@ function parseEvent(line: string, onSent: (at: number) => void): EngineEvent | E
   }
   if (Type === 'network' && (Action === 'connect' || Action === 'disconnect')) {
     // Podman tells the container alone, in the network's place.
-    if (attributes['container'] === undefined) return { kind: 'rewire', container: id };
+    if (attributes['container'] === undefined) return { kind: 'networksChanged', container: id };
     return { kind: Action, container: string(attributes['container']), network: id, driver: string(attributes['type']) };
   }
   return undefined;

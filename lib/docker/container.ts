@@ -24,7 +24,7 @@ export interface Container {
 }
 
 /** Which variables and labels are kept of a container; a host may run thousands of them. */
-export interface Kept {
+export interface RetainedFields {
   readonly env: ReadonlySet<string>;
   readonly labels: ReadonlySet<string> | 'all';
 }
@@ -42,26 +42,26 @@ const NO_VALUES: ReadonlyMap<string, string> = new Map();
 /** More images and networks than a host has. */
 const MOST_NAMES = 1_000;
 /** The engine's answers have each name anew; what many containers have in common is kept once. */
-const commonNames = new Memo(MOST_NAMES, (name: string) => name);
+const interned = new Memo(MOST_NAMES, (name: string) => name);
 
 /** The same text, as it was first seen. */
-export function commonName(name: string): string {
-  return commonNames.of(name);
+export function intern(name: string): string {
+  return interned.of(name);
 }
 
-export function describeContainer(found: EngineContainer, kept: Kept): Container {
+export function describeContainer(found: EngineContainer, retained: RetainedFields): Container {
   const { id, name, image, env, labels, hostname, networks, networkMode } = found;
   const shortId = id.slice(0, 12);
   return {
     id,
     shortId,
     name,
-    image: commonName(image),
+    image: intern(image),
     hostname: hostname === shortId ? shortId : hostname,
-    env: only(env, kept.env),
-    labels: only(labels, kept.labels),
+    env: pick(env, retained.env),
+    labels: pick(labels, retained.labels),
     labelledAddress: labelledAddress(labels.get(RANCHER_LABEL)),
-    networks: networks.map(commonName),
+    networks: networks.map(intern),
     network: networkOf(networkMode),
   };
 }
@@ -75,14 +75,14 @@ function labelledAddress(label = ''): string | undefined {
 /** IPv6 with an IPv4 tail and a prefix length. */
 const LONGEST_ADDRESS = 64;
 
-function only(values: ReadonlyMap<string, string>, names: ReadonlySet<string> | 'all'): ReadonlyMap<string, string> {
+function pick(values: ReadonlyMap<string, string>, names: ReadonlySet<string> | 'all'): ReadonlyMap<string, string> {
   if (names === 'all') return values;
-  const kept = new Map<string, string>();
+  const retained = new Map<string, string>();
   for (const name of names) {
     const value = values.get(name);
-    if (value !== undefined) kept.set(name, value);
+    if (value !== undefined) retained.set(name, value);
   }
-  return kept.size === 0 ? NO_VALUES : kept;
+  return retained.size === 0 ? NO_VALUES : retained;
 }
 
 function networkOf(mode: string): Container['network'] {

@@ -13,7 +13,7 @@
 
 import { backoff } from '../util/backoff.ts';
 import { pause, within, type Clock } from '../util/clock.ts';
-import { commonName, DirectoryUnavailable, type Container } from './container.ts';
+import { intern, DirectoryUnavailable, type Container } from './container.ts';
 import {
   EngineUnreachable,
   reachesHost,
@@ -77,9 +77,9 @@ const LONGEST_REST_MS = 1_000;
  */
 const NEWS_PATIENCE_MS = 400;
 /** But not again so soon: who is no container of Docker's, and is known to somebody else, asks three times in a row. */
-const IN_VAIN_STANDS_MS = 5_000;
+const NEGATIVE_TTL_MS = 5_000;
 /** How much that was waited for in vain is remembered, at the most. */
-const MOST_IN_VAIN = 1_000;
+const MAX_NEGATIVE_ENTRIES = 1_000;
 /** Inspects under way at once while reading all containers; the engine's client has as many sockets. */
 const INSPECTS_AT_ONCE = 8;
 /** One that is starting takes 330 ms; a container that is stuck must not keep the others from being known. */
@@ -93,18 +93,18 @@ const BROKE_AT_ONCE = 'the stream of Docker events broke at once';
 const BROKE = 'the stream of Docker events broke';
 
 /** What went away while a look-up was under way. */
-class Removals {
+class Tombstones {
   /** Containers (`id`) and endpoints (`id network`). */
-  readonly gone = new Set<string>();
+  readonly removed = new Set<string>();
   /** Everything was read anew meanwhile; the look-up is of the past. */
-  superseded = false;
+  stale = false;
 
-  haveContainer(id: string): boolean {
-    return this.superseded || this.gone.has(id);
+  hasContainer(id: string): boolean {
+    return this.stale || this.removed.has(id);
   }
 
-  have(container: string, network: string): boolean {
-    return this.haveContainer(container) || this.gone.has(endpointKey(container, network));
+  hasEndpoint(container: string, network: string): boolean {
+    return this.hasContainer(container) || this.removed.has(endpointKey(container, network));
   }
 }
 
@@ -128,26 +128,26 @@ export class ContainerDirectory {
   /** More than one has an address only where drivers of networks allow that; then it is nobody's. */
   readonly #byAddress = new Map<string, readonly Entry[]>();
   /** Containers that share another one's network, by that one's id, whether they run or not. */
-  readonly #sharers = new Map<string, Set<Entry>>();
+  readonly #peers = new Map<string, Set<Entry>>();
   /** Inspects under way that tell who a container is, and when they began. */
   readonly #inspects = new Map<Promise<unknown>, number>();
   /** Who waits for somebody to have an address, or to share the network of a container (by its id). */
-  readonly #awaited = new Map<string, Set<() => void>>();
+  readonly #waiters = new Map<string, Set<() => void>>();
   /** Until when it is not waited for again, because it was in vain; forgotten when there is news. */
-  readonly #inVain = new Map<string, number>();
+  readonly #negativeCache = new Map<string, number>();
   /** By address: what the engine is being asked, and the asking after that, which has not begun. */
   readonly #confirmations = new Map<string, { done: Promise<void>; next: Promise<void> | undefined }>();
-  readonly #underWay = new Set<Removals>();
+  readonly #inFlight = new Set<Tombstones>();
   /** Networks that are being looked up, each with the containers whose address there is wanted. */
-  readonly #wanted = new Map<string, { containers: Set<string>; done: Promise<void> }>();
+  readonly #pendingNetworks = new Map<string, { containers: Set<string>; done: Promise<void> }>();
   /** Ids, the one that ended last at the end. */
   readonly #ended = new Set<string>();
   /** Whether the engine has not answered anything since the stream of events broke. */
-  #awaySinceEvents = true;
+  #unreachableSinceEvents = true;
   #stream = new AbortController();
   #streamEnd: Promise<void> = Promise.resolve();
   /** The engine's events come late, and it needs no daemon to start containers: see EngineEvents. */
-  #daemonless = false;
+  #isPodman = false;
   #closed = false;
   #state: DirectoryState = 'starting';
   #connecting: Promise<Error | undefined> | undefined;
@@ -193,16 +193,16 @@ export class ContainerDirectory {
    * @returns undefined when no container has the address
    * @throws DirectoryUnavailable when it cannot be told now
    */
-  find(address: string): Container | undefined | Promise<Container | undefined> {
-    if (this.#state !== 'synced') return this.#withPatience(this.#findWithoutEvents(address));
-    const known = this.#daemonless ? undefined : this.glance(address);
-    return known ?? this.#withPatience(this.#findOut(address));
+  resolve(address: string): Container | undefined | Promise<Container | undefined> {
+    if (this.#state !== 'synced') return this.#withTimeout(this.#resolveWithoutEvents(address));
+    const known = this.#isPodman ? undefined : this.peek(address);
+    return known ?? this.#withTimeout(this.#resolve(address));
   }
 
   /** What is known without asking anybody; for what need not be right at any price. */
-  glance(address: string): Container | undefined {
-    const holders = this.#byAddress.get(address);
-    return holders?.length === 1 ? holders[0]?.container : undefined;
+  peek(address: string): Container | undefined {
+    const owners = this.#byAddress.get(address);
+    return owners?.length === 1 ? owners[0]?.container : undefined;
   }
 
   /**
@@ -213,7 +213,7 @@ export class ContainerDirectory {
    */
   async byId(id: string): Promise<Container | undefined> {
     try {
-      await this.#withPatience(this.#inspect(id));
+      await this.#withTimeout(this.#inspect(id));
     } catch (error) {
       const entry = this.#entries.get(id);
       // Nothing else has told of it, and nothing will tell of its end.
@@ -232,108 +232,108 @@ export class ContainerDirectory {
    * @returns what to wait for; undefined when everything is known
    * @throws DirectoryUnavailable when it cannot be told now
    */
-  sharersKnown({ id }: Container): Promise<void> | undefined {
+  peersKnown({ id }: Container): Promise<void> | undefined {
     if (this.#state !== 'synced' || !this.#entries.has(id)) return undefined;
-    const isOpen = this.#daemonless || this.#newInspects(id).length > 0 || this.#awaitsSharer(id);
-    return isOpen ? this.#withPatience(this.#knowSharers(id)) : undefined;
+    const isOpen = this.#isPodman || this.#newInspects(id).length > 0 || this.#awaitsPeer(id);
+    return isOpen ? this.#withTimeout(this.#waitForPeers(id)) : undefined;
   }
 
-  async #knowSharers(id: string): Promise<void> {
+  async #waitForPeers(id: string): Promise<void> {
     const { clock } = this.#options;
-    if (this.#daemonless) await this.#listAgain();
+    if (this.#isPodman) await this.#listAgain();
     const until = clock.monotonic() + NEWS_PATIENCE_MS;
     const left = (): number => until - clock.monotonic();
     // Of each of these it may turn out that it is one.
     const inspects = this.#newInspects(id).map((inspect) => inspect.catch(() => {}));
     if (inspects.length > 0) await Promise.race([Promise.all(inspects), pause(clock, left())]);
-    while (this.#awaitsSharer(id) && left() > 0) {
-      await (this.#daemonless ? this.#listAgain() : this.#heardOf(id, left()));
+    while (this.#awaitsPeer(id) && left() > 0) {
+      await (this.#isPodman ? this.#listAgain() : this.#waitFor(id, left()));
     }
-    if (left() <= 0) this.#setInVain(id);
+    if (left() <= 0) this.#cacheMiss(id);
     if (this.#state !== 'synced') throw new DirectoryUnavailable(BROKE);
   }
 
   /** For an engine whose events come late. */
   async #listAgain(): Promise<void> {
-    await this.#rescanSoon().catch((error: Error) => {
+    await this.#requestRescan().catch((error: Error) => {
       throw new DirectoryUnavailable(error.message, { cause: error });
     });
   }
 
   /** Whether there is a container that would share its network if it were started, and has not just been waited for. */
-  #awaitsSharer(id: string): boolean {
-    if (this.#wasInVain(id)) return false;
-    for (const { started } of this.#sharers.get(id) ?? []) if (!started) return true;
+  #awaitsPeer(id: string): boolean {
+    if (this.#isCachedMiss(id)) return false;
+    for (const { started } of this.#peers.get(id) ?? []) if (!started) return true;
     return false;
   }
 
   /** Those that have not been waited for in vain already. */
   #newInspects(id: string): Promise<unknown>[] {
     if (this.#inspects.size === 0) return [];
-    const since = (this.#inVain.get(id) ?? -Infinity) - IN_VAIN_STANDS_MS;
+    const since = (this.#negativeCache.get(id) ?? -Infinity) - NEGATIVE_TTL_MS;
     return [...this.#inspects].filter(([, began]) => began > since).map(([inspect]) => inspect);
   }
 
-  async #findOut(address: string): Promise<Container | undefined> {
+  async #resolve(address: string): Promise<Container | undefined> {
     const { clock } = this.#options;
     const asked = clock.monotonic();
     try {
-      await this.#lookUpsDone();
-      if (this.#daemonless) await this.#confirmed(address);
-      if (!this.#byAddress.has(address)) await this.#rescanSoon();
-      if (!this.#byAddress.has(address) && !this.#wasInVain(address, asked)) {
-        await this.#heardOf(address, asked + NEWS_PATIENCE_MS - clock.monotonic());
+      await this.#lookupsDone();
+      if (this.#isPodman) await this.#confirmed(address);
+      if (!this.#byAddress.has(address)) await this.#requestRescan();
+      if (!this.#byAddress.has(address) && !this.#isCachedMiss(address, asked)) {
+        await this.#waitFor(address, asked + NEWS_PATIENCE_MS - clock.monotonic());
       }
       // The event that tells of it may have come meanwhile.
-      if (!this.#byAddress.has(address)) await this.#lookUpsDone();
+      if (!this.#byAddress.has(address)) await this.#lookupsDone();
       for (const entry of this.#byAddress.get(address) ?? []) if (!entry.container) await this.#inspect(entry.id);
-      if (!this.#byAddress.has(address)) this.#setInVain(address);
+      if (!this.#byAddress.has(address)) this.#cacheMiss(address);
     } catch (error) {
       throw new DirectoryUnavailable((error as Error).message, { cause: error });
     }
     // The stream of events may have broken, and the address gone elsewhere, in the meantime.
-    if (this.#state !== 'synced') return this.#findWithoutEvents(address);
-    return this.#onlyHolder(address);
+    if (this.#state !== 'synced') return this.#resolveWithoutEvents(address);
+    return this.#soleOwner(address);
   }
 
-  #wasInVain(awaited: string, now = this.#options.clock.monotonic()): boolean {
-    return now <= (this.#inVain.get(awaited) ?? -Infinity);
+  #isCachedMiss(key: string, now = this.#options.clock.monotonic()): boolean {
+    return now <= (this.#negativeCache.get(key) ?? -Infinity);
   }
 
-  #setInVain(awaited: string): void {
-    if (this.#inVain.size >= MOST_IN_VAIN) this.#inVain.clear();
+  #cacheMiss(key: string): void {
+    if (this.#negativeCache.size >= MAX_NEGATIVE_ENTRIES) this.#negativeCache.clear();
     const now = this.#options.clock.monotonic();
-    if (!this.#wasInVain(awaited, now)) this.#inVain.set(awaited, now + IN_VAIN_STANDS_MS);
+    if (!this.#isCachedMiss(key, now)) this.#negativeCache.set(key, now + NEGATIVE_TTL_MS);
   }
 
   /** Resolves when there is news of what is awaited, or after so long. */
-  #heardOf(awaited: string, milliseconds: number): Promise<void> {
+  #waitFor(key: string, milliseconds: number): Promise<void> {
     if (milliseconds <= 0) return Promise.resolve();
     return new Promise((resolve) => {
-      const waiting = this.#awaited.get(awaited) ?? new Set();
+      const waiting = this.#waiters.get(key) ?? new Set();
       const done = (): void => {
         cancel();
         waiting.delete(done);
-        if (waiting.size === 0) this.#awaited.delete(awaited);
+        if (waiting.size === 0) this.#waiters.delete(key);
         resolve();
       };
       const cancel = this.#options.clock.after(milliseconds, done);
-      this.#awaited.set(awaited, waiting.add(done));
+      this.#waiters.set(key, waiting.add(done));
     });
   }
 
-  #hear(awaited: string): void {
-    this.#inVain.delete(awaited);
-    for (const done of this.#awaited.get(awaited) ?? []) done();
+  #notify(key: string): void {
+    this.#negativeCache.delete(key);
+    for (const done of this.#waiters.get(key) ?? []) done();
   }
 
-  #onlyHolder(address: string): Container | undefined {
-    const holders = this.#byAddress.get(address) ?? [];
-    if (holders.length > 1) {
-      const names = holders.map(({ id, container }) => container?.name ?? id.slice(0, 12));
+  #soleOwner(address: string): Container | undefined {
+    const owners = this.#byAddress.get(address) ?? [];
+    if (owners.length > 1) {
+      const names = owners.map(({ id, container }) => container?.name ?? id.slice(0, 12));
       throw new DirectoryUnavailable(`${names.join(' and ')} have the same address, on different networks`);
     }
-    return holders[0]?.container;
+    return owners[0]?.container;
   }
 
   /** Has asked the engine about an address after the call; all who come meanwhile share the next asking. */
@@ -361,12 +361,12 @@ export class ContainerDirectory {
     }
   }
 
-  async #findWithoutEvents(address: string): Promise<Container | undefined> {
+  async #resolveWithoutEvents(address: string): Promise<Container | undefined> {
     const error = await this.#connect();
-    if (!error && this.#state === 'synced') return this.find(address);
-    const known = this.#onlyHolder(address);
+    if (!error && this.#state === 'synced') return this.resolve(address);
+    const known = this.#soleOwner(address);
     // Nobody can have started a container with an engine that has not been there, and so have got the address.
-    const nobodyStarted = error instanceof EngineUnreachable && this.#awaySinceEvents && !this.#daemonless;
+    const nobodyStarted = error instanceof EngineUnreachable && this.#unreachableSinceEvents && !this.#isPodman;
     if (known && nobodyStarted) return known;
     throw new DirectoryUnavailable(error?.message ?? BROKE_AT_ONCE, { cause: error });
   }
@@ -374,11 +374,11 @@ export class ContainerDirectory {
   async #resync(every: number): Promise<void> {
     while (!this.#closed) {
       await pause(this.#options.clock, every);
-      if (this.#state === 'synced') await this.#rescanSoon().catch(() => {});
+      if (this.#state === 'synced') await this.#requestRescan().catch(() => {});
     }
   }
 
-  #withPatience<T>(answer: Promise<T>): Promise<T> {
+  #withTimeout<T>(answer: Promise<T>): Promise<T> {
     return within(this.#options.clock, PATIENCE_MS, answer, () => {
       return new DirectoryUnavailable('the Docker Engine takes too long to say which container is asking');
     });
@@ -413,7 +413,7 @@ export class ContainerDirectory {
       .then(
         () => undefined,
         (error: Error) => {
-          if (!(error instanceof EngineUnreachable)) this.#awaySinceEvents = false;
+          if (!(error instanceof EngineUnreachable)) this.#unreachableSinceEvents = false;
           if (error.message !== this.#lastFailure?.error.message) this.#report(error);
           this.#lastFailure = { at: clock.monotonic(), error };
           return error;
@@ -430,12 +430,12 @@ export class ContainerDirectory {
     // What happens during the first reading is heard, and applied after it.
     const missed: EngineEvent[] = [];
     let reading = true;
-    const { ended, daemonless } = await engine.events((event) => {
+    const { ended, isPodman } = await engine.events((event) => {
       if (reading) missed.push(event);
       else this.#apply(event);
     }, stream.signal);
-    this.#awaySinceEvents = false;
-    this.#daemonless = daemonless;
+    this.#unreachableSinceEvents = false;
+    this.#isPodman = isPodman;
     let over: Error | undefined;
     const streamEnd = ended.then((error) => {
       over = error;
@@ -453,7 +453,7 @@ export class ContainerDirectory {
     for (const event of missed) this.#apply(event);
     this.#streamEnd = streamEnd;
     this.#lastFailure = undefined;
-    this.#awaySinceEvents = true;
+    this.#unreachableSinceEvents = true;
     this.#setState('synced');
   }
 
@@ -468,9 +468,9 @@ export class ContainerDirectory {
   }
 
   /** A reading of all containers that begins after the call; all who ask meanwhile share it. */
-  #rescanSoon(): Promise<void> {
+  #requestRescan(): Promise<void> {
     const { clock } = this.#options;
-    const every = this.#daemonless ? RESCAN_DAEMONLESS_EVERY_MS : RESCAN_EVERY_MS;
+    const every = this.#isPodman ? RESCAN_DAEMONLESS_EVERY_MS : RESCAN_EVERY_MS;
     this.#nextRescan ??= this.#rescan
       .catch(() => {})
       .then(() => pause(clock, this.#rescanAt - clock.monotonic()))
@@ -487,8 +487,8 @@ export class ContainerDirectory {
   }
 
   /** Waits until every address that an event has announced is known. */
-  async #lookUpsDone(): Promise<void> {
-    await Promise.all([...this.#wanted.values()].map(({ done }) => done));
+  async #lookupsDone(): Promise<void> {
+    await Promise.all([...this.#pendingNetworks.values()].map(({ done }) => done));
   }
 
   /**
@@ -497,8 +497,8 @@ export class ContainerDirectory {
    */
   async #readAll(mode: 'replace' | 'add'): Promise<void> {
     const { engine } = this.#options;
-    await this.#lookingUp(async (removals) => {
-      const before = this.#daemonless ? [...this.#entries.values()].filter(({ started }) => started) : [];
+    await this.#withTombstones(async (tombstones) => {
+      const before = this.#isPodman ? [...this.#entries.values()].filter(({ started }) => started) : [];
       const [listed, gateway] = await Promise.all([engine.allContainers(), engine.networkAddresses(GATEWAY_BRIDGE)]);
       const running = listed.filter((one) => one.running);
       const isUnknown = ({ id }: ListedContainer): boolean => !this.#entries.get(id)?.container;
@@ -515,20 +515,20 @@ export class ContainerDirectory {
 
       const ids = new Set(running.map(({ id }) => id));
       if (mode === 'replace') {
-        for (const other of this.#underWay) other.superseded = other !== removals;
+        for (const other of this.#inFlight) other.stale = other !== tombstones;
         this.#forgetAllBut(ids, new Set(listed.map(({ id }) => id)));
-      } else if (this.#daemonless) {
-        for (const { id } of before) if (!ids.has(id) && !removals.haveContainer(id)) this.#remove(id, false);
+      } else if (this.#isPodman) {
+        for (const { id } of before) if (!ids.has(id) && !tombstones.hasContainer(id)) this.#remove(id, false);
       }
       // Nobody waits for these here: see #knowSharers.
-      for (const one of listed) if (this.#mayJoin(one) && isUnknown(one)) void this.#inspect(one.id).catch(() => {});
+      for (const one of listed) if (this.#mayBecomePeer(one) && isUnknown(one)) void this.#inspect(one.id).catch(() => {});
       for (const { id, name, addresses } of running) {
         const entry = this.#entries.get(id);
-        if (!entry || removals.haveContainer(id)) continue;
+        if (!entry || tombstones.hasContainer(id)) continue;
         entry.running = true;
         this.#rename(id, name);
         for (const [network, found] of addresses) {
-          if (!removals.have(id, network)) this.#setAddresses(entry, network, found);
+          if (!tombstones.hasEndpoint(id, network)) this.#setAddresses(entry, network, found);
         }
         this.#setStarted(entry);
         this.#setLabelledAddress(entry);
@@ -536,7 +536,7 @@ export class ContainerDirectory {
       // A task that is being started is there before the engine lists it as running.
       for (const [id, found] of gateway ?? []) {
         const entry = this.#entries.get(id);
-        if (!entry || found.length === 0 || removals.have(id, GATEWAY_BRIDGE)) continue;
+        if (!entry || found.length === 0 || tombstones.hasEndpoint(id, GATEWAY_BRIDGE)) continue;
         this.#setAddresses(entry, GATEWAY_BRIDGE, found);
         this.#setStarted(entry);
       }
@@ -544,8 +544,8 @@ export class ContainerDirectory {
   }
 
   /** Whether one that does not run may be there to share another one's network. Podman's list does not say. */
-  #mayJoin({ running, hasRun, networkMode }: ListedContainer): boolean {
-    return !running && (this.#daemonless ? !hasRun : networkMode.startsWith('container:'));
+  #mayBecomePeer({ running, hasRun, networkMode }: ListedContainer): boolean {
+    return !running && (this.#isPodman ? !hasRun : networkMode.startsWith('container:'));
   }
 
   #forgetAllBut(running: ReadonlySet<string>, existing: ReadonlySet<string>): void {
@@ -564,13 +564,13 @@ export class ContainerDirectory {
         break;
       case 'connect':
         if (WITHOUT_ADDRESS.has(event.driver)) break;
-        if (reachesHost(event.driver)) void this.#want(event.network, id);
+        if (reachesHost(event.driver)) void this.#requestNetwork(event.network, id);
         if (event.driver === 'overlay') this.#lookForGateway(id, GATEWAY_TRIES);
         break;
       case 'start':
         void this.#readStarted(id);
         break;
-      case 'rewire':
+      case 'networksChanged':
         void this.#readAddresses(id);
         break;
       case 'rename':
@@ -596,19 +596,19 @@ export class ContainerDirectory {
     entry.running = true;
     if (entry.container) this.#setStarted(entry);
     if (entry.overlay) this.#lookForGateway(id, 1);
-    const reading = this.#lookingUp(async (removals) => {
-      await this.#lookUpsDone();
+    const reading = this.#withTombstones(async (tombstones) => {
+      await this.#lookupsDone();
       if (!entry.container || entry.addresses.size === 0) {
         const found = await this.#options.engine.inspect(id);
-        if (!found?.running || removals.haveContainer(id)) return;
+        if (!found?.running || tombstones.hasContainer(id)) return;
         await this.#describe(entry, found);
         for (const [network, addresses] of found.addresses) {
-          if (!removals.have(id, network)) this.#setAddresses(entry, network, addresses);
+          if (!tombstones.hasEndpoint(id, network)) this.#setAddresses(entry, network, addresses);
         }
       }
-      if (!removals.haveContainer(id)) this.#setStarted(entry);
+      if (!tombstones.hasContainer(id)) this.#setStarted(entry);
     });
-    if (!entry.container) this.#note(reading);
+    if (!entry.container) this.#trackInspect(reading);
     await reading.catch(() => {
       // The stream ends with the engine; then everything is read anew. Otherwise the first request reads it.
     });
@@ -618,9 +618,9 @@ export class ContainerDirectory {
   async #readAddresses(id: string): Promise<void> {
     const entry = this.#entries.get(id);
     if (!entry?.started) return;
-    await this.#lookingUp(async (removals) => {
+    await this.#withTombstones(async (tombstones) => {
       const found = await this.#options.engine.inspect(id);
-      if (found?.running && !removals.haveContainer(id)) this.#replaceAddresses(entry, found.addresses);
+      if (found?.running && !tombstones.hasContainer(id)) this.#replaceAddresses(entry, found.addresses);
     }).catch(() => {});
   }
 
@@ -634,7 +634,7 @@ export class ContainerDirectory {
   #lookForGateway(id: string, tries: number): void {
     const entry = this.#entry(id);
     entry.overlay = true;
-    void this.#want(GATEWAY_BRIDGE, id).then(() => {
+    void this.#requestNetwork(GATEWAY_BRIDGE, id).then(() => {
       if (tries === 1 || entry.addresses.has(GATEWAY_BRIDGE) || this.#entries.get(id) !== entry) return;
       this.#options.clock.after(GATEWAY_RETRY_MS, () => {
         // Only for one that is on its way: die and a new sync take the address away, or bring it.
@@ -648,33 +648,33 @@ export class ContainerDirectory {
    *
    * @returns a promise that never rejects, of when the look-up is done
    */
-  #want(network: string, container: string): Promise<void> {
+  #requestNetwork(network: string, container: string): Promise<void> {
     const { container: known } = this.#entry(container);
     if (!known) void this.#inspect(container).catch(() => {});
-    const wanted = this.#wanted.get(network);
-    if (wanted) {
-      wanted.containers.add(container);
-      return wanted.done;
+    const pending = this.#pendingNetworks.get(network);
+    if (pending) {
+      pending.containers.add(container);
+      return pending.done;
     }
     const containers = new Set([container]);
     const done = this.#lookUpNetwork(network, containers)
       .catch(() => {})
-      .finally(() => this.#wanted.delete(network));
-    this.#wanted.set(network, { containers, done });
+      .finally(() => this.#pendingNetworks.delete(network));
+    this.#pendingNetworks.set(network, { containers, done });
     return done;
   }
 
-  async #lookUpNetwork(network: string, wanted: Set<string>): Promise<void> {
-    while (wanted.size > 0) {
+  async #lookUpNetwork(network: string, pending: Set<string>): Promise<void> {
+    while (pending.size > 0) {
       // What is wished for during the call might be too new for its answer: it is left for the next round.
-      const containers = [...wanted];
-      wanted.clear();
-      await this.#lookingUp(async (removals) => {
+      const containers = [...pending];
+      pending.clear();
+      await this.#withTombstones(async (tombstones) => {
         const found = await this.#options.engine.networkAddresses(network);
         for (const id of containers) {
           const addresses = found?.get(id) ?? [];
           const entry = this.#entries.get(id);
-          if (!entry || addresses.length === 0 || removals.have(id, network)) continue;
+          if (!entry || addresses.length === 0 || tombstones.hasEndpoint(id, network)) continue;
           this.#setAddresses(entry, network, addresses);
           if (entry.container) this.#setStarted(entry);
         }
@@ -683,13 +683,13 @@ export class ContainerDirectory {
   }
 
   /** Runs a look-up with the set into which everything is put that goes away meanwhile. */
-  async #lookingUp(lookUp: (removals: Removals) => Promise<void>): Promise<void> {
-    const removals = new Removals();
-    this.#underWay.add(removals);
+  async #withTombstones(lookUp: (tombstones: Tombstones) => Promise<void>): Promise<void> {
+    const tombstones = new Tombstones();
+    this.#inFlight.add(tombstones);
     try {
-      await lookUp(removals);
+      await lookUp(tombstones);
     } finally {
-      this.#underWay.delete(removals);
+      this.#inFlight.delete(tombstones);
     }
   }
 
@@ -702,12 +702,12 @@ export class ContainerDirectory {
       .inspect(id)
       .then((found) => (found ? this.#describe(entry, found) : this.#remove(id, true)))
       .finally(() => (entry.inspection = undefined));
-    this.#note(entry.inspection);
+    this.#trackInspect(entry.inspection);
     return entry.inspection;
   }
 
   /** Notes that it is being found out who a container is. */
-  #note(inspect: Promise<unknown>): void {
+  #trackInspect(inspect: Promise<unknown>): void {
     this.#inspects.set(inspect, this.#options.clock.monotonic());
     const forget = (): void => void this.#inspects.delete(inspect);
     inspect.then(forget, forget);
@@ -721,9 +721,9 @@ export class ContainerDirectory {
     entry.container = container;
     if (typeof container.network === 'object') {
       const { sharedWith } = container.network;
-      this.#sharers.set(sharedWith, (this.#sharers.get(sharedWith) ?? new Set()).add(entry));
+      this.#peers.set(sharedWith, (this.#peers.get(sharedWith) ?? new Set()).add(entry));
       // It may well start.
-      this.#inVain.delete(sharedWith);
+      this.#negativeCache.delete(sharedWith);
     }
     this.#options.onKnown?.(container);
     if (entry.addresses.size > 0) this.#setStarted(entry);
@@ -752,8 +752,8 @@ export class ContainerDirectory {
   }
 
   #remove(id: string, destroyed: boolean): void {
-    for (const removals of this.#underWay) removals.gone.add(id);
-    for (const { containers } of this.#wanted.values()) containers.delete(id);
+    for (const tombstones of this.#inFlight) tombstones.removed.add(id);
+    for (const { containers } of this.#pendingNetworks.values()) containers.delete(id);
     const entry = this.#entries.get(id);
     if (!entry) return;
     for (const network of [...entry.addresses.keys()]) this.#setAddresses(entry, network, []);
@@ -765,18 +765,18 @@ export class ContainerDirectory {
     const entry = this.#entries.get(id);
     const network = entry?.container?.network;
     if (entry && typeof network === 'object') {
-      const sharers = this.#sharers.get(network.sharedWith);
-      sharers?.delete(entry);
-      if (sharers?.size === 0) this.#sharers.delete(network.sharedWith);
-      this.#hear(network.sharedWith);
+      const peers = this.#peers.get(network.sharedWith);
+      peers?.delete(entry);
+      if (peers?.size === 0) this.#peers.delete(network.sharedWith);
+      this.#notify(network.sharedWith);
     }
     this.#ended.delete(id);
     this.#entries.delete(id);
   }
 
   #removeEndpoint(id: string, network: string): void {
-    for (const removals of this.#underWay) removals.gone.add(endpointKey(id, network));
-    this.#wanted.get(network)?.containers.delete(id);
+    for (const tombstones of this.#inFlight) tombstones.removed.add(endpointKey(id, network));
+    this.#pendingNetworks.get(network)?.containers.delete(id);
     const entry = this.#entries.get(id);
     if (!entry) return;
     this.#setAddresses(entry, network, []);
@@ -788,25 +788,25 @@ export class ContainerDirectory {
     // Podman shows the addresses of the container that it shares the network of; they are that one's.
     const addresses = typeof entry.container?.network === 'object' ? [] : given;
     const before = entry.addresses.get(network) ?? [];
-    if (addresses.length > 0) entry.addresses.set(commonName(network), addresses);
+    if (addresses.length > 0) entry.addresses.set(intern(network), addresses);
     else entry.addresses.delete(network);
-    for (const address of new Set([...before, ...addresses])) this.#setHolder(address, entry, network);
+    for (const address of new Set([...before, ...addresses])) this.#setOwner(address, entry, network);
   }
 
   /** Notes whether a container has an address, now that something has changed on a network. */
-  #setHolder(address: string, entry: Entry, network: string): void {
+  #setOwner(address: string, entry: Entry, network: string): void {
     const has = hasAddress(entry, address);
     // On one network it can have been given to another one only if that has gone, which is told later.
     const others = (this.#byAddress.get(address) ?? []).filter(
       (other) => other !== entry && !(has && other.addresses.get(network)?.includes(address)),
     );
-    const holders = has ? [...others, entry] : others;
+    const owners = has ? [...others, entry] : others;
     // What the engine gave to somebody is no longer the one's who only claims it.
-    const given = holders.filter((one) => hasAddress(one, address, LABELLED));
-    const counting = given.length > 0 ? given : holders;
+    const given = owners.filter((one) => hasAddress(one, address, LABELLED));
+    const counting = given.length > 0 ? given : owners;
     if (counting.length > 0) this.#byAddress.set(address, counting);
     else this.#byAddress.delete(address);
-    if (has) this.#hear(address);
+    if (has) this.#notify(address);
   }
 
   /** A label is a claim: it takes no address away from a container that the engine gave it to. */
@@ -822,14 +822,14 @@ export class ContainerDirectory {
     this.#ended.delete(entry.id);
     this.#options.onStarted?.(entry.container);
     const { network } = entry.container;
-    if (typeof network === 'object') this.#hear(network.sharedWith);
+    if (typeof network === 'object') this.#notify(network.sharedWith);
   }
 
   #setEnded(entry: Entry): void {
     if (entry.started && entry.container) {
       this.#options.onEnded?.(entry.container);
       // It may start again.
-      if (typeof entry.container.network === 'object') this.#inVain.delete(entry.container.network.sharedWith);
+      if (typeof entry.container.network === 'object') this.#negativeCache.delete(entry.container.network.sharedWith);
     }
     entry.started = false;
     entry.running = false;

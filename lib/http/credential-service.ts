@@ -1,4 +1,4 @@
-import type { CallerFinder } from '../callers/resolver.ts';
+import type { CallerResolver } from '../callers/resolver.ts';
 import { UnknownCaller, type Container } from '../docker/container.ts';
 import type { Credentials } from '../credentials/credentials.ts';
 import type { CredentialStore } from '../credentials/store.ts';
@@ -7,8 +7,8 @@ import type { RoleRequest } from '../roles/role-request.ts';
 import { whenThere, type Exchange } from './exchange.ts';
 
 export interface CallerSources {
-  directory: Pick<CallerFinder, 'find' | 'sharersKnown'>;
-  assignments: Pick<RoleAssignments, 'requestFor' | 'mayHaveSharersRole'>;
+  directory: Pick<CallerResolver, 'resolve' | 'peersKnown'>;
+  assignments: Pick<RoleAssignments, 'requestFor' | 'mayUsePeerRole'>;
   store: Pick<CredentialStore<RoleRequest>, 'get' | 'obtain'>;
 }
 
@@ -22,7 +22,7 @@ export class Callers {
 
   /** @throws UnknownCaller, DirectoryUnavailable, NoRole, BadRoleRequest */
   roleOf(exchange: Exchange): RoleRequest | Promise<RoleRequest> {
-    const found = this.#sources.directory.find(exchange.address, exchange.request.socket);
+    const found = this.#sources.directory.resolve(exchange.address, exchange.request.socket);
     return whenThere(found, (container) => this.#roleOf(exchange, container));
   }
 
@@ -43,7 +43,7 @@ export class Callers {
     if (!container) throw new UnknownCaller(`no container has the address ${exchange.address}`);
     exchange.container = container;
     const { assignments, directory } = this.#sources;
-    const known = assignments.mayHaveSharersRole(container) ? directory.sharersKnown(container) : undefined;
+    const known = assignments.mayUsePeerRole(container) ? directory.peersKnown(container) : undefined;
     const request = (): RoleRequest => (exchange.roleRequest = assignments.requestFor(container));
     return known ? known.then(request) : request();
   }

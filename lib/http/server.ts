@@ -45,7 +45,7 @@ export interface MetadataServerOptions {
   /** Whether reads without a session token are refused. */
   tokenRequired: boolean;
   /** The container behind an address and a connection, as far as it is known at once. */
-  glance: (address: string, connection: Socket) => Container | undefined;
+  peek: (address: string, connection: Socket) => Container | undefined;
   /** Finds out what `glance` could not tell; undefined when there is nothing to wait for. Never rejects. */
   settle?: (address: string, connection: Socket) => Promise<unknown> | undefined;
   maxConnections: number;
@@ -422,7 +422,7 @@ export class MetadataServer {
 
   /** Whom a session token is for: the container, so that it serves at all its addresses; an unknown caller's address. */
   holderOf({ address, request }: Exchange): string {
-    return this.#options.glance(address, request.socket)?.id ?? address;
+    return this.#options.peek(address, request.socket)?.id ?? address;
   }
 
   #handle(exchange: Exchange, found: Route): void | Promise<void> {

@@ -11,14 +11,14 @@ export interface AnswerWatch {
   upstream: Health;
   troubles: Troubles;
   /** The container behind an address, as far as it is known at once. */
-  glance: (address: string) => Container | undefined;
+  peek: (address: string) => Container | undefined;
 }
 
 /** From an answer to what an operator is shown of it. */
-export function answerWatch({ activity, upstream, troubles, glance }: AnswerWatch): AnswerListener {
+export function answerWatch({ activity, upstream, troubles, peek }: AnswerWatch): AnswerListener {
   return (exchange, found, failure, seconds) => {
     const { address, began, response } = exchange;
-    const container = exchange.container ?? glance(address);
+    const container = exchange.container ?? peek(address);
     const at = began + seconds * 1000;
     if (failure === undefined) {
       // Nothing is sent to a caller that has left at once.

@@ -30,7 +30,7 @@ export interface ObserverOptions {
   readonly clock: Clock;
   readonly observed: Observed;
   /** The container behind an address, as far as it is known at once. */
-  readonly glance: (address: string) => Container | undefined;
+  readonly peek: (address: string) => Container | undefined;
   /** The role of a container. Throws where it has none. */
   readonly requestFor: (container: Container) => RoleRequest;
 }
@@ -51,7 +51,7 @@ export class Observer {
   #backends: readonly Backend[] = [];
 
   constructor(options: ObserverOptions) {
-    const { config, log, clock, observed, glance, requestFor } = options;
+    const { config, log, clock, observed, peek, requestFor } = options;
     this.#options = options;
     this.troubles = new Troubles(log, clock);
     [this.docker, this.sts, this.upstream] = [new Health(clock.now), new Health(clock.now), new Health(clock.now)];
@@ -62,12 +62,12 @@ export class Observer {
       labels: config.metricsLabels,
       copied: { labels: config.copyDockerLabels, env: config.copyDockerEnv, headers: config.copyRequestHeaders },
       separator: config.labelSeparator,
-      glance,
+      peek,
       requestFor,
       now: clock.now,
     });
     const { activity, upstream, troubles } = this;
-    const watch = answerWatch({ activity, upstream, troubles, glance });
+    const watch = answerWatch({ activity, upstream, troubles, peek });
     const answerLog = new AnswerLog(log, clock);
     this.answered = (exchange, found, failure, seconds) => {
       answerLog.answered(exchange, found, failure, seconds);

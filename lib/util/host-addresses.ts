@@ -7,7 +7,7 @@ import { normalAddress } from './ip-address.ts';
  *
  * @throws DirectoryUnavailable where the process may not ask for them
  */
-export function ownAddresses(): Set<string> {
+export function hostAddresses(): Set<string> {
   let ends: ReturnType<typeof networkInterfaces>;
   try {
     ends = networkInterfaces();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CallerFinder, type OtherSource } from '../../lib/callers/resolver.ts';
+import { CallerResolver, type OtherSource } from '../../lib/callers/resolver.ts';
 import { DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
 import { parseAddressMapping, type AddressMapping } from '../../lib/callers/address-mapping.ts';
 import { aContainer } from './helpers/fixtures.ts';
@@ -15,24 +15,24 @@ const caller = (name: string): Container => aContainer({
 type Answer = Container | undefined | Error;
 const A = '10.0.0.7';
 const CONNECTION = {};
-const NOTHING_OPEN = { sharersKnown: () => undefined };
+const NOTHING_OPEN = { peersKnown: () => undefined };
 
 function set(answers: { docker?: Answer; others?: Answer[]; mapping?: Record<string, string> }) {
   const asked: string[] = [];
   const source = (name: string, answer: Answer): OtherSource => ({
-    find: () => {
+    resolve: () => {
       asked.push(name);
       return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
     },
   });
   const mapping: AddressMapping | undefined =
     answers.mapping && parseAddressMapping(JSON.stringify(answers.mapping), new Map());
-  const finder = new CallerFinder({
-    directory: { ...source('docker', answers.docker), glance: () => undefined, ...NOTHING_OPEN },
+  const resolver = new CallerResolver({
+    directory: { ...source('docker', answers.docker), peek: () => undefined, ...NOTHING_OPEN },
     mapping: () => mapping,
     others: (answers.others ?? []).map((answer, index) => source(`other ${index + 1}`, answer)),
   });
-  return { asked, find: async () => (await finder.find(A, CONNECTION))?.name };
+  return { asked, find: async () => (await resolver.resolve(A, CONNECTION))?.name };
 }
 
 const away = new DirectoryUnavailable('away');
@@ -45,9 +45,9 @@ test('without mapping and other sources it is Docker that says', async () => {
 
 test('what Docker knows at once is found at once', () => {
   const web = caller('web');
-  const directory = { find: () => web, glance: () => web, ...NOTHING_OPEN };
-  const finder = new CallerFinder({ directory, mapping: () => undefined, others: [] });
-  assert.equal(finder.find(A, CONNECTION), web);
+  const directory = { resolve: () => web, peek: () => web, ...NOTHING_OPEN };
+  const resolver = new CallerResolver({ directory, mapping: () => undefined, others: [] });
+  assert.equal(resolver.resolve(A, CONNECTION), web);
 });
 
 test('a mapped address is its caller at once, whatever Docker knows or whether it is there', async () => {
@@ -97,16 +97,16 @@ test('an error that is not of being away is not hidden', async () => {
 
 test('a mapping that is read anew counts for the next request', async () => {
   let mapping = parseAddressMapping(JSON.stringify({ [A]: 'a' }), new Map());
-  const finder = new CallerFinder({
-    directory: { find: () => undefined, glance: () => undefined, ...NOTHING_OPEN },
+  const resolver = new CallerResolver({
+    directory: { resolve: () => undefined, peek: () => undefined, ...NOTHING_OPEN },
     mapping: () => mapping,
     others: [],
   });
-  assert.equal((await finder.find(A, CONNECTION))?.env.get('IAM_ROLE'), 'a');
+  assert.equal((await resolver.resolve(A, CONNECTION))?.env.get('IAM_ROLE'), 'a');
   mapping = parseAddressMapping(JSON.stringify({ [A]: 'b' }), new Map());
-  assert.equal((await finder.find(A, CONNECTION))?.env.get('IAM_ROLE'), 'b');
+  assert.equal((await resolver.resolve(A, CONNECTION))?.env.get('IAM_ROLE'), 'b');
   mapping = parseAddressMapping('{}', new Map());
-  assert.equal(await finder.find(A, CONNECTION), undefined);
+  assert.equal(await resolver.resolve(A, CONNECTION), undefined);
 });
 
 // The host's own addresses
@@ -115,21 +115,21 @@ const CALLER = caller('on the host');
 
 function onHost({ glanced, mapping }: { glanced?: Container; mapping?: Record<string, string> } = {}) {
   const asked: unknown[] = [];
-  const directory = { find: () => glanced, glance: () => glanced, ...NOTHING_OPEN };
-  const finder = new CallerFinder({
+  const directory = { resolve: () => glanced, peek: () => glanced, ...NOTHING_OPEN };
+  const resolver = new CallerResolver({
     directory,
     mapping: () => mapping && parseAddressMapping(JSON.stringify(mapping), new Map()),
-    others: [{ find: async () => caller('task') }],
+    others: [{ resolve: async () => caller('task') }],
     hostNetwork: {
-      isOwn: (address) => address === A,
-      find: async (...args) => {
+      isHostAddress: (address) => address === A,
+      resolve: async (...args) => {
         asked.push(args);
         return CALLER;
       },
-      glance: (connection) => (asked.length > 0 && connection === CONNECTION ? CALLER : undefined),
+      peek: (connection) => (asked.length > 0 && connection === CONNECTION ? CALLER : undefined),
     },
   });
-  return { asked, finder, find: async (address: string) => (await finder.find(address, CONNECTION))?.name };
+  return { asked, resolver, find: async (address: string) => (await resolver.resolve(address, CONNECTION))?.name };
 }
 
 test('behind an address of the host is whoever has the connection, not what Mesos, DNS or "*" say', async () => {
@@ -152,17 +152,17 @@ test('an address that Docker gave to a container is that container\'s; one that 
 });
 
 test('who is on the host is known at once after it was settled, and settling never fails', async () => {
-  const { finder } = onHost();
-  assert.equal(finder.glance(A, CONNECTION), undefined);
-  await finder.settle(A, CONNECTION);
-  assert.equal(finder.glance(A, CONNECTION), CALLER);
-  assert.equal(finder.settle(A, CONNECTION), undefined, 'nothing is left to find out');
-  assert.equal(finder.settle('10.0.0.8', CONNECTION), undefined, 'nothing has to be');
-  const failing = new CallerFinder({
-    directory: { find: () => undefined, glance: () => undefined, ...NOTHING_OPEN },
+  const { resolver } = onHost();
+  assert.equal(resolver.peek(A, CONNECTION), undefined);
+  await resolver.settle(A, CONNECTION);
+  assert.equal(resolver.peek(A, CONNECTION), CALLER);
+  assert.equal(resolver.settle(A, CONNECTION), undefined, 'nothing is left to find out');
+  assert.equal(resolver.settle('10.0.0.8', CONNECTION), undefined, 'nothing has to be');
+  const failing = new CallerResolver({
+    directory: { resolve: () => undefined, peek: () => undefined, ...NOTHING_OPEN },
     mapping: () => undefined,
     others: [],
-    hostNetwork: { isOwn: () => true, find: () => Promise.reject(away), glance: () => undefined },
+    hostNetwork: { isHostAddress: () => true, resolve: () => Promise.reject(away), peek: () => undefined },
   });
   await failing.settle(A, CONNECTION);
 });

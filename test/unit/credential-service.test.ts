@@ -24,8 +24,8 @@ const CREDENTIALS = someCredentials({
 
 function callers(sources: Partial<CallerSources> = {}): Callers {
   return new Callers({
-    directory: { find: () => CONTAINER, sharersKnown: () => assert.fail('it names a role') },
-    assignments: { requestFor: () => REQUEST, mayHaveSharersRole: () => false },
+    directory: { resolve: () => CONTAINER, peersKnown: () => assert.fail('it names a role') },
+    assignments: { requestFor: () => REQUEST, mayUsePeerRole: () => false },
     store: { get: () => CREDENTIALS, obtain: () => assert.fail('there is no need to wait') },
     ...sources,
   });
@@ -71,17 +71,17 @@ test('another role than its own is 404, also one that differs in case or by its 
   }
 });
 
-const nothingOpen = { sharersKnown: () => undefined };
+const nothingOpen = { peersKnown: () => undefined };
 
 for (const [what, sources, status] of [
-  ['no container has the address', { directory: { ...nothingOpen, find: () => undefined } }, 404],
-  ['no container has the address after a look', { directory: { ...nothingOpen, find: async () => undefined } }, 404],
+  ['no container has the address', { directory: { ...nothingOpen, resolve: () => undefined } }, 404],
+  ['no container has the address after a look', { directory: { ...nothingOpen, resolve: async () => undefined } }, 404],
   [
     'it cannot be told which container asks',
     {
       directory: {
         ...nothingOpen,
-        find: async () => {
+        resolve: async () => {
           throw new DirectoryUnavailable();
         },
       },
@@ -92,21 +92,21 @@ for (const [what, sources, status] of [
     'it cannot be told who shares the network of a container that names no role',
     {
       directory: {
-        find: () => CONTAINER,
-        sharersKnown: async () => {
+        resolve: () => CONTAINER,
+        peersKnown: async () => {
           throw new DirectoryUnavailable();
         },
       },
-      assignments: { requestFor: () => REQUEST, mayHaveSharersRole: () => true },
+      assignments: { requestFor: () => REQUEST, mayUsePeerRole: () => true },
     },
     503,
   ],
   [
     'the container has no role',
     {
-      directory: { ...nothingOpen, find: () => CONTAINER },
+      directory: { ...nothingOpen, resolve: () => CONTAINER },
       assignments: {
-        mayHaveSharersRole: () => true,
+        mayUsePeerRole: () => true,
         requestFor: () => {
           throw new NoRole();
         },
@@ -137,9 +137,9 @@ test('whoever names no role has one only when it is known who shares its network
   const { promise, resolve } = deferred<void>();
   let isKnown = false;
   const all = callers({
-    directory: { find: () => CONTAINER, sharersKnown: () => promise.then(() => void (isKnown = true)) },
+    directory: { resolve: () => CONTAINER, peersKnown: () => promise.then(() => void (isKnown = true)) },
     assignments: {
-      mayHaveSharersRole: (container) => container === CONTAINER,
+      mayUsePeerRole: (container) => container === CONTAINER,
       requestFor: () => (isKnown ? REQUEST : assert.fail('it is not known yet')),
     },
   });
@@ -154,7 +154,7 @@ test('whoever is found stands in the exchange, for the log', async (t) => {
     t,
     handlersOf(
       callers({
-        directory: { ...nothingOpen, find: async () => CONTAINER },
+        directory: { ...nothingOpen, resolve: async () => CONTAINER },
         store: { get: () => undefined, obtain: async () => CREDENTIALS },
       }),
     ),
@@ -166,7 +166,7 @@ test('whoever is found stands in the exchange, for the log', async (t) => {
 });
 
 test('a caller whom nobody knows is named by its address in the log alone', async (t) => {
-  const { port, lines } = await startServer(t, handlersOf(callers({ directory: { ...nothingOpen, find: () => undefined } })));
+  const { port, lines } = await startServer(t, handlersOf(callers({ directory: { ...nothingOpen, resolve: () => undefined } })));
   const { body } = await request({ port, from: '127.0.0.7', path: '/creds' });
   assert.doesNotMatch(body, /127\.0\.0\.7/);
   const line = await lines.first(({ msg }) => msg === 'credentials refused');

@@ -23,8 +23,8 @@ async function setUp(t: TestContext, handlers: Partial<Handlers> = {}) {
     new Log({ level: 'info', format: 'text', host: 'h', write: () => {}, now: Date.now }),
     new ManualClock(),
   );
-  const glance = (address: string) => (address === '127.0.0.2' ? container : undefined);
-  const onAnswered = answerWatch({ activity, upstream, troubles, glance });
+  const peek = (address: string) => (address === '127.0.0.2' ? container : undefined);
+  const onAnswered = answerWatch({ activity, upstream, troubles, peek });
   const { port } = await startServer(t, handlers, { onAnswered });
   const ask = (path = ID_PATH) => request({ port, path, from: '127.0.0.2' });
   return { container, activity, upstream, troubles, ask, hour: () => activity.hour(performance.now()) };

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ReverseLookup } from '../../lib/callers/reverse-dns.ts';
+import { ReverseDns } from '../../lib/callers/reverse-dns.ts';
 import type { Clock } from '../../lib/util/clock.ts';
 import type { Container } from '../../lib/docker/container.ts';
 import { aContainer } from './helpers/fixtures.ts';
@@ -45,7 +45,7 @@ function lookup(
   const asked: string[] = [];
   const clock = new Time();
   const containers = named(...hostnames);
-  const reverse = new ReverseLookup({
+  const reverse = new ReverseDns({
     containers: () => containers,
     pattern: new RegExp(pattern),
     clock,
@@ -59,7 +59,7 @@ function lookup(
     asked,
     clock,
     containers,
-    find: async (address = '10.0.0.7') => (await reverse.find(address))?.hostname,
+    find: async (address = '10.0.0.7') => (await reverse.resolve(address))?.hostname,
   };
 }
 

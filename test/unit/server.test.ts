@@ -271,7 +271,7 @@ test('who is behind a connection is found out before a session token is made or 
   const known = new Map<unknown, Container>();
   let next = 'one';
   const { port } = await startServer(t, {}, {
-    glance: (_address, connection) => known.get(connection),
+    peek: (_address, connection) => known.get(connection),
     settle: async (_address, connection) => {
       await new Promise((resolve) => setImmediate(resolve));
       known.set(connection, container(next));

@@ -24,7 +24,7 @@ export interface RequestMetricsOptions {
   /** Between `container` or `header` and such a name. */
   readonly separator: string;
   /** The container behind an address, as far as it is known at once. */
-  readonly glance: (address: string) => Container | undefined;
+  readonly peek: (address: string) => Container | undefined;
   /** The role of a container. Throws where it has none. */
   readonly requestFor: (container: Container) => RoleRequest;
   /** Milliseconds since the epoch. */
@@ -211,7 +211,7 @@ export class RequestMetrics {
   #countAsBefore(exchange: Exchange, kind: Kind | undefined, code: string, reason: FailureReason | undefined): void {
     const { upstream, path } = exchange;
     const handler = kind && HANDLERS[kind];
-    const container = exchange.container ?? this.#options.glance(exchange.address);
+    const container = exchange.container ?? this.#options.peek(exchange.address);
     const values = this.#values;
     const wanted = this.#wanted;
     values.length = 0;

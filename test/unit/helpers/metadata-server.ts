@@ -45,7 +45,7 @@ export async function startServer(
     },
     tokens,
     tokenRequired: false,
-    glance: (address) => containers.get(address),
+    peek: (address) => containers.get(address),
     maxConnections: 100,
     maxConnectionsPerAddress: 100,
     maxRequestsPerSecond: 0,
