@@ -15,7 +15,7 @@ import { ContainerDirectory } from './docker/directory.ts';
 import { DockerEngine } from './docker/client.ts';
 import { OwnCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
-import { Callers } from './http/credential-service.ts';
+import { CredentialService } from './http/credential-service.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
 import { iamListing } from './http/handlers/iam-listing.ts';
@@ -151,28 +151,28 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   const resolve: CallerResolver['resolve'] = (address, connection) =>
     config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : resolver.resolve(address, connection);
   const peersKnown: CallerResolver['peersKnown'] = (container) => resolver.peersKnown(container);
-  const callers = new Callers({ directory: { resolve, peersKnown }, assignments, store });
+  const credentialService = new CredentialService({ resolver: { resolve, peersKnown }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const afterBurst = new AfterBurst(clock);
   const server = new MetadataServer({
     handlers: {
-      sessionToken: sessionToken(tokens, (exchange) => server.holderOf(exchange)),
-      iamListing: iamListing(callers),
-      iamInfo: iamInfo(callers),
-      roleName: roleNameListing(callers),
-      roleCredentials: roleCredentials(callers),
-      containerCredentials: containerCredentials(callers),
+      sessionToken: sessionToken(tokens, (exchange) => server.subjectOf(exchange)),
+      iamListing: iamListing(credentialService),
+      iamInfo: iamInfo(credentialService),
+      roleName: roleNameListing(credentialService),
+      roleCredentials: roleCredentials(credentialService),
+      containerCredentials: containerCredentials(credentialService),
       metrics: scrape(observer.expose, (address) => peek(address) !== undefined),
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
-        config.maxRequestsPerSecond === 0 ? undefined : (exchange, requests) => server.moreWork(exchange, requests),
+        config.maxRequestsPerSecond === 0 ? undefined : (exchange, requests) => server.charge(exchange, requests),
       ),
     },
     tokens,
     tokenRequired: config.imdsv2Required,
     peek: (address, connection) => resolver.peek(address, connection),
-    settle: (address, connection) => resolver.settle(address, connection),
+    ensureResolved: (address, connection) => resolver.ensureResolved(address, connection),
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
     maxRequestsPerSecond: config.maxRequestsPerSecond,

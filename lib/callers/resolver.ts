@@ -50,7 +50,7 @@ export class CallerResolver {
    *
    * @returns a promise that never rejects; undefined when there is nothing to wait for
    */
-  settle(address: string, connection: Connection): Promise<unknown> | undefined {
+  ensureResolved(address: string, connection: Connection): Promise<unknown> | undefined {
     const host = this.#hostNetworkOf(address);
     return host && !host.peek(connection) ? host.resolve(address, connection).catch(() => {}) : undefined;
   }

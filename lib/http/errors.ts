@@ -24,7 +24,7 @@ export class Refusal extends Error {
 }
 
 /** For whoever is welcome again in a second. */
-export function tooMuch(status: number, reason: RefusalReason, message: string): Refusal {
+export function overloaded(status: number, reason: RefusalReason, message: string): Refusal {
   return new Refusal(status, reason, message, ['Retry-After', '1']);
 }
 

@@ -32,7 +32,7 @@ export interface Exchange {
 export type Handler = (exchange: Exchange) => void | Promise<void>;
 
 /** Goes on at once with what is there, or when it is. */
-export function whenThere<T, U>(value: T | Promise<T>, goOn: (value: T) => U | Promise<U>): U | Promise<U> {
+export function mapMaybeAsync<T, U>(value: T | Promise<T>, goOn: (value: T) => U | Promise<U>): U | Promise<U> {
   return value instanceof Promise ? value.then(goOn) : goOn(value);
 }
 

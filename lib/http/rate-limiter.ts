@@ -7,7 +7,7 @@ const MOST_ADDRESSES = 10_000;
  * How fast one address may ask: so many requests a second, and a burst of as many at once. Each address is one number,
  * the time at which its next request is due (the generic cell rate algorithm).
  */
-export class Pace {
+export class RateLimiter {
   readonly #interval: number;
   readonly #now: () => number;
   readonly #due = new Map<string, number>();

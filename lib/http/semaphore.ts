@@ -7,9 +7,9 @@ interface Address {
 }
 
 /** So many places for each address. Whoever comes when all are taken waits for one, but not for ever. */
-export class Places {
-  readonly #most: number;
-  readonly #patience: number;
+export class Semaphore {
+  readonly #limit: number;
+  readonly #timeout: number;
   readonly #clock: Clock;
   readonly #addresses = new Map<string, Address>();
 
@@ -17,23 +17,23 @@ export class Places {
    * @param most of one address
    * @param patience milliseconds that one is waited for
    */
-  constructor(most: number, patience: number, clock: Clock) {
-    this.#most = most;
-    this.#patience = patience;
+  constructor(limit: number, timeout: number, clock: Clock) {
+    this.#limit = limit;
+    this.#timeout = timeout;
     this.#clock = clock;
   }
 
   /** @returns whether there is a place, or a promise of that; who has one must leave it */
-  take(address: string): boolean | Promise<boolean> {
-    let places = this.#addresses.get(address);
-    if (!places) this.#addresses.set(address, (places = { taken: 0, waiting: new Set() }));
-    if (places.taken < this.#most) {
-      places.taken += 1;
+  acquire(address: string): boolean | Promise<boolean> {
+    let state = this.#addresses.get(address);
+    if (!state) this.#addresses.set(address, (state = { taken: 0, waiting: new Set() }));
+    if (state.taken < this.#limit) {
+      state.taken += 1;
       return true;
     }
-    const { waiting } = places;
+    const { waiting } = state;
     return new Promise((resolve) => {
-      const cancel = this.#clock.after(this.#patience, () => {
+      const cancel = this.#clock.after(this.#timeout, () => {
         waiting.delete(go);
         resolve(false);
       });
@@ -45,15 +45,15 @@ export class Places {
     });
   }
 
-  leave(address: string): void {
-    const places = this.#addresses.get(address);
-    if (!places) return;
+  release(address: string): void {
+    const state = this.#addresses.get(address);
+    if (!state) return;
     // The place goes straight to the next one, so that nobody overtakes.
-    for (const go of places.waiting) {
-      places.waiting.delete(go);
+    for (const go of state.waiting) {
+      state.waiting.delete(go);
       return go();
     }
-    places.taken -= 1;
-    if (places.taken === 0) this.#addresses.delete(address);
+    state.taken -= 1;
+    if (state.taken === 0) this.#addresses.delete(address);
   }
 }

@@ -12,7 +12,7 @@ export class UpstreamUnreachable extends Error {}
 /** It takes too long. */
 export class UpstreamTimeout extends Error {}
 /** Whoever asked has left, before it could be said that the service was late. */
-export class AskerGone extends Error {}
+export class ClientDisconnected extends Error {}
 
 export interface ImdsOptions {
   url: URL;
@@ -55,7 +55,7 @@ export interface UpstreamRequest {
   path: string;
   headers: http.OutgoingHttpHeaders;
   /** Whom the answer is for: the request ends when this closes before it is finished. */
-  asker?: Writable;
+  client?: Writable;
   /** Is filled in. */
   timing?: UpstreamTiming;
 }
@@ -80,7 +80,7 @@ export class Imds {
    * Asks with our own token, once more with a new one when it is refused.
    *
    * @returns the answer with its body still to come; status 401 only when a new token was refused as well
-   * @throws UpstreamUnreachable, UpstreamTimeout, AskerGone
+   * @throws UpstreamUnreachable, UpstreamTimeout, ClientDisconnected
    */
   async request(request: UpstreamRequest): Promise<http.IncomingMessage> {
     const token = await this.#currentToken();
@@ -154,8 +154,8 @@ export class Imds {
   }
 
   #send(request: UpstreamRequest, patience: number): Promise<http.IncomingMessage> {
-    const { method, path, headers, asker, timing } = request;
-    if (asker?.destroyed) return Promise.reject(new AskerGone());
+    const { method, path, headers, client, timing } = request;
+    if (client?.destroyed) return Promise.reject(new ClientDisconnected());
     const began = this.#clock.monotonic();
     return new Promise((resolve, reject) => {
       const outgoing = http.request({ agent: this.#agent, method, path, headers, ...this.#target }, (response) => {
@@ -164,11 +164,11 @@ export class Imds {
         if (timing) timing.answering = this.#clock.monotonic() - began;
         resolve(response);
       });
-      asker?.once('close', () => {
+      client?.once('close', () => {
         if (answered) return;
         const isLate = this.#clock.monotonic() - began >= GIVEN_UP_AFTER_MS;
         const message = `${this.#url.host} takes too long to answer; the caller has given up`;
-        outgoing.destroy(isLate ? new UpstreamTimeout(message) : new AskerGone());
+        outgoing.destroy(isLate ? new UpstreamTimeout(message) : new ClientDisconnected());
       });
       let answered = false;
       // Until it is connected the service may be away; afterwards it may be slow.
@@ -202,7 +202,7 @@ export class Imds {
         // The service may close an idle connection just as it is used again; nothing was answered, so ask again.
         if (answered) return; // Whoever reads the body is told.
         if (outgoing.reusedSocket && error.code === 'ECONNRESET') resolve(this.#send(request, patience));
-        else if (error instanceof UpstreamTimeout || error instanceof UpstreamUnreachable || error instanceof AskerGone) {
+        else if (error instanceof UpstreamTimeout || error instanceof UpstreamUnreachable || error instanceof ClientDisconnected) {
           reject(error);
         } else {
           reject(new UpstreamUnreachable(`${this.#url.host}: ${error.message}`, { cause: error }));

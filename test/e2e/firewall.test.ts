@@ -189,7 +189,7 @@ function matrix(backend: Backend): void {
     let asking = true;
     let asked = 0;
     const leaked = await host.leakedDuring(async () => {
-      const asker = (async () => {
+      const client = (async () => {
         for (; asking; asked += 1) {
           await probe.call('ask', IMDS4, 80);
           assert.equal(await probe.call('answer'), PROXIED);
@@ -197,7 +197,7 @@ function matrix(backend: Backend): void {
       })();
       for (let runs = 0; runs < 3; runs += 1) await host.setup();
       asking = false;
-      await asker;
+      await client;
     });
     assert.ok(asked >= 3, `only ${asked} requests`);
     assert.equal(leaked, 0);

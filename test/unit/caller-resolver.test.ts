@@ -154,15 +154,15 @@ test('an address that Docker gave to a container is that container\'s; one that 
 test('who is on the host is known at once after it was settled, and settling never fails', async () => {
   const { resolver } = onHost();
   assert.equal(resolver.peek(A, CONNECTION), undefined);
-  await resolver.settle(A, CONNECTION);
+  await resolver.ensureResolved(A, CONNECTION);
   assert.equal(resolver.peek(A, CONNECTION), CALLER);
-  assert.equal(resolver.settle(A, CONNECTION), undefined, 'nothing is left to find out');
-  assert.equal(resolver.settle('10.0.0.8', CONNECTION), undefined, 'nothing has to be');
+  assert.equal(resolver.ensureResolved(A, CONNECTION), undefined, 'nothing is left to find out');
+  assert.equal(resolver.ensureResolved('10.0.0.8', CONNECTION), undefined, 'nothing has to be');
   const failing = new CallerResolver({
     directory: { resolve: () => undefined, peek: () => undefined, ...NOTHING_OPEN },
     mapping: () => undefined,
     others: [],
     hostNetwork: { isHostAddress: () => true, resolve: () => Promise.reject(away), peek: () => undefined },
   });
-  await failing.settle(A, CONNECTION);
+  await failing.ensureResolved(A, CONNECTION);
 });

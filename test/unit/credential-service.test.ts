@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DirectoryUnavailable, UnknownCaller } from '../../lib/docker/container.ts';
-import { Callers, type CallerSources } from '../../lib/http/credential-service.ts';
+import { CredentialService, type CredentialServiceOptions } from '../../lib/http/credential-service.ts';
 import { sendText } from '../../lib/http/exchange.ts';
 import { containerCredentials } from '../../lib/http/handlers/container-credentials.ts';
 import { iamInfo } from '../../lib/http/handlers/iam-info.ts';
@@ -22,16 +22,16 @@ const CREDENTIALS = someCredentials({
   assumedRoleId: 'i',
 });
 
-function callers(sources: Partial<CallerSources> = {}): Callers {
-  return new Callers({
-    directory: { resolve: () => CONTAINER, peersKnown: () => assert.fail('it names a role') },
+function credentialService(sources: Partial<CredentialServiceOptions> = {}): CredentialService {
+  return new CredentialService({
+    resolver: { resolve: () => CONTAINER, peersKnown: () => assert.fail('it names a role') },
     assignments: { requestFor: () => REQUEST, mayUsePeerRole: () => false },
     store: { get: () => CREDENTIALS, obtain: () => assert.fail('there is no need to wait') },
     ...sources,
   });
 }
 
-function handlersOf(all: Callers) {
+function handlersOf(all: CredentialService) {
   return {
     iamListing: iamListing(all),
     iamInfo: iamInfo(all),
@@ -45,7 +45,7 @@ function handlersOf(all: Callers) {
 const IAM = '/latest/meta-data/iam';
 
 test('a container with a role is told what there is, and gets its credentials through every door', async (t) => {
-  const { port } = await startServer(t, handlersOf(callers()));
+  const { port } = await startServer(t, handlersOf(credentialService()));
   const get = async (path: string): Promise<string> => {
     const { status, body } = await request({ port, path });
     assert.equal(status, 200, path);
@@ -65,7 +65,7 @@ test('a container with a role is told what there is, and gets its credentials th
 });
 
 test('another role than its own is 404, also one that differs in case or by its path', async (t) => {
-  const { port } = await startServer(t, handlersOf(callers()));
+  const { port } = await startServer(t, handlersOf(credentialService()));
   for (const role of ['other', 'App', 'ap', 'app2', 'team']) {
     assert.equal((await request({ port, path: `${IAM}/security-credentials/${role}` })).status, 404, role);
   }
@@ -74,12 +74,12 @@ test('another role than its own is 404, also one that differs in case or by its 
 const nothingOpen = { peersKnown: () => undefined };
 
 for (const [what, sources, status] of [
-  ['no container has the address', { directory: { ...nothingOpen, resolve: () => undefined } }, 404],
-  ['no container has the address after a look', { directory: { ...nothingOpen, resolve: async () => undefined } }, 404],
+  ['no container has the address', { resolver: { ...nothingOpen, resolve: () => undefined } }, 404],
+  ['no container has the address after a look', { resolver: { ...nothingOpen, resolve: async () => undefined } }, 404],
   [
     'it cannot be told which container asks',
     {
-      directory: {
+      resolver: {
         ...nothingOpen,
         resolve: async () => {
           throw new DirectoryUnavailable();
@@ -91,7 +91,7 @@ for (const [what, sources, status] of [
   [
     'it cannot be told who shares the network of a container that names no role',
     {
-      directory: {
+      resolver: {
         resolve: () => CONTAINER,
         peersKnown: async () => {
           throw new DirectoryUnavailable();
@@ -104,7 +104,7 @@ for (const [what, sources, status] of [
   [
     'the container has no role',
     {
-      directory: { ...nothingOpen, resolve: () => CONTAINER },
+      resolver: { ...nothingOpen, resolve: () => CONTAINER },
       assignments: {
         mayUsePeerRole: () => true,
         requestFor: () => {
@@ -116,7 +116,7 @@ for (const [what, sources, status] of [
   ],
 ] as const) {
   test(`when ${what}, every question about its role is answered ${status}`, async (t) => {
-    const { port } = await startServer(t, handlersOf(callers(sources)));
+    const { port } = await startServer(t, handlersOf(credentialService(sources)));
     for (const path of [
       IAM,
       `${IAM}/info`,
@@ -136,8 +136,8 @@ for (const [what, sources, status] of [
 test('whoever names no role has one only when it is known who shares its network', async (t) => {
   const { promise, resolve } = deferred<void>();
   let isKnown = false;
-  const all = callers({
-    directory: { resolve: () => CONTAINER, peersKnown: () => promise.then(() => void (isKnown = true)) },
+  const all = credentialService({
+    resolver: { resolve: () => CONTAINER, peersKnown: () => promise.then(() => void (isKnown = true)) },
     assignments: {
       mayUsePeerRole: (container) => container === CONTAINER,
       requestFor: () => (isKnown ? REQUEST : assert.fail('it is not known yet')),
@@ -153,8 +153,8 @@ test('whoever is found stands in the exchange, for the log', async (t) => {
   const { port, lines } = await startServer(
     t,
     handlersOf(
-      callers({
-        directory: { ...nothingOpen, resolve: async () => CONTAINER },
+      credentialService({
+        resolver: { ...nothingOpen, resolve: async () => CONTAINER },
         store: { get: () => undefined, obtain: async () => CREDENTIALS },
       }),
     ),
@@ -166,7 +166,7 @@ test('whoever is found stands in the exchange, for the log', async (t) => {
 });
 
 test('a caller whom nobody knows is named by its address in the log alone', async (t) => {
-  const { port, lines } = await startServer(t, handlersOf(callers({ directory: { ...nothingOpen, resolve: () => undefined } })));
+  const { port, lines } = await startServer(t, handlersOf(credentialService({ resolver: { ...nothingOpen, resolve: () => undefined } })));
   const { body } = await request({ port, from: '127.0.0.7', path: '/creds' });
   assert.doesNotMatch(body, /127\.0\.0\.7/);
   const line = await lines.first(({ msg }) => msg === 'credentials refused');

@@ -5,7 +5,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { PassThrough, type Writable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { AskerGone, Imds, UpstreamTimeout, UpstreamUnreachable } from '../../lib/imds/client.ts';
+import { ClientDisconnected, Imds, UpstreamTimeout, UpstreamUnreachable } from '../../lib/imds/client.ts';
 import { headerOf } from '../support/http-bytes.ts';
 import { Imds as StandIn, INSTANCE_ID, REGION, type ImdsOptions } from '../support/imds.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
@@ -29,8 +29,8 @@ async function setUp(t: TestContext, options: ImdsOptions = {}) {
     await service.close();
     imds.close();
   });
-  const ask = (path = ID_PATH, asker?: Writable): Promise<IncomingMessage> =>
-    imds.request({ method: 'GET', path, headers: {}, ...(asker ? { asker } : {}) });
+  const ask = (path = ID_PATH, client?: Writable): Promise<IncomingMessage> =>
+    imds.request({ method: 'GET', path, headers: {}, ...(client ? { client } : {}) });
   const read = async (path = ID_PATH): Promise<[status: number | undefined, body: string]> => {
     const response = await ask(path);
     let body = '';
@@ -264,28 +264,28 @@ test('whoever has gone ends the request', async (t) => {
   const { service, read, ask } = await setUp(t);
   await read();
   service.fault(ID_PATH, { kind: 'hold' });
-  const asker = new PassThrough();
-  const answer = watch(ask(ID_PATH, asker));
+  const client = new PassThrough();
+  const answer = watch(ask(ID_PATH, client));
   const held = await service.requests.next(({ target }) => target === ID_PATH);
-  asker.destroy();
+  client.destroy();
   await held.closed;
   await settled();
   assert.equal(answer.state, 'rejected');
   assert.equal(service.requests.all(({ target }) => target === ID_PATH).length, 2, 'and nobody asks again');
-  await assert.rejects(ask(ID_PATH, asker), AskerGone);
+  await assert.rejects(ask(ID_PATH, client), ClientDisconnected);
 });
 
 test('whoever has gone after half a second without an answer was kept waiting too long', async (t) => {
   const { service, clock, read, ask } = await setUp(t);
   await read();
   service.fault(ID_PATH, { kind: 'hold' });
-  for (const [milliseconds, Kind] of [[499, AskerGone], [500, UpstreamTimeout]] as const) {
-    const asker = new PassThrough();
-    const answer = ask(ID_PATH, asker);
+  for (const [milliseconds, Kind] of [[499, ClientDisconnected], [500, UpstreamTimeout]] as const) {
+    const client = new PassThrough();
+    const answer = ask(ID_PATH, client);
     const rejected = assert.rejects(answer, Kind);
     await service.requests.next(({ target }) => target === ID_PATH);
     await clock.advance(milliseconds);
-    asker.destroy();
+    client.destroy();
     await rejected;
   }
 });

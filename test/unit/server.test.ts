@@ -272,7 +272,7 @@ test('who is behind a connection is found out before a session token is made or 
   let next = 'one';
   const { port } = await startServer(t, {}, {
     peek: (_address, connection) => known.get(connection),
-    settle: async (_address, connection) => {
+    ensureResolved: async (_address, connection) => {
       await new Promise((resolve) => setImmediate(resolve));
       known.set(connection, container(next));
     },

@@ -6,7 +6,7 @@ import type { SessionTokens } from '../session-tokens.ts';
 const LONGEST_TTL_S = 21_600;
 
 /** `PUT /latest/api/token`. A request that came through another proxy gets none, as with IMDS. */
-export function sessionToken(tokens: SessionTokens, holderOf: (exchange: Exchange) => string): Handler {
+export function sessionToken(tokens: SessionTokens, subjectOf: (exchange: Exchange) => string): Handler {
   return (exchange) => {
     const { headers } = exchange.request;
     if (headers['x-forwarded-for'] !== undefined) throw new Refusal(403, 'forwarded', 'the request for a token was forwarded');
@@ -16,7 +16,7 @@ export function sessionToken(tokens: SessionTokens, holderOf: (exchange: Exchang
       throw new Refusal(400, 'token_ttl', `${TOKEN_TTL_HEADER} must be a whole number from 1 to ${LONGEST_TTL_S}`);
     }
     exchange.tokenSeconds = seconds;
-    const body = tokens.issue(holderOf(exchange), seconds);
+    const body = tokens.issue(subjectOf(exchange), seconds);
     send(exchange, { status: 200, type: 'text/plain', body });
   };
 }

@@ -33,7 +33,7 @@ export async function startServer(
   const containers = new Map<string, Container>();
   const server: MetadataServer = new MetadataServer({
     handlers: {
-      sessionToken: sessionToken(tokens, (exchange) => server.holderOf(exchange)),
+      sessionToken: sessionToken(tokens, (exchange) => server.subjectOf(exchange)),
       iamListing: says('listing'),
       iamInfo: says('info'),
       roleName: says('role name'),
