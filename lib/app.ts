@@ -13,7 +13,7 @@ import { hostAndPort, type Config } from './config/config.ts';
 import type { Container } from './docker/container.ts';
 import { ContainerDirectory } from './docker/directory.ts';
 import { DockerEngine } from './docker/client.ts';
-import { OwnCredentials } from './credentials/aws/source-credentials.ts';
+import { SourceCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
 import { CredentialService } from './http/credential-service.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
@@ -32,9 +32,9 @@ import { parseAddressMapping, type AddressMapping } from './callers/address-mapp
 import { RoleAssignments } from './assignments.ts';
 import type { RoleRequest } from './roles/role-request.ts';
 import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
-import { SettingFile } from './config/watched-file.ts';
+import { WatchedFile } from './config/watched-file.ts';
 import type { Log } from './log/log.ts';
-import { Observer } from './telemetry/telemetry.ts';
+import { Telemetry } from './telemetry/telemetry.ts';
 import { Imds } from './imds/client.ts';
 import { startMockImds } from './imds/mock.ts';
 
@@ -52,7 +52,7 @@ export interface RunningProxy {
 const STS_CALLS_AT_ONCE = 16;
 
 /** Different reasons why callers on the host are not told that are logged; there are few, but for a daemon's errors. */
-const MOST_TROUBLES = 100;
+const MAX_HOST_NETWORK_ERRORS = 100;
 
 /** Who is asking in a demonstration, where there need be no Docker. */
 const DEMO_CONTAINER: Container = {
@@ -73,11 +73,11 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   for (const notice of config.notices) log.warning(notice);
   const { accountNames } = config;
   const peek = (address: string): Container | undefined => directory.peek(address);
-  const observer = new Observer({
+  const telemetry = new Telemetry({
     config,
     log,
     clock,
-    observed: {
+    gauges: {
       version,
       ready: () => isReady(readiness(sources)),
       directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
@@ -88,26 +88,26 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
   });
   const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
   const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
-  const rules = follow(log, observer, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
+  const rules = follow(log, telemetry, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
     assignments.replaceSettings(roleSettings(config, now));
   });
   const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
-    onTokenless: (reason) => observer.noUpstreamToken(reason),
+    onTokenless: (reason) => telemetry.noUpstreamToken(reason),
   });
   const clients = awsClients(config, imds, {
-    onCall: (...call) => observer.called(...call),
-    onOwnWorked: () => ownCredentials.worked(),
-    onOwnFailed: (message, refused) => ownCredentials.failed(message, refused),
+    onCall: (...call) => telemetry.called(...call),
+    onSourceCredentialsWorked: () => sourceCredentials.worked(),
+    onSourceCredentialsFailed: (message, refused) => sourceCredentials.failed(message, refused),
   });
-  const ownCredentials = new OwnCredentials({
-    resolve: () => clients.ownAccessKey(),
+  const sourceCredentials = new SourceCredentials({
+    resolve: () => clients.sourceAccessKey(),
     forget: () => clients.forget(),
     clock,
     random: Math.random,
-    onFailed: (error) => observer.noOwnCredentials(error),
+    onFailed: (error) => telemetry.noSourceCredentials(error),
   });
   const store = new CredentialStore<RoleRequest>({
     fetch: credentialFetcher(config, clients, log),
@@ -115,16 +115,16 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     random: Math.random,
     offset: config.roleCacheOffset,
     concurrency: STS_CALLS_AT_ONCE,
-    onFetched: (...fetched) => observer.fetched(...fetched),
-    onFailed: (...failed) => observer.notFetched(...failed),
+    onFetched: (...fetched) => telemetry.fetched(...fetched),
+    onFailed: (...failed) => telemetry.notFetched(...failed),
   });
   const assignments = new RoleAssignments({
     store,
     settings: roleSettings(config, rules?.value ?? []),
     hostNetwork: config.hostNetwork !== 'nobody',
-    onBadRequest: (container, error) => observer.badRequest(container, error),
+    onBadRequest: (container, error) => telemetry.badRequest(container, error),
   });
-  const engine = new DockerEngine(config.docker, (at) => observer.eventSent(at));
+  const engine = new DockerEngine(config.docker, (at) => telemetry.eventSent(at));
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
@@ -134,9 +134,9 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     onKnown: (container) => assignments.known(container),
     onStarted: (container) => assignments.started(container),
     onEnded: (container) => assignments.ended(container),
-    onState: (state, detail) => observer.directory(state, detail),
+    onState: (state, detail) => telemetry.directory(state, detail),
   });
-  const mapping = follow(log, observer, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
+  const mapping = follow(log, telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
   });
@@ -162,7 +162,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       roleName: roleNameListing(credentialService),
       roleCredentials: roleCredentials(credentialService),
       containerCredentials: containerCredentials(credentialService),
-      metrics: scrape(observer.expose, (address) => peek(address) !== undefined),
+      metrics: scrape(telemetry.expose, (address) => peek(address) !== undefined),
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
@@ -179,17 +179,17 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
     onAnswered: (exchange, found, failure, seconds) => {
-      observer.answered(exchange, found, failure, seconds);
+      telemetry.answered(exchange, found, failure, seconds);
       afterBurst.answered();
     },
     log,
   });
 
-  const sources: StatusSources = { version, config, clock, log, directory, assignments, store, ownCredentials, observer };
+  const sources: StatusSources = { version, config, clock, log, directory, assignments, store, sourceCredentials, telemetry };
   const admin = new AdminServer({
     readiness: () => readiness(sources),
     status: () => makeStatus(sources),
-    metrics: observer.expose,
+    metrics: telemetry.expose,
   });
 
   const stop = async (): Promise<void> => {
@@ -197,20 +197,20 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     mapping?.close();
     admin.close();
     await server.close();
-    await observer.close();
+    await telemetry.close();
     directory.close();
     engine.close();
     store.close();
-    ownCredentials.close();
+    sourceCredentials.close();
     imds.close();
     mock?.close();
   };
   try {
     await listen(log, 'listening', server, config);
-    await observer.start();
+    await telemetry.start();
     directory.start();
     if (config.adminAddress !== 'off') await listen(log, 'admin listening', admin, config.adminAddress);
-    if (!config.mockCredentials) void ownCredentials.start();
+    if (!config.mockCredentials) void sourceCredentials.start();
     const reload = (): void => {
       rules?.reload();
       mapping?.reload();
@@ -225,14 +225,14 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
 /** Follows the file that a setting names, if it names one. */
 function follow<T>(
   log: Log,
-  observer: Observer,
+  telemetry: Telemetry,
   setting: string,
   path: string | undefined,
   parse: (text: string) => T,
   use: (now: T, before: T) => void,
-): SettingFile<T> | undefined {
+): WatchedFile<T> | undefined {
   if (path === undefined) return undefined;
-  return new SettingFile({
+  return new WatchedFile({
     setting,
     path,
     parse,
@@ -240,7 +240,7 @@ function follow<T>(
       log.info('file read', { setting, path });
       use(now, before);
     },
-    onBroken: (error) => observer.fileBroken(setting, path, error),
+    onBroken: (error) => telemetry.fileBroken(setting, path, error),
   });
 }
 
@@ -269,14 +269,14 @@ async function followHostNetwork(
 ): Promise<HostNetwork | undefined> {
   if (config.hostNetwork === 'nobody') return undefined;
   const processes = await hostProcesses(config);
-  const told = new Set<string>();
-  const onTrouble = (reason: string): void => {
-    if (told.has(reason) || told.size === MOST_TROUBLES) return;
-    told.add(reason);
+  const reported = new Set<string>();
+  const onError = (reason: string): void => {
+    if (reported.has(reason) || reported.size === MAX_HOST_NETWORK_ERRORS) return;
+    reported.add(reason);
     log.error('callers on the host are not told', { setting: 'HOST_NETWORK', error: reason });
   };
   // What is wrong for all of them is better known now than when somebody asks.
-  processes.survey().catch(({ message }: Error) => onTrouble(message));
+  processes.survey().catch(({ message }: Error) => onError(message));
   const host = config.hostRole && hostCaller(config.hostRole);
   if (host) assignments.started(host);
   return new HostNetwork({
@@ -285,7 +285,7 @@ async function followHostNetwork(
     firstProcessOf: (id) => engine.firstProcessOf(id),
     host,
     clock,
-    onTrouble,
+    onError,
   });
 }
 

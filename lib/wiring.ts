@@ -82,9 +82,9 @@ function retainedFields({ sessionKey, sessionTags, sessionNaming, sourceIdentity
 export function awsClients(
   config: Config,
   imds: Imds,
-  told: Pick<AwsOptions, 'onCall' | 'onOwnWorked' | 'onOwnFailed'> = {},
+  callbacks: Pick<AwsOptions, 'onCall' | 'onSourceCredentialsWorked' | 'onSourceCredentialsFailed'> = {},
 ): AwsClients {
-  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), clock: systemClock, ...told });
+  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), clock: systemClock, ...callbacks });
 }
 
 /** How credentials are got: from STS, or made up. */

@@ -1,5 +1,5 @@
 import { lookupService } from 'node:dns/promises';
-import { within, type Clock } from '../util/clock.ts';
+import { withTimeout, type Clock } from '../util/clock.ts';
 import type { Container } from '../docker/container.ts';
 
 export interface ReverseDnsOptions {
@@ -43,7 +43,7 @@ export class ReverseDns {
     const { clock, nameOf = systemName } = this.#options;
     const known = this.#names.get(address);
     if (known && clock.monotonic() < known.until) return known.name;
-    const name = within(clock, PATIENCE_MS, nameOf(address), () => new Error('too slow')).catch(() => undefined);
+    const name = withTimeout(clock, PATIENCE_MS, nameOf(address), () => new Error('too slow')).catch(() => undefined);
     this.#names.delete(address);
     this.#names.set(address, { name, until: clock.monotonic() + KEPT_MS });
     const [oldest] = this.#names.keys();

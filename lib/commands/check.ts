@@ -40,7 +40,7 @@ export async function check(config: Config, log: Log, json: boolean): Promise<Ch
     const results = await Promise.all([
       checkDocker(config),
       checkImds(imds),
-      checkBaseCredentials(config, clients),
+      checkSourceCredentials(config, clients),
       checkDefaultRole(config, clients, log),
       checkFirewall(config),
       ...(config.hostNetwork === 'nobody' ? [] : [checkHostNetwork(config)]),
@@ -87,7 +87,7 @@ async function checkImds(imds: Imds): Promise<CheckResult> {
   return { name, outcome: 'ok', detail };
 }
 
-async function checkBaseCredentials({ mockCredentials }: Config, clients: AwsClients): Promise<CheckResult> {
+async function checkSourceCredentials({ mockCredentials }: Config, clients: AwsClients): Promise<CheckResult> {
   const name = "the proxy's credentials";
   if (mockCredentials) return { name, outcome: 'ok', detail: 'not needed with --mock-credentials' };
   try {

@@ -2,7 +2,7 @@
 
 import type { HealthRow, Status } from '../admin/status.ts';
 import { hostAndPort, urlOf, type Config } from '../config/config.ts';
-import { ago, duration, latency, timeLeft, wholeNumber } from '../util/format.ts';
+import { ago, duration, latency, timeLeft, formatInteger } from '../util/format.ts';
 import { httpGet } from '../util/http-get.ts';
 import { object } from '../util/json.ts';
 import { printable } from '../util/printable.ts';
@@ -61,9 +61,9 @@ function readable(answer: Status, where: string): string {
   const facts: [string, string][] = [
     ['proxy', `${version} on Node ${node}, ${where}, up ${duration(answer.uptime_seconds)}`],
     ['state', ready ? 'ready' : `NOT READY: ${failing.map(([name, { detail }]) => `${name}: ${detail}`).join('; ')}`],
-    ['containers', `${wholeNumber(directory.containers)}, with ${wholeNumber(roles.length)} roles`],
-    ['requests', `${wholeNumber(hour.requests)} in the last hour, ${wholeNumber(hour.refused)} refused, ` +
-      `${wholeNumber(hour.failed)} failed; p50 ${latency(hour.p50)}, p99 ${latency(hour.p99)}`],
+    ['containers', `${formatInteger(directory.containers)}, with ${formatInteger(roles.length)} roles`],
+    ['requests', `${formatInteger(hour.requests)} in the last hour, ${formatInteger(hour.refused)} refused, ` +
+      `${formatInteger(hour.failed)} failed; p50 ${latency(hour.p50)}, p99 ${latency(hour.p99)}`],
     ['Docker', health(docker, time)],
     ['STS', health(sts, time)],
     ['metadata', health(upstream, time)],
@@ -72,7 +72,7 @@ function readable(answer: Status, where: string): string {
   if (roles.length > 0) {
     const rows = roles.map(({ role, containers, credentials, expires, error }) => [
       shorten(role, 44),
-      wholeNumber(containers),
+      formatInteger(containers),
       credentials,
       expires === null ? '-' : timeLeft(expires, time),
       shorten(error ?? '', 40),

@@ -72,7 +72,7 @@ function flagValue(text: string): boolean | undefined {
   return TRUE.has(word) ? true : FALSE.has(word) ? false : undefined;
 }
 
-function wholeNumber(least: number, most: number): (text: string) => number | undefined {
+function integer(least: number, most: number): (text: string) => number | undefined {
   return (text) => {
     const number = /^\d{1,9}$/.test(text) ? Number(text) : NaN;
     return number >= least && number <= most ? number : undefined;
@@ -197,7 +197,7 @@ function parseRequestLabels(text: string): RequestLabel[] | undefined {
   return labels.length === named.size ? labels : undefined;
 }
 
-const port = wholeNumber(0, 65_535);
+const port = integer(0, 65_535);
 
 /** `host:port`, `[v6]:port`, `:port`. */
 export function parseListenAddress(text: string): ListenAddress | undefined {
@@ -266,7 +266,7 @@ export const SETTINGS = {
     default: '4096',
     expects: 'a whole number from 1 to 1000000',
     help: 'Connections open at once, in all.',
-    parse: wholeNumber(1, 1_000_000),
+    parse: integer(1, 1_000_000),
   }),
   maxConnectionsPerAddress: setting({
     group: 'Listening',
@@ -275,7 +275,7 @@ export const SETTINGS = {
     default: '256',
     expects: 'a whole number from 1 to 1000000',
     help: 'Connections open at once from one address; more are answered 503.',
-    parse: wholeNumber(1, 1_000_000),
+    parse: integer(1, 1_000_000),
   }),
   /**
    * The real service takes 1,024 packets a second from the whole instance (EC2 user guide, "IMDS limits"), and a request
@@ -288,7 +288,7 @@ export const SETTINGS = {
     default: '200',
     expects: 'a whole number from 0 to 1000000 (0: no limit)',
     help: 'Requests from one address; more of them wait, and after a second of waiting are answered 429.',
-    parse: wholeNumber(0, 1_000_000),
+    parse: integer(0, 1_000_000),
   }),
   readTimeout: setting({
     group: 'Listening',
@@ -477,7 +477,7 @@ export const SETTINGS = {
     from: 'lyft',
     expects: 'a whole number of minutes from 0 to 720',
     help: 'The same in minutes; ROLE_CACHE_OFFSET counts first.',
-    parse: wholeNumber(0, 720),
+    parse: integer(0, 720),
   }),
   region: optional({
     group: 'Role sessions',
@@ -559,7 +559,7 @@ export const SETTINGS = {
     default: '2',
     expects: 'a whole number of seconds from 1 to 60',
     help: 'How long the Mesos agent may take.',
-    parse: wholeNumber(1, 60),
+    parse: integer(1, 60),
   }),
 
   metadataUrl: setting({
@@ -773,7 +773,7 @@ export const SETTINGS = {
     default: '10000',
     expects: 'a whole number of milliseconds from 1 to 600000',
     help: 'How long each request may take.',
-    parse: wholeNumber(1, 600_000),
+    parse: integer(1, 600_000),
   }),
   otlpCompression: setting({
     group: 'Logging and metrics',
@@ -791,7 +791,7 @@ export const SETTINGS = {
     default: '60000',
     expects: 'a whole number of milliseconds from 100 to 86400000',
     help: 'How often metrics are sent.',
-    parse: wholeNumber(100, 86_400_000),
+    parse: integer(100, 86_400_000),
   }),
   otlpServiceName: optional({
     group: 'Logging and metrics',

@@ -18,7 +18,7 @@ export function readSettingFile<T>(setting: string, path: string | undefined, pa
   }
 }
 
-export interface SettingFileOptions<T> {
+export interface WatchedFileOptions<T> {
   setting: string;
   path: string;
   parse: (text: string) => T;
@@ -32,14 +32,14 @@ export interface SettingFileOptions<T> {
 const LOOK_EVERY_MS = 2_000;
 
 /** A file that is followed. */
-export class SettingFile<T> {
-  readonly #options: SettingFileOptions<T>;
+export class WatchedFile<T> {
+  readonly #options: WatchedFileOptions<T>;
   readonly #look = (): void => this.reload();
   #text = '';
   #value: T;
 
   /** @throws ConfigError */
-  constructor(options: SettingFileOptions<T>) {
+  constructor(options: WatchedFileOptions<T>) {
     this.#options = options;
     const { setting, path } = options;
     const value = readSettingFile(setting, path, (text) => {

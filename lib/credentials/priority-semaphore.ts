@@ -1,18 +1,18 @@
 /**
  * At most so many tasks at once; the others wait their turn, the urgent ones first.
  */
-export class Limiter {
-  readonly #most: number;
+export class PrioritySemaphore {
+  readonly #limit: number;
   #running = 0;
   #waiting: { start: () => void; isUrgent: () => boolean }[] = [];
 
-  constructor(most: number) {
-    this.#most = most;
+  constructor(limit: number) {
+    this.#limit = limit;
   }
 
   /** @param isUrgent asked whenever a place becomes free, because somebody may have begun to wait meanwhile */
   async run<T>(task: () => Promise<T>, isUrgent: () => boolean): Promise<T> {
-    if (this.#running < this.#most) this.#running += 1;
+    if (this.#running < this.#limit) this.#running += 1;
     else await new Promise<void>((start) => this.#waiting.push({ start, isUrgent }));
     try {
       return await task();

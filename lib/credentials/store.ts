@@ -10,9 +10,9 @@
  */
 
 import { backoff } from '../util/backoff.ts';
-import { within, type Clock } from '../util/clock.ts';
+import { withTimeout, type Clock } from '../util/clock.ts';
 import { AssumeRoleDenied, CredentialsUnavailable, type Credentials } from './credentials.ts';
-import { Limiter } from './priority-semaphore.ts';
+import { PrioritySemaphore } from './priority-semaphore.ts';
 
 export interface Keyed {
   readonly key: string;
@@ -68,12 +68,12 @@ interface Entry<Request> {
 
 export class CredentialStore<Request extends Keyed> {
   readonly #options: StoreOptions<Request>;
-  readonly #limiter: Limiter;
+  readonly #semaphore: PrioritySemaphore;
   readonly #entries = new Map<string, Entry<Request>>();
 
   constructor(options: StoreOptions<Request>) {
     this.#options = options;
-    this.#limiter = new Limiter(options.concurrency);
+    this.#semaphore = new PrioritySemaphore(options.concurrency);
   }
 
   get size(): number {
@@ -121,7 +121,7 @@ export class CredentialStore<Request extends Keyed> {
       const patience = this.#valid(entry) ? RENEWAL_PATIENCE_MS : FIRST_PATIENCE_MS;
       entry.waiting += 1;
       try {
-        return await within(clock, patience, this.#fetch(entry), () => new Error('too slow'));
+        return await withTimeout(clock, patience, this.#fetch(entry), () => new Error('too slow'));
       } catch {
         // Whatever went wrong stands in the entry; what is still valid is better than an error.
       } finally {
@@ -190,7 +190,7 @@ export class CredentialStore<Request extends Keyed> {
 
   /** The one fetch for an entry; whoever asks while it is under way shares it. */
   #fetch(entry: Entry<Request>): Promise<Credentials> {
-    entry.fetching ??= this.#limiter
+    entry.fetching ??= this.#semaphore
       .run(
         () => this.#fetchNow(entry),
         () => entry.waiting > 0,

@@ -12,7 +12,7 @@
  */
 
 import { backoff } from '../util/backoff.ts';
-import { pause, within, type Clock } from '../util/clock.ts';
+import { sleep, withTimeout, type Clock } from '../util/clock.ts';
 import { intern, DirectoryUnavailable, type Container } from './container.ts';
 import {
   EngineUnreachable,
@@ -245,7 +245,7 @@ export class ContainerDirectory {
     const left = (): number => until - clock.monotonic();
     // Of each of these it may turn out that it is one.
     const inspects = this.#newInspects(id).map((inspect) => inspect.catch(() => {}));
-    if (inspects.length > 0) await Promise.race([Promise.all(inspects), pause(clock, left())]);
+    if (inspects.length > 0) await Promise.race([Promise.all(inspects), sleep(clock, left())]);
     while (this.#awaitsPeer(id) && left() > 0) {
       await (this.#isPodman ? this.#listAgain() : this.#waitFor(id, left()));
     }
@@ -373,13 +373,13 @@ export class ContainerDirectory {
 
   async #resync(every: number): Promise<void> {
     while (!this.#closed) {
-      await pause(this.#options.clock, every);
+      await sleep(this.#options.clock, every);
       if (this.#state === 'synced') await this.#requestRescan().catch(() => {});
     }
   }
 
   #withTimeout<T>(answer: Promise<T>): Promise<T> {
-    return within(this.#options.clock, PATIENCE_MS, answer, () => {
+    return withTimeout(this.#options.clock, PATIENCE_MS, answer, () => {
       return new DirectoryUnavailable('the Docker Engine takes too long to say which container is asking');
     });
   }
@@ -394,7 +394,7 @@ export class ContainerDirectory {
       failures = !error && clock.monotonic() - began > RECONNECT_LONGEST_MS ? 1 : failures + 1;
       // A stream that broke is opened again at once; not so with an engine that breaks every one at once.
       if (!error && failures === 1) continue;
-      if (!this.#closed) await pause(clock, backoff(failures, RECONNECT_FIRST_MS, RECONNECT_LONGEST_MS, random));
+      if (!this.#closed) await sleep(clock, backoff(failures, RECONNECT_FIRST_MS, RECONNECT_LONGEST_MS, random));
     }
   }
 
@@ -473,7 +473,7 @@ export class ContainerDirectory {
     const every = this.#isPodman ? RESCAN_DAEMONLESS_EVERY_MS : RESCAN_EVERY_MS;
     this.#nextRescan ??= this.#rescan
       .catch(() => {})
-      .then(() => pause(clock, this.#rescanAt - clock.monotonic()))
+      .then(() => sleep(clock, this.#rescanAt - clock.monotonic()))
       .then(() => {
         this.#nextRescan = undefined;
         const began = clock.monotonic();
@@ -508,7 +508,7 @@ export class ContainerDirectory {
           // One that cannot be inspected is asked for again when it is needed; the others do not wait for that.
           for (const { id } of unknown) {
             const late = (): Error => new Error('the inspect takes too long');
-            await within(this.#options.clock, INSPECT_PATIENCE_MS, this.#inspect(id), late).catch(() => {});
+            await withTimeout(this.#options.clock, INSPECT_PATIENCE_MS, this.#inspect(id), late).catch(() => {});
           }
         }),
       );

@@ -15,7 +15,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { pause, systemClock } from '../util/clock.ts';
+import { sleep, systemClock } from '../util/clock.ts';
 import type { Container } from '../docker/container.ts';
 import { normalAddress } from '../util/ip-address.ts';
 import { Memo } from '../util/memo.ts';
@@ -384,8 +384,8 @@ export class MetadataServer {
   async charge({ address }: Exchange, requests: number): Promise<void> {
     for (let counted = 0; counted < requests; counted += 1) {
       let delay = this.#rateLimiter.delay(address);
-      for (; delay > LONGEST_DELAY_MS; delay = this.#rateLimiter.delay(address)) await pause(systemClock, LONGEST_DELAY_MS);
-      if (delay > 0) await pause(systemClock, delay);
+      for (; delay > LONGEST_DELAY_MS; delay = this.#rateLimiter.delay(address)) await sleep(systemClock, LONGEST_DELAY_MS);
+      if (delay > 0) await sleep(systemClock, delay);
     }
     await this.#queue.take(address);
   }

@@ -5,7 +5,7 @@
 
 import * as http from 'node:http';
 import type { Writable } from 'node:stream';
-import { within, type Clock } from '../util/clock.ts';
+import { withTimeout, type Clock } from '../util/clock.ts';
 
 /** The metadata service cannot be reached, or broke off. */
 export class UpstreamUnreachable extends Error {}
@@ -132,7 +132,7 @@ export class Imds {
     try {
       const response = await this.#send({ method: 'PUT', path: '/latest/api/token', headers }, TOKEN_TIMEOUT_MS);
       const late = (): Error => new UpstreamTimeout(`${this.#url.host} takes too long to give a token`);
-      const text = await within(this.#clock, TOKEN_TIMEOUT_MS, readText(response), late).catch((error: unknown) => {
+      const text = await withTimeout(this.#clock, TOKEN_TIMEOUT_MS, readText(response), late).catch((error: unknown) => {
         response.destroy();
         throw error;
       });

@@ -1,17 +1,17 @@
 import { systemClock, type Clock } from '../util/clock.ts';
 
-interface Told {
+interface Suppression {
   readonly until: number;
-  untold: number;
+  suppressed: number;
   /** What is to be told at the end of the minute, if anything. */
-  tell: ((repeated: number) => void) | undefined;
+  report: ((repeated: number) => void) | undefined;
 }
 
 /** What is the same again is told once a minute, with how often it was not told. */
-export class Repeats {
+export class LogDeduplicator {
   readonly #now: () => number;
   readonly #after: Clock['after'];
-  readonly #told = new Map<string, Told>();
+  readonly #suppressions = new Map<string, Suppression>();
 
   /** @param now milliseconds */
   constructor(now: () => number, after: Clock['after'] = systemClock.after) {
@@ -22,13 +22,13 @@ export class Repeats {
   /** @returns how often it was not told since the last time; undefined when it is not to be told now */
   count(what: string): number | undefined {
     const now = this.#now();
-    const last = this.#told.get(what);
+    const last = this.#suppressions.get(what);
     if (last && now < last.until) {
-      last.untold += 1;
+      last.suppressed += 1;
       return undefined;
     }
     this.#keep(what, now);
-    return last?.untold ?? 0;
+    return last?.suppressed ?? 0;
   }
 
   /**
@@ -36,31 +36,31 @@ export class Repeats {
    *
    * @param tell called now with 0, or later, the last one for all of them, with how many others there were
    */
-  fold(what: string, tell: (repeated: number) => void): void {
+  deduplicate(what: string, report: (repeated: number) => void): void {
     const now = this.#now();
-    const last = this.#told.get(what);
+    const last = this.#suppressions.get(what);
     if (!last || now >= last.until) {
       this.#keep(what, now);
-      tell(0);
+      report(0);
       return;
     }
-    if (!last.tell) this.#after(last.until - now, () => this.#tellRest(what, last));
-    else last.untold += 1;
-    last.tell = tell;
+    if (!last.report) this.#after(last.until - now, () => this.#reportSuppressed(what, last));
+    else last.suppressed += 1;
+    last.report = report;
   }
 
-  #tellRest(what: string, { tell, untold }: Told): void {
+  #reportSuppressed(what: string, { report, suppressed }: Suppression): void {
     this.#keep(what, this.#now());
-    tell?.(untold);
+    report?.(suppressed);
   }
 
   #keep(what: string, now: number): void {
-    this.#told.delete(what);
-    this.#told.set(what, { until: now + TOLD_EVERY_MS, untold: 0, tell: undefined });
-    const [oldest] = this.#told.keys();
-    if (this.#told.size > MOST_KEPT && oldest !== undefined) this.#told.delete(oldest);
+    this.#suppressions.delete(what);
+    this.#suppressions.set(what, { until: now + WINDOW_MS, suppressed: 0, report: undefined });
+    const [oldest] = this.#suppressions.keys();
+    if (this.#suppressions.size > MAX_ENTRIES && oldest !== undefined) this.#suppressions.delete(oldest);
   }
 }
 
-const TOLD_EVERY_MS = 60_000;
-const MOST_KEPT = 1_000;
+const WINDOW_MS = 60_000;
+const MAX_ENTRIES = 1_000;

@@ -7,7 +7,7 @@ export interface HealthReport {
   readonly lastError: { readonly time: number; readonly message: string } | undefined;
 }
 
-export class Health {
+export class DependencyHealth {
   readonly #now: () => number;
   #state: HealthReport['state'] = 'unknown';
   #lastSuccess: number | undefined;

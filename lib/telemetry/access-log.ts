@@ -1,19 +1,19 @@
 import type { Clock } from '../util/clock.ts';
 import type { Fields, Log } from '../log/log.ts';
-import { Repeats } from '../log/deduplicator.ts';
+import { LogDeduplicator } from '../log/deduplicator.ts';
 import type { Exchange } from '../http/exchange.ts';
 import type { Route } from '../http/router.ts';
 
 const CREDENTIAL_ANSWERS: ReadonlySet<Route['kind']> = new Set(['iam-info', 'role-credentials', 'container-credentials']);
 
 /** The audit: who got which role's credentials or was refused them, one line each; and at debug every other answer. */
-export class AnswerLog {
+export class AccessLog {
   readonly #log: Log;
-  readonly #refusals: Repeats;
+  readonly #refusals: LogDeduplicator;
 
   constructor(log: Log, clock: Clock) {
     this.#log = log;
-    this.#refusals = new Repeats(clock.monotonic, clock.after);
+    this.#refusals = new LogDeduplicator(clock.monotonic, clock.after);
   }
 
   /** As AnswerListener. */
@@ -32,7 +32,7 @@ export class AnswerLog {
     };
     if (this.#log.writes('debug')) tell(0);
     // One container's thousands of refused requests are two lines a minute.
-    else this.#refusals.fold(`${container?.id ?? address} ${response.statusCode} ${String(failure)}`, tell);
+    else this.#refusals.deduplicate(`${container?.id ?? address} ${response.statusCode} ${String(failure)}`, tell);
   }
 }
 

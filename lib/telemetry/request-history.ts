@@ -26,7 +26,7 @@ export interface Minute {
   readonly p99: number;
 }
 
-export interface ContainerActivity {
+export interface ContainerHistory {
   readonly requests: number;
   /** Milliseconds of the monotonic clock. */
   readonly lastRequest: number;
@@ -56,7 +56,7 @@ class Tally {
   lastError: string | undefined;
 }
 
-export class Activity {
+export class RequestHistory {
   readonly #ring = Array.from({ length: MINUTES }, () => new Bucket());
   readonly #tallies = new WeakMap<Container, Tally>();
 
@@ -64,7 +64,7 @@ export class Activity {
    * @param at milliseconds of the monotonic clock
    * @param error what the log says of it, unless it was served
    */
-  note(container: Container | undefined, outcome: Outcome, at: number, seconds: number, error?: string): void {
+  record(container: Container | undefined, outcome: Outcome, at: number, seconds: number, error?: string): void {
     const minute = Math.floor(at / MINUTE_MS);
     const bucket = this.#ring[minute % MINUTES];
     if (!bucket) return; // A time before the clock's beginning.
@@ -78,7 +78,7 @@ export class Activity {
     if (container) this.#noteOf(container, at, error);
   }
 
-  of(container: Container): ContainerActivity {
+  of(container: Container): ContainerHistory {
     const { requests = 0, lastRequest = 0, lastError, lastErrorAt = 0 } = this.#tallies.get(container) ?? {};
     return { requests, lastRequest, lastError: lastError === undefined ? undefined : { at: lastErrorAt, message: lastError } };
   }

@@ -21,7 +21,7 @@ export const systemClock: Clock = {
   },
 };
 
-export function pause(clock: Clock, milliseconds: number): Promise<void> {
+export function sleep(clock: Clock, milliseconds: number): Promise<void> {
   return new Promise((resolve) => clock.after(milliseconds, resolve));
 }
 
@@ -30,7 +30,7 @@ export function pause(clock: Clock, milliseconds: number): Promise<void> {
  *
  * @throws what `late` makes when it does not; the answer is then ignored
  */
-export function within<T>(clock: Clock, milliseconds: number, answer: Promise<T>, late: () => Error): Promise<T> {
+export function withTimeout<T>(clock: Clock, milliseconds: number, answer: Promise<T>, late: () => Error): Promise<T> {
   return new Promise((resolve, reject) => {
     const cancel = clock.after(milliseconds, () => reject(late()));
     void answer.then(resolve, reject).finally(cancel);

@@ -5,7 +5,7 @@ const HOUR_S = 3600;
 const DAY_S = 24 * HOUR_S;
 
 /** `1,234` */
-export function wholeNumber(value: number): string {
+export function formatInteger(value: number): string {
   return value.toLocaleString('en');
 }
 

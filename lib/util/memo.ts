@@ -1,12 +1,12 @@
 /** Works out what belongs to a key once. Whoever comes with ever new keys makes it start again. */
 export class Memo<Key, Value> {
-  readonly #most: number;
+  readonly #limit: number;
   readonly #make: (key: Key) => Value;
   readonly #known = new Map<Key, Value>();
 
   /** @param most how many are kept */
-  constructor(most: number, make: (key: Key) => Value) {
-    this.#most = most;
+  constructor(limit: number, make: (key: Key) => Value) {
+    this.#limit = limit;
     this.#make = make;
   }
 
@@ -15,7 +15,7 @@ export class Memo<Key, Value> {
     let value = this.#known.get(key);
     if (value === undefined) {
       value = this.#make(key);
-      if (this.#known.size >= this.#most) this.#known.clear();
+      if (this.#known.size >= this.#limit) this.#known.clear();
       this.#known.set(key, value);
     }
     return value;

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Repeats } from '../../lib/log/deduplicator.ts';
+import { LogDeduplicator } from '../../lib/log/deduplicator.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 
 function setUp() {
   const clock = new ManualClock();
-  const repeats = new Repeats(clock.monotonic, clock.after.bind(clock));
+  const repeats = new LogDeduplicator(clock.monotonic, clock.after.bind(clock));
   const told: [string, number][] = [];
-  const fold = (what: string, detail = what): void => repeats.fold(what, (repeated) => told.push([detail, repeated]));
+  const fold = (what: string, detail = what): void => repeats.deduplicate(what, (repeated) => told.push([detail, repeated]));
   return { clock, repeats, told, fold };
 }
 

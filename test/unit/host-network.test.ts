@@ -42,7 +42,7 @@ function made(holders: readonly SocketProcess[] | Error, more: Partial<HostNetwo
     },
     host: HOST,
     clock,
-    onTrouble: (reason) => troubles.push(reason),
+    onError: (reason) => troubles.push(reason),
     hostAddresses: () => [ADDRESS],
     ...more,
   });

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Increases } from '../../lib/telemetry/export/increases.ts';
-import { Metrics, quantile } from '../../lib/telemetry/metrics/registry.ts';
+import { Deltas } from '../../lib/telemetry/export/deltas.ts';
+import { MetricsRegistry, quantile } from '../../lib/telemetry/metrics/registry.ts';
 
 test('the same label values are the same series, others are others', () => {
-  const requests = new Metrics().counter({ name: 'requests', help: 'Requests', labels: ['role', 'code'] });
+  const requests = new MetricsRegistry().counter({ name: 'requests', help: 'Requests', labels: ['role', 'code'] });
   const values = ['app', '200'];
-  requests.of(values).add();
+  requests.labels(values).add();
   values[0] = 'web'; // The caller may use its array again.
-  requests.of(values).add(2);
-  requests.of(['app', '200']).add();
+  requests.labels(values).add(2);
+  requests.labels(['app', '200']).add();
   assert.deepEqual(
     requests.series.map(({ labels, value }) => [labels, value]),
     [
@@ -20,35 +20,35 @@ test('the same label values are the same series, others are others', () => {
 });
 
 test('a flood of label values keeps no more than 2,000 series, and those that are in use', () => {
-  const requests = new Metrics().counter({ name: 'requests', help: 'Requests', labels: ['header'] });
+  const requests = new MetricsRegistry().counter({ name: 'requests', help: 'Requests', labels: ['header'] });
   for (let index = 0; index < 10_000; index += 1) {
-    requests.of([`hostile-${index}`]).add();
-    requests.of(['honest']).add();
+    requests.labels([`hostile-${index}`]).add();
+    requests.labels(['honest']).add();
     assert.ok(requests.series.length <= 2_000);
   }
-  assert.equal(requests.of(['honest']).value, 10_000);
-  assert.equal(requests.of(['hostile-9999']).value, 1, 'the newest are there');
-  assert.equal(requests.of(['hostile-0']).value, 0, 'the oldest are not');
+  assert.equal(requests.labels(['honest']).value, 10_000);
+  assert.equal(requests.labels(['hostile-9999']).value, 1, 'the newest are there');
+  assert.equal(requests.labels(['hostile-0']).value, 0, 'the oldest are not');
 });
 
 test('an observation is in the bucket whose bound it reaches, or beyond all', () => {
-  const durations = new Metrics().histogram({ name: 'durations', help: 'Durations', bounds: [1, 2] }).of();
+  const durations = new MetricsRegistry().histogram({ name: 'durations', help: 'Durations', bounds: [1, 2] }).labels();
   for (const value of [0, 1, 1.5, 2, 3]) durations.observe(value);
   assert.deepEqual(durations.counts, [2, 2, 1]);
   assert.equal(durations.sum, 7.5);
 });
 
 test('gauges of things that come and go are set when somebody reads', () => {
-  const metrics = new Metrics();
+  const metrics = new MetricsRegistry();
   const left = metrics.gauge({ name: 'left', help: 'Left', labels: ['role'] });
   let roles = ['a', 'b'];
-  metrics.beforeReading(() => {
+  metrics.onCollect(() => {
     left.clear();
-    for (const role of roles) left.of([role]).set(role.length);
+    for (const role of roles) left.labels([role]).set(role.length);
   });
-  assert.deepEqual(metrics.read()[0]?.series.map(({ labels }) => labels), [['a'], ['b']]);
+  assert.deepEqual(metrics.collect()[0]?.series.map(({ labels }) => labels), [['a'], ['b']]);
   roles = ['b'];
-  assert.deepEqual(metrics.read()[0]?.series.map(({ labels }) => labels), [['b']]);
+  assert.deepEqual(metrics.collect()[0]?.series.map(({ labels }) => labels), [['b']]);
 });
 
 test('a quantile is estimated within its bucket', () => {
@@ -60,16 +60,16 @@ test('a quantile is estimated within its bucket', () => {
 });
 
 test('increases are told once', () => {
-  const metrics = new Metrics();
-  const counter = metrics.counter({ name: 'c', help: 'C' }).of();
-  const histogram = metrics.histogram({ name: 'h', help: 'H', bounds: [1] }).of();
-  const increases = new Increases();
+  const metrics = new MetricsRegistry();
+  const counter = metrics.counter({ name: 'c', help: 'C' }).labels();
+  const histogram = metrics.histogram({ name: 'h', help: 'H', bounds: [1] }).labels();
+  const deltas = new Deltas();
   counter.add(3);
   histogram.observe(2);
-  assert.equal(increases.ofCounter(counter), 3);
-  assert.deepEqual(increases.ofHistogram(histogram), { counts: [0, 1], sum: 2 });
+  assert.equal(deltas.ofCounter(counter), 3);
+  assert.deepEqual(deltas.ofHistogram(histogram), { counts: [0, 1], sum: 2 });
   counter.add();
-  assert.equal(increases.ofCounter(counter), 1);
-  assert.equal(increases.ofCounter(counter), 0);
-  assert.deepEqual(increases.ofHistogram(histogram), { counts: [0, 0], sum: 0 });
+  assert.equal(deltas.ofCounter(counter), 1);
+  assert.equal(deltas.ofCounter(counter), 0);
+  assert.deepEqual(deltas.ofHistogram(histogram), { counts: [0, 0], sum: 0 });
 });

@@ -24,7 +24,7 @@ async function setUp(t: TestContext, more: Partial<PostQueueOptions> = {}) {
     headers: { 'Api-Key': 'hush-hush' },
     gzip: false,
     timeout: 10_000,
-    isPassing: (status) => status === 429 || status >= 500,
+    isRetryable: (status) => status === 429 || status >= 500,
     onDropped: (points) => dropped.push(points),
     clock,
     random: () => 0,

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Limiter } from '../../lib/credentials/priority-semaphore.ts';
+import { PrioritySemaphore } from '../../lib/credentials/priority-semaphore.ts';
 import { settled } from './helpers/manual-clock.ts';
 import { deferred } from './helpers/promises.ts';
 
 /** Tasks that end when the test says so. */
 function tasks(most: number) {
-  const limiter = new Limiter(most);
+  const limiter = new PrioritySemaphore(most);
   const began: string[] = [];
   const ends = new Map<string, (error?: Error) => void>();
   const run = (name: string, urgent = false): Promise<string> => {

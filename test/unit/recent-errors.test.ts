@@ -1,23 +1,23 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Health } from '../../lib/log/dependency-health.ts';
+import { DependencyHealth } from '../../lib/log/dependency-health.ts';
 import { Log, type LogLevel } from '../../lib/log/log.ts';
-import { Troubles } from '../../lib/log/recent-errors.ts';
+import { RecentErrors } from '../../lib/log/recent-errors.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 
 function setUp(level: LogLevel = 'info') {
   const clock = new ManualClock();
   let text = '';
   const log = new Log({ level, format: 'text', host: 'h', write: (lines) => (text += lines), now: clock.now });
-  const troubles = new Troubles(log, clock);
+  const recentErrors = new RecentErrors(log, clock);
   const lines = (): string[] => {
     log.flush();
     return text.trimEnd().split('\n').map((line) => line.slice(25));
   };
   const fail = (error = 'denied', about = 'app'): void => {
-    troubles.tell('error', 'role not assumed', about, { role: about, error });
+    recentErrors.report('error', 'role not assumed', about, { role: about, error });
   };
-  return { clock, log, troubles, lines, fail };
+  return { clock, log, recentErrors, lines, fail };
 }
 
 test('the same trouble is one line a minute, with how often it was not told', async () => {
@@ -38,22 +38,22 @@ test('at the level debug each is a line', () => {
 });
 
 test('the last ones are kept, the same ones as one with a count, and no more than 30', async () => {
-  const { clock, troubles, fail } = setUp();
+  const { clock, recentErrors, fail } = setUp();
   const began = clock.now();
   fail();
   await clock.advance(5);
   fail();
-  assert.deepEqual(troubles.list, [
+  assert.deepEqual(recentErrors.list, [
     { message: 'role not assumed', about: 'app', error: 'denied', count: 2, first: began, last: began + 5 },
   ]);
   for (let role = 0; role < 40; role += 1) fail('denied', `role-${role}`);
-  assert.equal(troubles.list.length, 30);
-  assert.equal(troubles.list[0]?.about, 'role-39');
+  assert.equal(recentErrors.list.length, 30);
+  assert.equal(recentErrors.list[0]?.about, 'role-39');
 });
 
 test('what the proxy depends on fails until it works again, and its last error stays', async () => {
   const clock = new ManualClock();
-  const health = new Health(clock.now);
+  const health = new DependencyHealth(clock.now);
   assert.deepEqual(health.report(), { state: 'unknown', lastSuccess: undefined, lastError: undefined });
   health.failed('away');
   const lastError = { time: clock.now(), message: 'away' };

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Activity, MINUTES } from '../../lib/telemetry/request-history.ts';
+import { RequestHistory, MINUTES } from '../../lib/telemetry/request-history.ts';
 import { aContainer } from './helpers/fixtures.ts';
 
 const MINUTE = 60_000;
 
 test('the last hour is told minute by minute, with what was refused, what failed, and how long it took', () => {
-  const activity = new Activity();
-  for (let times = 0; times < 99; times += 1) activity.note(undefined, 'served', 10 * MINUTE, 0.0002);
-  activity.note(undefined, 'refused', 10 * MINUTE + 59_999, 0.0002, 'no role');
-  activity.note(undefined, 'failed', 11 * MINUTE, 3, 'STS is away');
-  const minutes = activity.minutes(11 * MINUTE + 1);
+  const requestHistory = new RequestHistory();
+  for (let times = 0; times < 99; times += 1) requestHistory.record(undefined, 'served', 10 * MINUTE, 0.0002);
+  requestHistory.record(undefined, 'refused', 10 * MINUTE + 59_999, 0.0002, 'no role');
+  requestHistory.record(undefined, 'failed', 11 * MINUTE, 3, 'STS is away');
+  const minutes = requestHistory.minutes(11 * MINUTE + 1);
   assert.equal(minutes.length, MINUTES);
   const [before, now] = minutes.slice(-2);
   assert.deepEqual([before?.ago, before?.requests, before?.refused, before?.failed], [1, 100, 1, 0]);
@@ -22,30 +22,30 @@ test('the last hour is told minute by minute, with what was refused, what failed
 });
 
 test('what is older than an hour is forgotten, also when nothing came since', () => {
-  const activity = new Activity();
-  activity.note(undefined, 'served', 0, 0.001);
-  assert.equal(activity.hour(59 * MINUTE).requests, 1);
-  assert.equal(activity.hour(60 * MINUTE).requests, 0);
-  activity.note(undefined, 'served', 60 * MINUTE, 0.001);
-  assert.equal(activity.hour(60 * MINUTE).requests, 1, 'the same place of the ring begins anew');
-  assert.equal(activity.minutes(60 * MINUTE).at(-1)?.requests, 1);
+  const requestHistory = new RequestHistory();
+  requestHistory.record(undefined, 'served', 0, 0.001);
+  assert.equal(requestHistory.hour(59 * MINUTE).requests, 1);
+  assert.equal(requestHistory.hour(60 * MINUTE).requests, 0);
+  requestHistory.record(undefined, 'served', 60 * MINUTE, 0.001);
+  assert.equal(requestHistory.hour(60 * MINUTE).requests, 1, 'the same place of the ring begins anew');
+  assert.equal(requestHistory.minutes(60 * MINUTE).at(-1)?.requests, 1);
 });
 
 test('the hour as a whole adds its minutes up', () => {
-  const activity = new Activity();
-  for (let minute = 0; minute < 5; minute += 1) activity.note(undefined, 'served', minute * MINUTE, 0.02);
-  activity.note(undefined, 'refused', 5 * MINUTE, 0.02, 'x');
-  const { requests, refused, failed, p50 } = activity.hour(5 * MINUTE);
+  const requestHistory = new RequestHistory();
+  for (let minute = 0; minute < 5; minute += 1) requestHistory.record(undefined, 'served', minute * MINUTE, 0.02);
+  requestHistory.record(undefined, 'refused', 5 * MINUTE, 0.02, 'x');
+  const { requests, refused, failed, p50 } = requestHistory.hour(5 * MINUTE);
   assert.deepEqual([requests, refused, failed], [6, 1, 0]);
   assert.ok(p50 > 0.01 && p50 <= 0.025);
 });
 
 test('each container has its own count and its last error', () => {
-  const activity = new Activity();
+  const requestHistory = new RequestHistory();
   const [web, other] = [aContainer({ id: 'a' }), aContainer({ id: 'b' })];
-  activity.note(web, 'served', 1, 0.001);
-  activity.note(web, 'refused', 2, 0.001, 'no role');
-  activity.note(web, 'served', 3, 0.001);
-  assert.deepEqual(activity.of(web), { requests: 3, lastRequest: 3, lastError: { at: 2, message: 'no role' } });
-  assert.deepEqual(activity.of(other), { requests: 0, lastRequest: 0, lastError: undefined });
+  requestHistory.record(web, 'served', 1, 0.001);
+  requestHistory.record(web, 'refused', 2, 0.001, 'no role');
+  requestHistory.record(web, 'served', 3, 0.001);
+  assert.deepEqual(requestHistory.of(web), { requests: 3, lastRequest: 3, lastError: { at: 2, message: 'no role' } });
+  assert.deepEqual(requestHistory.of(other), { requests: 0, lastRequest: 0, lastError: undefined });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { OwnCredentials } from '../../lib/credentials/aws/source-credentials.ts';
+import { SourceCredentials } from '../../lib/credentials/aws/source-credentials.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 
 function setUp(...answers: (string | Error)[]) {
@@ -8,7 +8,7 @@ function setUp(...answers: (string | Error)[]) {
   const asked: number[] = [];
   const told: string[] = [];
   let forgotten = 0;
-  const own = new OwnCredentials({
+  const own = new SourceCredentials({
     resolve: async () => {
       asked.push(clock.now());
       const answer = answers.length > 1 ? answers.shift() : answers[0];
@@ -45,7 +45,7 @@ test('while there are none they are looked for again, ever more slowly, each tim
 test('getting them may take long, but not for ever', async () => {
   const clock = new ManualClock();
   const never = new Promise<string>(() => {});
-  const own = new OwnCredentials({ resolve: () => never, forget: () => {}, clock, random: () => 1 });
+  const own = new SourceCredentials({ resolve: () => never, forget: () => {}, clock, random: () => 1 });
   void own.start();
   await clock.advance(30_000);
   assert.match(own.state.detail, /too long/);

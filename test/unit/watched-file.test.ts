@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { ConfigError } from '../../lib/config/config.ts';
-import { readSettingFile, SettingFile } from '../../lib/config/watched-file.ts';
+import { readSettingFile, WatchedFile } from '../../lib/config/watched-file.ts';
 import { Journal } from '../support/journal.ts';
 
 function upperCase(text: string): string {
@@ -29,7 +29,7 @@ async function whileTouched<T>(path: string, seen: Promise<T>): Promise<T> {
 function follow(t: TestContext, path: string) {
   const changes = new Journal<readonly [now: string, before: string]>('a change');
   const failures = new Journal<string>('a failure');
-  const file = new SettingFile({
+  const file = new WatchedFile({
     setting: 'A_SETTING',
     path,
     parse: upperCase,

@@ -23,7 +23,7 @@ export interface HostNetworkOptions {
   host: Container | undefined;
   clock: Clock;
   /** Told each time that it cannot be told who somebody is. */
-  onTrouble: (reason: string) => void;
+  onError: (reason: string) => void;
   hostAddresses?: () => Iterable<string>;
 }
 
@@ -79,7 +79,7 @@ export class HostNetwork {
         (error: unknown) => {
           if (error instanceof UnknownCaller) return;
           this.#resolving.delete(connection);
-          this.#options.onTrouble((error as Error).message);
+          this.#options.onError((error as Error).message);
         },
       );
     }

@@ -12,7 +12,7 @@
 import { constants, opendirSync, readlinkSync, type Dir, type Dirent } from 'node:fs';
 import { open, readdir, readFile, readlink, type FileHandle } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { pause, within, type Clock } from '../../util/clock.ts';
+import { sleep, withTimeout, type Clock } from '../../util/clock.ts';
 import { DirectoryUnavailable } from '../../docker/container.ts';
 import { parseCgroups, type CgroupIdentity } from './cgroup.ts';
 import { socketsAtPort, type End, type SocketRow } from './socket-table.ts';
@@ -94,7 +94,7 @@ export class HostProcesses {
       this.#questions.push({ connection, resolve, reject });
     });
     if (!this.#isScanning) void this.#scan();
-    return within(this.#options.clock, PATIENCE_MS, answer, () => new DirectoryUnavailable(TOO_SLOW));
+    return withTimeout(this.#options.clock, PATIENCE_MS, answer, () => new DirectoryUnavailable(TOO_SLOW));
   }
 
   /** @returns undefined when there is no such process */
@@ -125,7 +125,7 @@ export class HostProcesses {
         const failure = error instanceof DirectoryUnavailable ? error : unavailable(error);
         for (const { reject } of questions) reject(failure);
       }
-      await pause(clock, (clock.monotonic() - began) * REST_FACTOR);
+      await sleep(clock, (clock.monotonic() - began) * REST_FACTOR);
     }
     this.#isScanning = false;
   }

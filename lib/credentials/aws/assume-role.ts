@@ -1,5 +1,5 @@
 import type { AssumeRoleCommandInput, AssumeRoleCommandOutput } from '@aws-sdk/client-sts';
-import { within, type Clock } from '../../util/clock.ts';
+import { withTimeout, type Clock } from '../../util/clock.ts';
 import type { RoleArn } from '../../roles/role-arn.ts';
 import type { RoleRequest } from '../../roles/role-request.ts';
 import type { AwsClients } from './clients.ts';
@@ -37,7 +37,7 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
 
   return async (request: RoleRequest): Promise<Credentials> => {
     try {
-      return await within(clock, LONGEST_CALL_MS, fetch(request), () => new TooSlow());
+      return await withTimeout(clock, LONGEST_CALL_MS, fetch(request), () => new TooSlow());
     } catch (error) {
       if (!(error instanceof TooSlow)) throw error;
       // Whatever hangs is not waited for again.

@@ -21,7 +21,7 @@ const FALLBACK_STANDS_MS = 60_000;
 const MISSING_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError']);
 
 /** The proxy's own credentials are not (any longer) good: that is nothing the container could mend. */
-const BASE_CREDENTIAL_ERRORS = new Set([
+const SOURCE_CREDENTIAL_ERRORS = new Set([
   'CredentialsProviderError',
   'ExpiredToken',
   'ExpiredTokenException',
@@ -44,9 +44,9 @@ export interface AwsOptions {
   /** Told of every call of STS and IAM. */
   onCall?: (operation: string, result: CallResult, milliseconds: number) => void;
   /** AWS has taken the proxy's own credentials. */
-  onOwnWorked?: () => void;
+  onSourceCredentialsWorked?: () => void;
   /** They could not be had, or AWS has `refused` them. */
-  onOwnFailed?: (message: string, refused: boolean) => void;
+  onSourceCredentialsFailed?: (message: string, refused: boolean) => void;
 }
 
 export type CallResult = 'ok' | 'denied' | 'throttled' | 'unavailable';
@@ -90,7 +90,7 @@ export class AwsClients {
    *
    * @returns the id of the proxy's own access key; throws what the SDK throws
    */
-  async ownAccessKey(): Promise<string> {
+  async sourceAccessKey(): Promise<string> {
     const client = await this.sts();
     return (await client.config.credentials()).accessKeyId;
   }
@@ -115,11 +115,11 @@ export class AwsClients {
    * @throws AssumeRoleDenied, CredentialsUnavailable
    */
   async call<T>(operation: string, make: () => Promise<T>, secret?: string): Promise<T> {
-    const { clock, onCall, onOwnWorked } = this.#options;
+    const { clock, onCall, onSourceCredentialsWorked } = this.#options;
     const began = clock.monotonic();
     try {
       const answer = await make();
-      onOwnWorked?.();
+      onSourceCredentialsWorked?.();
       onCall?.(operation, 'ok', clock.monotonic() - began);
       return answer;
     } catch (error) {
@@ -139,17 +139,17 @@ export class AwsClients {
     if (error instanceof AssumeRoleDenied || error instanceof CredentialsUnavailable) return error;
     const { name, message: whole } = error instanceof Error ? error : new Error(String(error));
     const message = withoutSecrets(whole, secret);
-    if (BASE_CREDENTIAL_ERRORS.has(name)) {
+    if (SOURCE_CREDENTIAL_ERRORS.has(name)) {
       this.forget();
       // Of a signature STS repeats the whole request, with its session token.
       const detail = /Signature/.test(name) ? name : `${name}: ${message}`;
       const why = `the proxy's own credentials do not work (${detail})`;
-      this.#options.onOwnFailed?.(detail, !MISSING_CREDENTIALS.has(name));
+      this.#options.onSourceCredentialsFailed?.(detail, !MISSING_CREDENTIALS.has(name));
       return new CredentialsUnavailable(why, { cause: error });
     }
     if (isDenial(error)) {
       // It was signed well enough to be judged.
-      this.#options.onOwnWorked?.();
+      this.#options.onSourceCredentialsWorked?.();
       return new AssumeRoleDenied(name, message, { cause: error });
     }
     return new CredentialsUnavailable(`${name}: ${message}`, { cause: error });

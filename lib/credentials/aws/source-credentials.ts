@@ -1,7 +1,7 @@
 import { backoff } from '../../util/backoff.ts';
-import { within, type Clock } from '../../util/clock.ts';
+import { withTimeout, type Clock } from '../../util/clock.ts';
 
-export interface OwnCredentialsOptions {
+export interface SourceCredentialsOptions {
   /**
    * Reads the credential chain, as the SDK does before the first call and with the same result.
    *
@@ -25,8 +25,8 @@ const PATIENCE_MS = 30_000;
  * Whether the proxy itself has credentials that work: they are looked for at the start, with or without a container,
  * and afterwards what STS and IAM answer says it.
  */
-export class OwnCredentials {
-  readonly #options: OwnCredentialsOptions;
+export class SourceCredentials {
+  readonly #options: SourceCredentialsOptions;
   #state: { readonly ok: boolean; readonly detail: string } = { ok: false, detail: 'not found yet' };
   /** The key that AWS refused: it is not believed again before a call succeeds. */
   #refused: string | typeof THE_PRESENT_ONE | undefined;
@@ -34,7 +34,7 @@ export class OwnCredentials {
   #cancelRetry = (): void => {};
   #closed = false;
 
-  constructor(options: OwnCredentialsOptions) {
+  constructor(options: SourceCredentialsOptions) {
     this.#options = options;
   }
 
@@ -47,7 +47,7 @@ export class OwnCredentials {
     const { clock, resolve } = this.#options;
     this.#cancelRetry();
     try {
-      const key = await within(clock, PATIENCE_MS, resolve(), () => new Error('getting them takes too long'));
+      const key = await withTimeout(clock, PATIENCE_MS, resolve(), () => new Error('getting them takes too long'));
       if (this.#closed || this.#state.ok) return;
       if (this.#refused === THE_PRESENT_ONE) this.#refused = key;
       if (key !== this.#refused) return this.#found('found');

@@ -1,4 +1,4 @@
-import type { Backend } from './backend.ts';
+import type { Exporter } from './exporter.ts';
 import { Push, type PushOptions } from './push.ts';
 import type { HostAndPort, SocketPath } from './receiver-address.ts';
 import type { Sample } from './samples.ts';
@@ -44,7 +44,7 @@ export interface DogStatsDOptions extends PushOptions {
 }
 
 /** Datagrams to Datadog's agent, or frames over its stream socket, as Node has no Unix sockets for datagrams. */
-export class DogStatsD implements Backend {
+export class DogStatsD implements Exporter {
   readonly #push: Push;
 
   constructor({ address, lookup, ...options }: DogStatsDOptions) {

@@ -5,11 +5,11 @@
 
 import type { Clock } from '../../util/clock.ts';
 import type { Config } from '../../config/config.ts';
-import type { Backend } from './backend.ts';
-import { Increases } from './increases.ts';
+import type { Exporter } from './exporter.ts';
+import { Deltas } from './deltas.ts';
 import { Counter, Histogram, type Family, type Gauge } from '../metrics/registry.ts';
 import { PostQueue, type Batch } from './post-queue.ts';
-import { attributeValue, batches, Pusher, type Piece, type Push, type PusherOptions } from './pusher.ts';
+import { attributeValue, batches, Pusher, type Chunk, type Push, type PusherOptions } from './pusher.ts';
 
 const METRIC_HOSTS = { us: 'https://metric-api.newrelic.com', eu: 'https://metric-api.eu.newrelic.com' } as const;
 const EVENT_HOSTS = {
@@ -47,26 +47,26 @@ type NewRelicSettings =
 export type NewRelicOptions = PusherOptions<NewRelicSettings>;
 
 /** @returns undefined when there is no license key */
-export function startNewRelic(options: NewRelicOptions): Backend | undefined {
+export function startNewRelic(options: NewRelicOptions): Exporter | undefined {
   const { config, metrics, version, host, onDropped, clock, random, log } = options;
   const license = config.newRelicLicense;
   if (!license) return undefined;
   const queueTo = (backend: string, url: URL): PostQueue => {
     const headers = { 'Api-Key': license, 'User-Agent': `metadataproxy/${version}` };
     return new PostQueue({
-      backend, url, headers, gzip: true, timeout: TIMEOUT_MS, isPassing, onDropped, clock, random, log,
+      backend, url, headers, gzip: true, timeout: TIMEOUT_MS, isRetryable, onDropped, clock, random, log,
     });
   };
   const attributes = { 'service.name': config.newRelicAppName, 'host.name': host, 'service.version': version };
   const urls = newRelicUrls(license, config);
   const points = new Points(clock, attributes);
   const pushes: Push[] = [
-    { queue: queueTo('new-relic', urls.metrics), batches: () => points.batches(metrics.read()) },
+    { queue: queueTo('new-relic', urls.metrics), batches: () => points.batches(metrics.collect()) },
   ];
   if (urls.events) {
     const refusals = new Refusals(clock, attributes);
     const queue = queueTo('new-relic-events', urls.events);
-    pushes.push({ queue, batches: () => refusals.batches(metrics.read()) });
+    pushes.push({ queue, batches: () => refusals.batches(metrics.collect()) });
   }
   return new Pusher(pushes, config.newRelicInterval, clock);
 }
@@ -88,13 +88,13 @@ export function newRelicUrls(
 }
 
 /** Source: Telemetry SDK specifications, "Response codes". What is too large will be no smaller the next time. */
-function isPassing(status: number): boolean {
+function isRetryable(status: number): boolean {
   return status === 408 || status === 429 || status >= 500;
 }
 
 /** Metrics as New Relic has them: how much counters and histograms grew since the last time, and gauges as they are. */
 class Points {
-  readonly #increases = new Increases();
+  readonly #deltas = new Deltas();
   readonly #clock: Clock;
   readonly #attributes: object;
   #lastReading: number;
@@ -114,10 +114,10 @@ class Points {
     this.#lastReading = now;
     this.#lastMonotonic = monotonic;
     const head = `[{"common":${JSON.stringify(common)},"metrics":[`;
-    yield* batches(this.#pieces(families, now), (values) => `${head}${values}]}]`);
+    yield* batches(this.#chunks(families, now), (values) => `${head}${values}]}]`);
   }
 
-  *#pieces(families: readonly Family[], now: number): Generator<Piece> {
+  *#chunks(families: readonly Family[], now: number): Generator<Chunk> {
     for (const { name, labelNames, series } of families) {
       for (const one of series) {
         const value = this.#value(one, now);
@@ -130,11 +130,11 @@ class Points {
   /** @returns undefined for what did not happen, and what JSON has no number for */
   #value(series: Counter | Gauge | Histogram, now: number): object | undefined {
     if (series instanceof Counter) {
-      const value = this.#increases.ofCounter(series);
+      const value = this.#deltas.ofCounter(series);
       return value > 0 && Number.isFinite(value) ? { type: 'count', value } : undefined;
     }
     if (series instanceof Histogram) {
-      const { counts, sum } = this.#increases.ofHistogram(series);
+      const { counts, sum } = this.#deltas.ofHistogram(series);
       const value = summary(series.bounds, counts, sum);
       return value.count > 0 && Number.isFinite(sum) ? { type: 'summary', value } : undefined;
     }
@@ -166,7 +166,7 @@ function attributesOf(names: readonly string[], values: readonly string[]): Reco
 
 /** One event for each kind of refused or failed credential request of an interval, with how many there were. */
 class Refusals {
-  readonly #increases = new Increases();
+  readonly #deltas = new Deltas();
   readonly #clock: Clock;
   readonly #attributes: object;
 
@@ -181,18 +181,18 @@ class Refusals {
     for (const family of families) {
       if (family.name === REQUESTS) this.#count(family, events);
     }
-    const pieces = [...events.values()].slice(0, MOST_EVENTS).map((event) => ({
+    const chunks = [...events.values()].slice(0, MOST_EVENTS).map((event) => ({
       json: JSON.stringify({ eventType: EVENT_TYPE, timestamp, ...this.#attributes, ...event }),
       points: 1,
     }));
-    yield* batches(pieces, (values) => `[${values}]`);
+    yield* batches(chunks, (values) => `[${values}]`);
   }
 
   #count({ labelNames, series }: Family, events: Map<string, Record<string, string | number>>): void {
     const columns = EVENT_LABELS.map((name) => labelNames.indexOf(name));
     for (const one of series) {
       if (!(one instanceof Counter)) continue;
-      const count = this.#increases.ofCounter(one);
+      const count = this.#deltas.ofCounter(one);
       const values = columns.map((column) => one.labels[column] ?? '');
       const [handler = '', , code = ''] = values;
       if (count <= 0 || Number(code) < 400 || !HANDLERS.has(handler)) continue;

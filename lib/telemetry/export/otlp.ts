@@ -5,10 +5,10 @@
 
 import type { Clock } from '../../util/clock.ts';
 import { object } from '../../util/json.ts';
-import type { Backend } from './backend.ts';
+import type { Exporter } from './exporter.ts';
 import { Counter, Histogram, type Family, type Gauge, type Series } from '../metrics/registry.ts';
 import { PostQueue } from './post-queue.ts';
-import { attributeValue, batches, Pusher, type Piece, type PusherOptions } from './pusher.ts';
+import { attributeValue, batches, Pusher, type Chunk, type PusherOptions } from './pusher.ts';
 
 /** Points of one metric in one piece of JSON. */
 const POINTS_AT_ONCE = 200;
@@ -17,7 +17,7 @@ const POINTS_AT_ONCE = 200;
 const CUMULATIVE = 2;
 
 /** The answers that say "later"; others must not be tried again. Source: OTLP specification, "Failures". */
-const PASSING = new Set([429, 502, 503, 504]);
+const RETRYABLE = new Set([429, 502, 503, 504]);
 
 type OtlpSettings =
   | 'otlpEndpoint'
@@ -33,7 +33,7 @@ type OtlpSettings =
 export type OtlpOptions = PusherOptions<OtlpSettings>;
 
 /** @returns undefined when no endpoint is set, or OpenTelemetry is switched off */
-export function startOtlp(options: OtlpOptions): Backend | undefined {
+export function startOtlp(options: OtlpOptions): Exporter | undefined {
   const { config, metrics, onDropped, clock, random, log } = options;
   const url = config.otlpMetricsEndpoint ?? (config.otlpEndpoint && withPath(config.otlpEndpoint));
   if (!url || config.otlpDisabled) return undefined;
@@ -43,7 +43,7 @@ export function startOtlp(options: OtlpOptions): Backend | undefined {
     headers: Object.fromEntries(config.otlpHeaders ?? []),
     gzip: config.otlpCompression === 'gzip',
     timeout: config.otlpTimeout,
-    isPassing: (status) => PASSING.has(status),
+    isRetryable: (status) => RETRYABLE.has(status),
     refused: rejectedPoints,
     onDropped,
     clock,
@@ -54,7 +54,7 @@ export function startOtlp(options: OtlpOptions): Backend | undefined {
   const head = `{"resourceMetrics":[{"resource":${JSON.stringify(resourceOf(options))},"scopeMetrics":[{"scope":${
     JSON.stringify({ name: 'metadataproxy', version: options.version })},"metrics":[`;
   const wrap = (values: string): string => `${head}${values}]}]}]}`;
-  return new Pusher([{ queue, batches: () => batches(points.of(metrics.read()), wrap) }], config.otlpInterval, clock);
+  return new Pusher([{ queue, batches: () => batches(points.of(metrics.collect()), wrap) }], config.otlpInterval, clock);
 }
 
 /** Source: OpenTelemetry Protocol Exporter, "Endpoint URLs for OTLP/HTTP". */
@@ -108,7 +108,7 @@ class Points {
     this.#lastReading = clock.now();
   }
 
-  *of(families: readonly Family[]): Generator<Piece> {
+  *of(families: readonly Family[]): Generator<Chunk> {
     const reading = this.#clock.now();
     for (const family of families) {
       const { series } = family;

@@ -36,7 +36,7 @@ export interface PostQueueOptions {
   /** Milliseconds for one request. */
   readonly timeout: number;
   /** The answers that say: later. Every other one than 2xx is final. */
-  readonly isPassing: (status: number) => boolean;
+  readonly isRetryable: (status: number) => boolean;
   /** How many data points an answer of success refuses. */
   readonly refused?: (text: string) => number;
   readonly onDropped: (points: number) => void;
@@ -110,7 +110,7 @@ export class PostQueue {
 
   /** @returns how many milliseconds to wait before it is tried again, or undefined when it is done with */
   async #deliver({ body, points }: Waiting): Promise<number | undefined> {
-    const { url, timeout, isPassing, refused, clock, random } = this.#options;
+    const { url, timeout, isRetryable, refused, clock, random } = this.#options;
     let answer: PostAnswer | undefined;
     let trouble = '';
     try {
@@ -127,7 +127,7 @@ export class PostQueue {
       else this.#succeeds();
       return undefined;
     }
-    if (answer && !isPassing(answer.status)) {
+    if (answer && !isRetryable(answer.status)) {
       this.#fails(trouble, points);
       return undefined;
     }

@@ -5,9 +5,9 @@
  */
 
 import { backoff } from '../../util/backoff.ts';
-import { within, type Clock } from '../../util/clock.ts';
-import { Increases } from './increases.ts';
-import type { Metrics } from '../metrics/registry.ts';
+import { withTimeout, type Clock } from '../../util/clock.ts';
+import { Deltas } from './deltas.ts';
+import type { MetricsRegistry } from '../metrics/registry.ts';
 import { packets } from './packets.ts';
 import { samples, type Sample } from './samples.ts';
 
@@ -27,7 +27,7 @@ export interface Transport {
 export type OnBroken = (error: Error, lost: boolean) => void;
 
 export interface PushOptions {
-  readonly metrics: Metrics;
+  readonly metrics: MetricsRegistry;
   readonly clock: Clock;
   readonly random: () => number;
   /** Milliseconds from one round to the next. */
@@ -35,9 +35,9 @@ export interface PushOptions {
   /** So many lines were not sent, or never arrived. */
   readonly onDropped: (lines: number) => void;
   /** Nothing can be sent; once for each spell of trouble. */
-  readonly onTrouble?: (error: Error) => void;
+  readonly onError?: (error: Error) => void;
   /** A whole round went through and nothing went wrong until the next one: the trouble is over. */
-  readonly onOver?: () => void;
+  readonly onRecovered?: () => void;
 }
 
 interface Form {
@@ -59,7 +59,7 @@ export class Push {
   readonly #options: PushOptions;
   readonly #form: Form;
   readonly #transport: Transport;
-  readonly #increases = new Increases();
+  readonly #deltas = new Deltas();
   #cancel = (): void => {};
   #round: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -91,7 +91,7 @@ export class Push {
   async #close(): Promise<void> {
     this.#cancel();
     const last = this.#round.then(() => this.#closed ? undefined : this.#send()).then(() => this.#transport.end());
-    await within(this.#options.clock, CLOSE_WITHIN_MS, last, () => new Error('too late')).catch(() => {});
+    await withTimeout(this.#options.clock, CLOSE_WITHIN_MS, last, () => new Error('too late')).catch(() => {});
     this.#closed = true;
     this.#transport.drop();
   }
@@ -110,11 +110,11 @@ export class Push {
 
   /** One round; never rejects. */
   async #send(): Promise<void> {
-    if (!this.#broken) this.#settle();
+    if (!this.#broken) this.#onRecovered();
     this.#broken = false;
     const { clock, metrics } = this.#options;
     const inTime = <T>(doing: Promise<T>): Promise<T> =>
-      within(clock, PATIENCE_MS, doing, () => new Error(`nothing was taken for ${PATIENCE_MS / 1000} s`));
+      withTimeout(clock, PATIENCE_MS, doing, () => new Error(`nothing was taken for ${PATIENCE_MS / 1000} s`));
     try {
       await inTime(this.#transport.open());
       for (const { text, lines } of packets(this.#lines(metrics), this.#form.packetSize, (count) => this.#drop(count))) {
@@ -136,8 +136,8 @@ export class Push {
     if (this.#broken || this.#closed) this.#transport.drop();
   }
 
-  * #lines(metrics: Metrics): Generator<readonly string[]> {
-    for (const group of samples(metrics, this.#increases)) yield group.map(this.#form.line);
+  * #lines(metrics: MetricsRegistry): Generator<readonly string[]> {
+    for (const group of samples(metrics, this.#deltas)) yield group.map(this.#form.line);
   }
 
   #drop(lines: number): void {
@@ -150,13 +150,13 @@ export class Push {
     this.#broken = true;
     if (this.#inTrouble) return;
     this.#inTrouble = true;
-    this.#options.onTrouble?.(error);
+    this.#options.onError?.(error);
   }
 
-  #settle(): void {
+  #onRecovered(): void {
     this.#failures = 0;
     if (!this.#inTrouble) return;
     this.#inTrouble = false;
-    this.#options.onOver?.();
+    this.#options.onRecovered?.();
   }
 }

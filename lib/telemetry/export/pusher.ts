@@ -2,9 +2,9 @@
 
 import type { Clock } from '../../util/clock.ts';
 import type { Config } from '../../config/config.ts';
-import type { Backend } from './backend.ts';
+import type { Exporter } from './exporter.ts';
 import type { Log } from '../../log/log.ts';
-import type { Metrics } from '../metrics/registry.ts';
+import type { MetricsRegistry } from '../metrics/registry.ts';
 import type { Batch, PostQueue } from './post-queue.ts';
 
 /** How long the end of the program may wait for it. */
@@ -13,7 +13,7 @@ const CLOSE_WITHIN_MS = 1_000;
 /** What such a backend is made of. */
 export interface PusherOptions<Settings extends keyof Config> {
   readonly config: Pick<Config, Settings>;
-  readonly metrics: Metrics;
+  readonly metrics: MetricsRegistry;
   readonly version: string;
   /** The name of this host. */
   readonly host: string;
@@ -32,7 +32,7 @@ export interface Push {
 }
 
 /** Pushes at an interval, and once more at the end. */
-export class Pusher implements Backend {
+export class Pusher implements Exporter {
   readonly #pushes: readonly Push[];
   readonly #interval: number;
   readonly #clock: Clock;
@@ -81,7 +81,7 @@ export class Pusher implements Backend {
 }
 
 /** A piece of a batch: one JSON value. */
-export interface Piece {
+export interface Chunk {
   readonly json: string;
   readonly points: number;
 }
@@ -90,17 +90,17 @@ export interface Piece {
 const BATCH_CHARACTERS = 250_000;
 
 /** Puts pieces together as long as they are not too much. */
-export function* batches(pieces: Iterable<Piece>, wrap: (values: string) => string): Generator<Batch> {
+export function* batches(chunks: Iterable<Chunk>, wrap: (values: string) => string): Generator<Batch> {
   let json = '';
   let points = 0;
-  for (const piece of pieces) {
-    if (points > 0 && json.length + piece.json.length > BATCH_CHARACTERS) {
+  for (const chunk of chunks) {
+    if (points > 0 && json.length + chunk.json.length > BATCH_CHARACTERS) {
       yield { text: wrap(json), points };
       json = '';
       points = 0;
     }
-    json += (json === '' ? '' : ',') + piece.json;
-    points += piece.points;
+    json += (json === '' ? '' : ',') + chunk.json;
+    points += chunk.points;
   }
   if (points > 0) yield { text: wrap(json), points };
 }

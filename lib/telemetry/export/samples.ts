@@ -1,5 +1,5 @@
-import type { Increases } from './increases.ts';
-import { Counter, Gauge, quantile, type Metrics } from '../metrics/registry.ts';
+import type { Deltas } from './deltas.ts';
+import { Counter, Gauge, quantile, type MetricsRegistry } from '../metrics/registry.ts';
 
 /** One figure, as every kind of statsd knows it. */
 export interface Sample {
@@ -23,21 +23,21 @@ const QUANTILES = [['p50', 0.5], ['p95', 0.95], ['p99', 0.99]] as const;
  * started anew, and Datadog's agent always, statsite by default and statsd with `deleteGauges` forget a gauge that they
  * are not told of.
  */
-export function* samples(metrics: Metrics, increases: Increases): Generator<readonly Sample[]> {
-  for (const family of metrics.read()) {
+export function* samples(metrics: MetricsRegistry, deltas: Deltas): Generator<readonly Sample[]> {
+  for (const family of metrics.collect()) {
     const { name, labelNames } = family;
     for (const series of family.series) {
       const { labels } = series;
       const sample = (kind: Sample['kind'], value: number, suffix = ''): Sample =>
         ({ name: name + suffix, kind, value, labelNames, labels });
       if (series instanceof Counter) {
-        const increase = increases.ofCounter(series);
+        const increase = deltas.ofCounter(series);
         if (increase > 0) yield [sample('count', increase)];
       } else if (series instanceof Gauge) {
         // What is not a number yet has no form that statsd knows.
         if (Number.isFinite(series.value)) yield [sample('gauge', series.value)];
       } else {
-        const { counts, sum } = increases.ofHistogram(series);
+        const { counts, sum } = deltas.ofHistogram(series);
         const count = counts.reduce((total, one) => total + one, 0);
         if (count === 0) continue;
         yield [

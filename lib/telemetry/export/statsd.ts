@@ -1,4 +1,4 @@
-import type { Backend } from './backend.ts';
+import type { Exporter } from './exporter.ts';
 import { Push, type PushOptions } from './push.ts';
 import type { HostAndPort } from './receiver-address.ts';
 import type { Sample } from './samples.ts';
@@ -34,7 +34,7 @@ export interface StatsdOptions extends PushOptions {
 }
 
 /** Datagrams to statsd. */
-export class Statsd implements Backend {
+export class Statsd implements Exporter {
   readonly #push: Push;
 
   constructor({ address, lookup, ...options }: StatsdOptions) {

@@ -1,4 +1,4 @@
-import type { Backend } from './backend.ts';
+import type { Exporter } from './exporter.ts';
 import { Push, type PushOptions } from './push.ts';
 import type { HostAndPort } from './receiver-address.ts';
 import { statsdLine } from './statsd.ts';
@@ -12,7 +12,7 @@ export interface StatsiteOptions extends PushOptions {
 }
 
 /** statsd's lines over TCP. */
-export class Statsite implements Backend {
+export class Statsite implements Exporter {
   readonly #push: Push;
 
   constructor({ address, ...options }: StatsiteOptions) {

@@ -4,10 +4,10 @@ import type { DirectoryState } from '../../docker/directory.ts';
 import type { CallResult } from '../../credentials/aws/clients.ts';
 import type { Credentials } from '../../credentials/credentials.ts';
 import type { Clock } from '../../util/clock.ts';
-import type { Counter, Family, Gauge, Histogram, Metrics } from './registry.ts';
+import type { Counter, Family, Gauge, Histogram, MetricsRegistry } from './registry.ts';
 
 /** Looked at when the metrics are read. */
-export interface Observed {
+export interface Gauges {
   readonly version: string;
   readonly ready: () => boolean;
   readonly directory: () => { readonly state: DirectoryState; readonly containers: number };
@@ -22,7 +22,7 @@ const DELAY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 /** Often enough to see a process that is busy, seldom enough to cost nothing on an idle host. */
 const DELAY_EVERY_MS = 500;
 
-export class ProgramMetrics {
+export class ProcessMetrics {
   readonly #clock: Clock;
   readonly #calls: Family<Counter>;
   readonly #callSeconds: Family<Histogram>;
@@ -32,7 +32,7 @@ export class ProgramMetrics {
   readonly #loopDelay: Histogram;
   #stopMeasuring = (): void => {};
 
-  constructor(metrics: Metrics, clock: Clock, observed: Observed) {
+  constructor(metrics: MetricsRegistry, clock: Clock, gauges: Gauges) {
     this.#clock = clock;
     const operationAndResult = ['operation', 'result'];
     this.#calls = metrics.counter({
@@ -57,33 +57,33 @@ export class ProgramMetrics {
         help: 'Time from an event of Docker to its arrival here',
         bounds: LAG_SECONDS,
       })
-      .of();
+      .labels();
     this.#lastSync = metrics
       .gauge({
         name: 'metadataproxy.directory_last_sync_timestamp_seconds',
         help: 'When all containers were last read after the stream of events had been opened; 0 for never',
       })
-      .of();
+      .labels();
     this.#loopDelay = metrics
       .histogram({
         name: 'metadataproxy.event_loop_delay_seconds',
         help: 'By how much timers are late',
         bounds: DELAY_SECONDS,
       })
-      .of();
-    observeCredentials(metrics, clock, observed);
-    observeState(metrics, observed);
+      .labels();
+    observeCredentials(metrics, clock, gauges);
+    observeState(metrics, gauges);
     observeProcess(metrics, clock);
   }
 
   /** As `onCall` of AwsClients. */
   called(operation: string, result: CallResult, milliseconds: number): void {
-    this.#calls.of([operation, result]).add();
-    this.#callSeconds.of([operation, result]).observe(milliseconds / 1000);
+    this.#calls.labels([operation, result]).add();
+    this.#callSeconds.labels([operation, result]).observe(milliseconds / 1000);
   }
 
   refreshed(result: 'ok' | 'failed'): void {
-    this.#refreshes.of([result]).add();
+    this.#refreshes.labels([result]).add();
   }
 
   /** @param at when the engine sent an event, in milliseconds since the epoch */
@@ -109,7 +109,7 @@ export class ProgramMetrics {
   }
 }
 
-function observeCredentials(metrics: Metrics, clock: Clock, { credentials }: Observed): void {
+function observeCredentials(metrics: MetricsRegistry, clock: Clock, { credentials }: Gauges): void {
   const age = metrics.gauge({
     name: 'metadataproxy.credentials_age_seconds',
     help: "Age of a role's oldest credentials",
@@ -120,14 +120,14 @@ function observeCredentials(metrics: Metrics, clock: Clock, { credentials }: Obs
     help: "Time that a role's credentials that expire first have left",
     labels: ['role_arn'],
   });
-  metrics.beforeReading(() => {
+  metrics.onCollect(() => {
     age.clear();
     left.clear();
     const now = clock.now();
     // The first of a role counts, as long as no other is older or ends sooner.
     const seen = new Set<string>();
     for (const { roleArn, lastUpdated, validUntil } of credentials()) {
-      const [roleAge, roleLeft] = [age.of([roleArn]), left.of([roleArn])];
+      const [roleAge, roleLeft] = [age.labels([roleArn]), left.labels([roleArn])];
       const isFirst = !seen.has(roleArn);
       seen.add(roleArn);
       const [itsAge, itsLeft] = [Math.max(now - lastUpdated, 0) / 1000, (validUntil - now) / 1000];
@@ -137,17 +137,17 @@ function observeCredentials(metrics: Metrics, clock: Clock, { credentials }: Obs
   });
 }
 
-function observeState(metrics: Metrics, { version, ready, directory }: Observed): void {
-  const isReady = metrics.gauge({ name: 'metadataproxy.ready', help: '1 when containers can be served' }).of();
+function observeState(metrics: MetricsRegistry, { version, ready, directory }: Gauges): void {
+  const isReady = metrics.gauge({ name: 'metadataproxy.ready', help: '1 when containers can be served' }).labels();
   const isSynced = metrics
     .gauge({ name: 'metadataproxy.directory_synced', help: "1 while Docker's events are followed" })
-    .of();
-  const containers = metrics.gauge({ name: 'metadataproxy.containers', help: 'Containers that run' }).of();
+    .labels();
+  const containers = metrics.gauge({ name: 'metadataproxy.containers', help: 'Containers that run' }).labels();
   metrics
     .gauge({ name: 'metadataproxy.build_info', help: 'Always 1', labels: ['version', 'node_version'] })
-    .of([version, process.version])
+    .labels([version, process.version])
     .set(1);
-  metrics.beforeReading(() => {
+  metrics.onCollect(() => {
     const { state, containers: count } = directory();
     isReady.set(ready() ? 1 : 0);
     isSynced.set(state === 'synced' ? 1 : 0);
@@ -156,14 +156,14 @@ function observeState(metrics: Metrics, { version, ready, directory }: Observed)
 }
 
 /** Under the names that Prometheus' own clients give them. */
-function observeProcess(metrics: Metrics, clock: Clock): void {
-  const memory = metrics.gauge({ name: 'process.resident_memory_bytes', help: 'Resident memory' }).of();
-  const cpu = metrics.counter({ name: 'process.cpu_seconds_total', help: 'Processor time, user and system' }).of();
+function observeProcess(metrics: MetricsRegistry, clock: Clock): void {
+  const memory = metrics.gauge({ name: 'process.resident_memory_bytes', help: 'Resident memory' }).labels();
+  const cpu = metrics.counter({ name: 'process.cpu_seconds_total', help: 'Processor time, user and system' }).labels();
   metrics
     .gauge({ name: 'process.start_time_seconds', help: 'When the process started' })
-    .of()
+    .labels()
     .set(clock.now() / 1000 - process.uptime());
-  metrics.beforeReading(() => {
+  metrics.onCollect(() => {
     memory.set(process.memoryUsage.rss());
     const { user, system } = process.cpuUsage();
     cpu.value = (user + system) / 1_000_000;

@@ -112,7 +112,7 @@ export class Family<S extends Series = Counter | Gauge | Histogram> {
    *
    * @param values as many as there are label names; copied, so that the caller may use the array again
    */
-  of(values: readonly string[] = []): S {
+  labels(values: readonly string[] = []): S {
     let branch: Branch<S> | undefined = this.#root;
     for (const value of values) {
       branch = branch.next.get(value);
@@ -148,9 +148,9 @@ export class Family<S extends Series = Counter | Gauge | Histogram> {
 }
 
 /** Every metric of the program. */
-export class Metrics {
+export class MetricsRegistry {
   readonly #families: Family[] = [];
-  readonly #beforeReading: (() => void)[] = [];
+  readonly #collectors: (() => void)[] = [];
 
   counter(options: FamilyOptions): Family<Counter> {
     return this.#keep(new Family(options, 'counter', (labels) => new Counter(labels)));
@@ -166,12 +166,12 @@ export class Metrics {
   }
 
   /** Registers what sets the gauges of things that are only looked at when somebody reads. */
-  beforeReading(set: () => void): void {
-    this.#beforeReading.push(set);
+  onCollect(set: () => void): void {
+    this.#collectors.push(set);
   }
 
-  read(): readonly Family[] {
-    for (const set of this.#beforeReading) set();
+  collect(): readonly Family[] {
+    for (const set of this.#collectors) set();
     return this.#families;
   }
 

@@ -12,11 +12,11 @@ import { Memo } from '../../util/memo.ts';
 import { roleName } from '../../roles/role-reference.ts';
 import type { RoleRequest } from '../../roles/role-request.ts';
 import { OTHER, knownPath, knownVersion } from './metadata-paths.ts';
-import type { Counter, Family, Gauge, Histogram, Metrics } from './registry.ts';
+import type { Counter, Family, Gauge, Histogram, MetricsRegistry } from './registry.ts';
 import { REQUEST_LABELS, type RequestLabel } from './request-labels.ts';
 
 export interface RequestMetricsOptions {
-  readonly metrics: Metrics;
+  readonly metrics: MetricsRegistry;
   /** Which of go-metadataproxy's labels there are. */
   readonly labels: readonly RequestLabel[];
   /** A container's labels and variables, and a request's headers, that become labels. */
@@ -150,17 +150,17 @@ export class RequestMetrics {
       help: 'Requests for credentials by what came of them; a hit found them ready',
       labels: ['result'],
     });
-    this.#credentialHits = this.#credentialRequests.of(['hit']);
+    this.#credentialHits = this.#credentialRequests.labels(['hit']);
     this.#prefetchLead = metrics
       .histogram({
         name: 'metadataproxy.prefetch_lead_seconds',
         help: "Time for which credentials had been ready at their container's first request; 0 when it had to wait",
         bounds: LEAD_SECONDS,
       })
-      .of();
+      .labels();
     this.#tokensIssued = metrics
       .counter({ name: 'metadataproxy.session_tokens_issued_total', help: 'IMDSv2 session tokens given to callers' })
-      .of();
+      .labels();
     this.#tokensRefused = metrics.counter({
       name: 'metadataproxy.session_tokens_refused_total',
       help: 'Requests refused because of their session token',
@@ -185,7 +185,7 @@ export class RequestMetrics {
     const code = this.#codes.of(exchange.response.statusCode);
     this.#handlerAndCode[0] = kind ?? 'refused';
     this.#handlerAndCode[1] = code;
-    this.#durations.of(this.#handlerAndCode).observe(seconds);
+    this.#durations.labels(this.#handlerAndCode).observe(seconds);
     if (reason !== undefined) this.#countFailure(reason);
     else if (kind === 'session-token') this.#tokensIssued.add();
     if (exchange.credentials || (exchange.hadToWait && failure !== undefined)) this.#countCredentials(exchange, failure);
@@ -193,15 +193,15 @@ export class RequestMetrics {
   }
 
   #countFailure(reason: FailureReason): void {
-    this.#refusals.of([reason]).add();
-    if (reason === 'token_invalid' || reason === 'token_missing') this.#tokensRefused.of([reason]).add();
-    if (reason === 'upstream_timeout' || reason === 'upstream_unreachable') this.#upstreamErrors.of([reason]).add();
+    this.#refusals.labels([reason]).add();
+    if (reason === 'token_invalid' || reason === 'token_missing') this.#tokensRefused.labels([reason]).add();
+    if (reason === 'upstream_timeout' || reason === 'upstream_unreachable') this.#upstreamErrors.labels([reason]).add();
   }
 
   #countCredentials({ container, credentials, hadToWait }: Exchange, failure: unknown): void {
     if (!hadToWait) this.#credentialHits.add();
-    else if (credentials) this.#credentialRequests.of(['waited']).add();
-    else this.#credentialRequests.of([failure instanceof AssumeRoleDenied ? 'denied' : 'unavailable']).add();
+    else if (credentials) this.#credentialRequests.labels(['waited']).add();
+    else this.#credentialRequests.labels([failure instanceof AssumeRoleDenied ? 'denied' : 'unavailable']).add();
     if (!credentials || !container || this.#asked.has(container)) return;
     this.#asked.add(container);
     const lead = hadToWait ? 0 : (this.#options.now() - credentials.lastUpdated) / 1000;
@@ -226,11 +226,11 @@ export class RequestMetrics {
     if (wanted.service) values.push(SERVICE);
     for (const value of container ? this.#copiedOf(container) : this.#notCopied) values.push(value);
     for (const name of this.#headers) values.push(String(exchange.request.headers[name] ?? '').slice(0, LONGEST_VALUE));
-    this.#requests.of(values).add();
+    this.#requests.labels(values).add();
     if (!upstream || upstream.answering === 0) return;
-    this.#responseTime.of(values).set(upstream.answering * NS_PER_MS);
-    this.#requestTime.of(values).set((upstream.answering - upstream.connecting) * NS_PER_MS);
-    this.#connectionTime.of(values).set(upstream.connecting * NS_PER_MS);
+    this.#responseTime.labels(values).set(upstream.answering * NS_PER_MS);
+    this.#requestTime.labels(values).set((upstream.answering - upstream.connecting) * NS_PER_MS);
+    this.#connectionTime.labels(values).set(upstream.connecting * NS_PER_MS);
   }
 
   #roleOf({ roleRequest }: Exchange, container: Container | undefined): string {

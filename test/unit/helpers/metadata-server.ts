@@ -6,7 +6,7 @@ import { SessionTokens } from '../../../lib/http/session-tokens.ts';
 import { sendText } from '../../../lib/http/exchange.ts';
 import { sessionToken } from '../../../lib/http/handlers/session-token.ts';
 import { systemClock } from '../../../lib/util/clock.ts';
-import { AnswerLog } from '../../../lib/telemetry/access-log.ts';
+import { AccessLog } from '../../../lib/telemetry/access-log.ts';
 import { Log } from '../../../lib/log/log.ts';
 import { Journal } from '../../support/journal.ts';
 
@@ -26,7 +26,7 @@ export async function startServer(
     for (const line of text.trim().split('\n')) lines.add(JSON.parse(line) as LogLine);
   };
   const log = new Log({ level: 'debug', format: 'json', host: 'host', write, now: Date.now });
-  const answerLog = new AnswerLog(log, systemClock);
+  const answerLog = new AccessLog(log, systemClock);
   const time = { now: Date.now() };
   const tokens = new SessionTokens(() => time.now);
   const says = (name: string) => (exchange: Exchange) => sendText(exchange, `${name} ${exchange.path}`);

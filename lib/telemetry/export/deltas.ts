@@ -1,7 +1,7 @@
 import type { Counter, Histogram } from '../metrics/registry.ts';
 
 /** How much counters and histograms grew since they were last asked for, for a backend that is told of changes. */
-export class Increases {
+export class Deltas {
   readonly #counters = new WeakMap<Counter, number>();
   readonly #histograms = new WeakMap<Histogram, { counts: number[]; sum: number }>();
 
