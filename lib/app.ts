@@ -49,7 +49,7 @@ export interface RunningProxy {
 }
 
 /** How many calls of STS are under way at once, at the most: far below its quota, enough for a host that starts up. */
-const STS_CALLS_AT_ONCE = 16;
+const MAX_CONCURRENT_STS_CALLS = 16;
 
 /** Different reasons why callers on the host are not told that are logged; there are few, but for a daemon's errors. */
 const MAX_HOST_NETWORK_ERRORS = 100;
@@ -114,7 +114,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     clock,
     random: Math.random,
     offset: config.roleCacheOffset,
-    concurrency: STS_CALLS_AT_ONCE,
+    concurrency: MAX_CONCURRENT_STS_CALLS,
     onFetched: (...fetched) => telemetry.fetched(...fetched),
     onFailed: (...failed) => telemetry.notFetched(...failed),
   });

@@ -12,7 +12,7 @@ declare const METADATAPROXY_VERSION: string;
 /** Conventional: what the user wrote is wrong. */
 const EXIT_USAGE = 2;
 /** systemd and Docker kill after ten seconds or more; this ends earlier in any case. */
-const STOP_WITHIN_MS = 4_500;
+const STOP_TIMEOUT_MS = 4_500;
 
 async function main(): Promise<void> {
   const command = parseCommandLine(process.argv.slice(2));
@@ -102,7 +102,7 @@ async function run(config: Config): Promise<void> {
     if (stopping) return;
     stopping = true;
     log.info('stopping', { signal });
-    setTimeout(() => process.exit(0), STOP_WITHIN_MS).unref();
+    setTimeout(() => process.exit(0), STOP_TIMEOUT_MS).unref();
     void proxy.stop().finally(() => process.exit(0));
   };
   process.on('SIGTERM', stop);

@@ -34,7 +34,7 @@ export const PAGE_HEADERS = {
 } as const;
 
 /** A page of more is of no use to anybody; /status has them all. */
-const MOST_ROWS = 500;
+const MAX_ROWS = 500;
 const ICON =
   "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%230a5bb5' " +
   "d='M1 3h14v4H1zm0 6h14v4H1z'/%3E%3Cpath fill='%23fff' d='M3 4h2v2H3zm0 6h2v2H3z'/%3E%3C/svg%3E";
@@ -152,7 +152,7 @@ const BY_NAME = new Intl.Collator('en', { numeric: true });
 function containers({ containers: rows, time }: Status): Html {
   const urgency = ({ error }: ContainerRow): number => (error === null ? 1 : 0);
   const sorted = rows.toSorted((a, b) => urgency(a) - urgency(b) || BY_NAME.compare(a.name, b.name));
-  const shown = sorted.slice(0, MOST_ROWS).map((row) => [
+  const shown = sorted.slice(0, MAX_ROWS).map((row) => [
     cell('', 'Container', html`<span class="name">${row.name}</span> <span class="sub code">${row.id}</span>`),
     cell('text', 'Image', breakable(row.image)),
     cell('text', 'Addresses', row.addresses.map((address) => html`<div class="code">${address}</div>`)),
@@ -161,7 +161,7 @@ function containers({ containers: rows, time }: Status): Html {
     cell('number', 'Requests', row.requests === null ? '' : formatInteger(row.requests)),
     cell('', 'Last error', lastError(row, time)),
   ]);
-  const more = rows.length > MOST_ROWS ? html`<p class="empty">${rows.length - MOST_ROWS} more are in /status.</p>` : '';
+  const more = rows.length > MAX_ROWS ? html`<p class="empty">${rows.length - MAX_ROWS} more are in /status.</p>` : '';
   return html`<section aria-labelledby="containers">
 <h2 id="containers" tabindex="-1">Containers <small>${formatInteger(rows.length)}</small></h2>
 ${table('containers', 'containers', CONTAINER_COLUMNS, shown, 'No container is running.')}${more}

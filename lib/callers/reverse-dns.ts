@@ -11,13 +11,13 @@ export interface ReverseDnsOptions {
   nameOf?: (address: string) => Promise<string>;
 }
 
-const PATIENCE_MS = 1_000;
+const LOOKUP_TIMEOUT_MS = 1_000;
 /** A name stands for so long; a container that gets the address meanwhile would get the name's role. */
-const KEPT_MS = 5_000;
+const CACHE_TTL_MS = 5_000;
 /** Addresses that are remembered at once, at the most. */
-const MOST_KEPT = 1_000;
+const MAX_CACHED = 1_000;
 /** Source: RFC 1035, section 2.3.4. */
-const LONGEST_NAME = 255;
+const MAX_NAME_LENGTH = 255;
 
 /**
  * Finds the container whose `hostname.domainname` is the name that DNS (or /etc/hosts) gives to an address. Whoever
@@ -43,17 +43,17 @@ export class ReverseDns {
     const { clock, nameOf = systemName } = this.#options;
     const known = this.#names.get(address);
     if (known && clock.monotonic() < known.until) return known.name;
-    const name = withTimeout(clock, PATIENCE_MS, nameOf(address), () => new Error('too slow')).catch(() => undefined);
+    const name = withTimeout(clock, LOOKUP_TIMEOUT_MS, nameOf(address), () => new Error('too slow')).catch(() => undefined);
     this.#names.delete(address);
-    this.#names.set(address, { name, until: clock.monotonic() + KEPT_MS });
+    this.#names.set(address, { name, until: clock.monotonic() + CACHE_TTL_MS });
     const [oldest] = this.#names.keys();
-    if (this.#names.size > MOST_KEPT && oldest !== undefined) this.#names.delete(oldest);
+    if (this.#names.size > MAX_CACHED && oldest !== undefined) this.#names.delete(oldest);
     return name;
   }
 
   #compared(name: string): string | undefined {
     // A container's name may be of any length, and what is done with it takes the square of that.
-    if (name.length > LONGEST_NAME) return undefined;
+    if (name.length > MAX_NAME_LENGTH) return undefined;
     const match = this.#options.pattern.exec(name.replace(/\.+$/, ''));
     // Not somewhere in the middle of a name that somebody else chose.
     if (match?.index !== 0) return undefined;

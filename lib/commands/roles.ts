@@ -14,9 +14,9 @@ import { parseRoleRules } from '../roles/role-rules.ts';
 import { readSettingFile } from '../config/watched-file.ts';
 import { table } from './table.ts';
 
-const PATIENCE_MS = 2_000;
+const TIMEOUT_MS = 2_000;
 /** A thousand containers are about half a megabyte. */
-const LONGEST_STATUS = 64 * 1024 * 1024;
+const MAX_STATUS_LENGTH = 64 * 1024 * 1024;
 
 /** @returns what to print */
 export async function listRoles(config: Config, json: boolean): Promise<string> {
@@ -33,7 +33,7 @@ export async function listRoles(config: Config, json: boolean): Promise<string> 
 async function askProxy({ adminAddress }: Config): Promise<readonly ContainerRow[] | undefined> {
   if (adminAddress === 'off') return undefined;
   try {
-    const { text } = await httpGet(urlOf(adminAddress, '/status'), PATIENCE_MS, LONGEST_STATUS);
+    const { text } = await httpGet(urlOf(adminAddress, '/status'), TIMEOUT_MS, MAX_STATUS_LENGTH);
     const status = object(JSON.parse(text));
     // The proxy's own rows: it is the same program.
     return Array.isArray(status['containers']) ? (array(status['containers']) as ContainerRow[]) : undefined;

@@ -9,12 +9,12 @@ import { printable } from '../util/printable.ts';
 import { NoStatus } from './no-status.ts';
 import { table } from './table.ts';
 
-const PATIENCE_MS = 5_000;
+const TIMEOUT_MS = 5_000;
 /** A thousand containers are about half a megabyte. */
-const LONGEST_STATUS = 64 * 1024 * 1024;
+const MAX_STATUS_LENGTH = 64 * 1024 * 1024;
 const WIDTH = 100;
 /** More are on the page and in --json. */
-const MOST_ERRORS = 5;
+const MAX_ERRORS = 5;
 
 export interface StatusReport {
   readonly ready: boolean;
@@ -33,7 +33,7 @@ async function ask({ adminAddress }: Config): Promise<{ text: string; status: St
   const url = urlOf(adminAddress, '/status');
   let text: string;
   try {
-    ({ text } = await httpGet(url, PATIENCE_MS, LONGEST_STATUS));
+    ({ text } = await httpGet(url, TIMEOUT_MS, MAX_STATUS_LENGTH));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const advice = 'is it running, and is ADMIN_ADDR the same here?';
@@ -80,7 +80,7 @@ function readable(answer: Status, where: string): string {
     lines.push('', ...table(['ROLE', 'CONTAINERS', 'CREDENTIALS', 'EXPIRES IN', 'ERROR'], rows).trimEnd().split('\n').map(cut));
   }
   if (errors.length > 0) {
-    const rows = errors.slice(0, MOST_ERRORS).map(({ message, about, error, count, last }) => [
+    const rows = errors.slice(0, MAX_ERRORS).map(({ message, about, error, count, last }) => [
       ago(last, time),
       `${count}x`,
       [message, about, error].filter((part) => part !== '').join(': '),

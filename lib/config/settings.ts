@@ -72,10 +72,10 @@ function flagValue(text: string): boolean | undefined {
   return TRUE.has(word) ? true : FALSE.has(word) ? false : undefined;
 }
 
-function integer(least: number, most: number): (text: string) => number | undefined {
+function integer(min: number, max: number): (text: string) => number | undefined {
   return (text) => {
     const number = /^\d{1,9}$/.test(text) ? Number(text) : NaN;
-    return number >= least && number <= most ? number : undefined;
+    return number >= min && number <= max ? number : undefined;
   };
 }
 

@@ -29,7 +29,7 @@ export interface WatchedFileOptions<T> {
 }
 
 /** Looking at a file costs one system call, and sees a file that was replaced or is on a network as well. */
-const LOOK_EVERY_MS = 2_000;
+const POLL_INTERVAL_MS = 2_000;
 
 /** A file that is followed. */
 export class WatchedFile<T> {
@@ -48,7 +48,7 @@ export class WatchedFile<T> {
     });
     // There is a path, so there is a value.
     this.#value = value as T;
-    watchFile(path, { interval: LOOK_EVERY_MS, persistent: false }, this.#look);
+    watchFile(path, { interval: POLL_INTERVAL_MS, persistent: false }, this.#look);
   }
 
   get value(): T {

@@ -74,7 +74,7 @@ const ADDRESSES_ELSEWHERE = new Set(['overlay', 'macvlan', 'ipvlan']);
 /** Networks of one id keep their driver. Podman has names there, which come again. */
 const NETWORK_ID = /^[0-9a-f]{64}$/;
 /** More networks than a host has. */
-const MOST_DRIVERS = 1_000;
+const MAX_DRIVERS = 1_000;
 
 /** Whether what a container sends to this host over a network of this driver can bear its address there. */
 export function reachesHost(driver: string): boolean {
@@ -84,15 +84,15 @@ export function reachesHost(driver: string): boolean {
 /** An inspect waits up to 330 ms for a container that is starting (measured), and longer on a busy host. */
 const ANSWER_TIMEOUT_MS = 10_000;
 /** A list of 1,000 containers is about 2 MB. */
-const LONGEST_ANSWER = 64 * 1024 * 1024;
+const MAX_RESPONSE_LENGTH = 64 * 1024 * 1024;
 /** An event's attributes hold all labels of its container. */
-const LONGEST_EVENT = 4 * 1024 * 1024;
+const MAX_EVENT_LENGTH = 4 * 1024 * 1024;
 /**
  * To whom does not take an event for 100 ms while 1,024 are waiting Docker does not send it, and says nothing of that. As
  * many as were waiting then come late, one after the other. Source: moby, daemon/events, and pkg/pubsub.
  */
 const LATE_MS = 100;
-const MOST_LATE = 1_000;
+const MAX_LATE_EVENTS = 1_000;
 /** How many API calls are under way at once, at the most: a first sync should not crowd out `docker run`. */
 const MAX_SOCKETS = 8;
 /** No socket, or nobody listening on it. */
@@ -241,7 +241,7 @@ export class DockerEngine {
       driver = this.#get(`/networks/${encodeURIComponent(network)}`).then((found) => {
         return found === undefined ? undefined : string(object(found)['Driver']);
       });
-      if (this.#drivers.size >= MOST_DRIVERS) this.#drivers.clear();
+      if (this.#drivers.size >= MAX_DRIVERS) this.#drivers.clear();
       this.#drivers.set(network, driver);
       const forget = (): void => void this.#drivers.delete(network);
       driver.then((found) => (found === undefined || !NETWORK_ID.test(network)) && forget(), forget);
@@ -269,13 +269,13 @@ export class DockerEngine {
         }
         rest = isTooLong ? '' : (lines.pop() ?? '');
         if (isTooLong) return;
-        if (rest.length > LONGEST_EVENT) [rest, isTooLong] = ['', true];
+        if (rest.length > MAX_EVENT_LENGTH) [rest, isTooLong] = ['', true];
         for (const line of lines) {
           if (line.trim() === '') continue;
           const event = parseEvent(line, onSent);
           if (event instanceof Error) response.destroy(event);
           else if (event) onEvent(event);
-          if (late === MOST_LATE) response.destroy(this.#tooLate());
+          if (late === MAX_LATE_EVENTS) response.destroy(this.#tooLate());
         }
       });
       const end = (error?: Error | null): void => {
@@ -287,7 +287,7 @@ export class DockerEngine {
   }
 
   #tooLate(): EngineFailure {
-    return new EngineFailure(`the Docker Engine at ${this.#url} sent ${MOST_LATE} events late: others may be missing`);
+    return new EngineFailure(`the Docker Engine at ${this.#url} sent ${MAX_LATE_EVENTS} events late: others may be missing`);
   }
 
   /** @returns the parsed answer, or undefined for 404 */
@@ -329,7 +329,7 @@ export class DockerEngine {
     try {
       for await (const chunk of response as AsyncIterable<Buffer>) {
         length += chunk.length;
-        if (length > LONGEST_ANSWER) throw new EngineFailure(`the Docker Engine's answer to ${path} has no end`);
+        if (length > MAX_RESPONSE_LENGTH) throw new EngineFailure(`the Docker Engine's answer to ${path} has no end`);
         chunks.push(chunk);
       }
     } catch (error) {

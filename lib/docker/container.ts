@@ -40,9 +40,9 @@ const RANCHER_LABEL = 'io.rancher.container.ip';
 
 const NO_VALUES: ReadonlyMap<string, string> = new Map();
 /** More images and networks than a host has. */
-const MOST_NAMES = 1_000;
+const MAX_NAMES = 1_000;
 /** The engine's answers have each name anew; what many containers have in common is kept once. */
-const interned = new Memo(MOST_NAMES, (name: string) => name);
+const interned = new Memo(MAX_NAMES, (name: string) => name);
 
 /** The same text, as it was first seen. */
 export function intern(name: string): string {
@@ -68,12 +68,12 @@ export function describeContainer(found: EngineContainer, retained: RetainedFiel
 
 /** What stands before the slash of an address with its prefix length; a label may be of any length. */
 function labelledAddress(label = ''): string | undefined {
-  const [address = ''] = label.slice(0, LONGEST_ADDRESS).split('/', 1);
+  const [address = ''] = label.slice(0, MAX_ADDRESS_LENGTH).split('/', 1);
   return normalAddress(address);
 }
 
 /** IPv6 with an IPv4 tail and a prefix length. */
-const LONGEST_ADDRESS = 64;
+const MAX_ADDRESS_LENGTH = 64;
 
 function pick(values: ReadonlyMap<string, string>, names: ReadonlySet<string> | 'all'): ReadonlyMap<string, string> {
   if (names === 'all') return values;

@@ -61,36 +61,36 @@ const LABELLED = '(label)';
 /** On these a container has no address of its own. */
 const WITHOUT_ADDRESS = new Set(['host', 'null']);
 /** A try on a socket costs next to nothing, and a daemon that comes back is to be noticed before its containers ask. */
-const RECONNECT_FIRST_MS = 100;
-const RECONNECT_LONGEST_MS = 1_000;
+const RECONNECT_INITIAL_MS = 100;
+const RECONNECT_MAX_MS = 1_000;
 /** A failed attempt to reach the engine speaks for this long: a container takes longer than that to start. */
-const FAILURE_STANDS_MS = 100;
+const FAILURE_TTL_MS = 100;
 /** How often unknown addresses make the engine list its containers, at the most. */
-const RESCAN_EVERY_MS = 500;
+const RESCAN_INTERVAL_MS = 500;
 /** Without a daemon, each answer to a container that others may share the network of needs one. */
-const RESCAN_DAEMONLESS_EVERY_MS = 100;
+const PODMAN_RESCAN_INTERVAL_MS = 100;
 /** Podman takes a millisecond for each container; so long a rescan is followed by a rest of its own length. */
-const LONGEST_REST_MS = 1_000;
+const MAX_RESCAN_REST_MS = 1_000;
 /**
  * So long an unknown address is waited for: `docker network connect` gives one to a container that runs some
  * milliseconds before the engine tells of it, or lists it. An SDK has a second's patience.
  */
-const NEWS_PATIENCE_MS = 400;
+const EVENT_TIMEOUT_MS = 400;
 /** But not again so soon: who is no container of Docker's, and is known to somebody else, asks three times in a row. */
 const NEGATIVE_TTL_MS = 5_000;
 /** How much that was waited for in vain is remembered, at the most. */
 const MAX_NEGATIVE_ENTRIES = 1_000;
 /** Inspects under way at once while reading all containers; the engine's client has as many sockets. */
-const INSPECTS_AT_ONCE = 8;
+const MAX_CONCURRENT_INSPECTS = 8;
 /** One that is starting takes 330 ms; a container that is stuck must not keep the others from being known. */
-const INSPECT_PATIENCE_MS = 2_000;
+const INSPECT_TIMEOUT_MS = 2_000;
 /** Ended containers that are remembered, so that a restart finds its role known. */
 const MAX_ENDED = 1_000;
 /** SDKs give a request up after a second or two; whoever waits longer for an engine that hangs is told so. */
-const PATIENCE_MS = 5_000;
+const RESOLVE_TIMEOUT_MS = 5_000;
 
-const BROKE_AT_ONCE = 'the stream of Docker events broke at once';
-const BROKE = 'the stream of Docker events broke';
+const STREAM_BROKE_IMMEDIATELY = 'the stream of Docker events broke at once';
+const STREAM_BROKE = 'the stream of Docker events broke';
 
 /** What went away while a look-up was under way. */
 class Tombstones {
@@ -241,7 +241,7 @@ export class ContainerDirectory {
   async #waitForPeers(id: string): Promise<void> {
     const { clock } = this.#options;
     if (this.#isPodman) await this.#listAgain();
-    const until = clock.monotonic() + NEWS_PATIENCE_MS;
+    const until = clock.monotonic() + EVENT_TIMEOUT_MS;
     const left = (): number => until - clock.monotonic();
     // Of each of these it may turn out that it is one.
     const inspects = this.#newInspects(id).map((inspect) => inspect.catch(() => {}));
@@ -250,7 +250,7 @@ export class ContainerDirectory {
       await (this.#isPodman ? this.#listAgain() : this.#waitFor(id, left()));
     }
     if (left() <= 0) this.#cacheMiss(id);
-    if (this.#state !== 'synced') throw new DirectoryUnavailable(BROKE);
+    if (this.#state !== 'synced') throw new DirectoryUnavailable(STREAM_BROKE);
   }
 
   /** For an engine whose events come late. */
@@ -282,7 +282,7 @@ export class ContainerDirectory {
       if (this.#isPodman) await this.#confirmed(address);
       if (!this.#byAddress.has(address)) await this.#requestRescan();
       if (!this.#byAddress.has(address) && !this.#isCachedMiss(address, asked)) {
-        await this.#waitFor(address, asked + NEWS_PATIENCE_MS - clock.monotonic());
+        await this.#waitFor(address, asked + EVENT_TIMEOUT_MS - clock.monotonic());
       }
       // The event that tells of it may have come meanwhile.
       if (!this.#byAddress.has(address)) await this.#lookupsDone();
@@ -368,7 +368,7 @@ export class ContainerDirectory {
     // Nobody can have started a container with an engine that has not been there, and so have got the address.
     const nobodyStarted = error instanceof EngineUnreachable && this.#unreachableSinceEvents && !this.#isPodman;
     if (known && nobodyStarted) return known;
-    throw new DirectoryUnavailable(error?.message ?? BROKE_AT_ONCE, { cause: error });
+    throw new DirectoryUnavailable(error?.message ?? STREAM_BROKE_IMMEDIATELY, { cause: error });
   }
 
   async #resync(every: number): Promise<void> {
@@ -379,7 +379,7 @@ export class ContainerDirectory {
   }
 
   #withTimeout<T>(answer: Promise<T>): Promise<T> {
-    return withTimeout(this.#options.clock, PATIENCE_MS, answer, () => {
+    return withTimeout(this.#options.clock, RESOLVE_TIMEOUT_MS, answer, () => {
       return new DirectoryUnavailable('the Docker Engine takes too long to say which container is asking');
     });
   }
@@ -391,10 +391,10 @@ export class ContainerDirectory {
       const began = clock.monotonic();
       const error = await this.#connect();
       if (!error) await this.#streamEnd;
-      failures = !error && clock.monotonic() - began > RECONNECT_LONGEST_MS ? 1 : failures + 1;
+      failures = !error && clock.monotonic() - began > RECONNECT_MAX_MS ? 1 : failures + 1;
       // A stream that broke is opened again at once; not so with an engine that breaks every one at once.
       if (!error && failures === 1) continue;
-      if (!this.#closed) await sleep(clock, backoff(failures, RECONNECT_FIRST_MS, RECONNECT_LONGEST_MS, random));
+      if (!this.#closed) await sleep(clock, backoff(failures, RECONNECT_INITIAL_MS, RECONNECT_MAX_MS, random));
     }
   }
 
@@ -406,7 +406,7 @@ export class ContainerDirectory {
   #connect(): Promise<Error | undefined> {
     if (this.#state === 'synced') return Promise.resolve(undefined);
     const { clock } = this.#options;
-    if (this.#lastFailure && clock.monotonic() - this.#lastFailure.at < FAILURE_STANDS_MS) {
+    if (this.#lastFailure && clock.monotonic() - this.#lastFailure.at < FAILURE_TTL_MS) {
       return Promise.resolve(this.#lastFailure.error);
     }
     this.#connecting ??= this.#openAndSync()
@@ -470,7 +470,7 @@ export class ContainerDirectory {
   /** A reading of all containers that begins after the call; all who ask meanwhile share it. */
   #requestRescan(): Promise<void> {
     const { clock } = this.#options;
-    const every = this.#isPodman ? RESCAN_DAEMONLESS_EVERY_MS : RESCAN_EVERY_MS;
+    const every = this.#isPodman ? PODMAN_RESCAN_INTERVAL_MS : RESCAN_INTERVAL_MS;
     this.#nextRescan ??= this.#rescan
       .catch(() => {})
       .then(() => sleep(clock, this.#rescanAt - clock.monotonic()))
@@ -480,7 +480,7 @@ export class ContainerDirectory {
         this.#rescanAt = began + every;
         return (this.#rescan = this.#readAll('add').finally(() => {
           const ended = clock.monotonic();
-          this.#rescanAt = Math.max(this.#rescanAt, ended + Math.min(ended - began, LONGEST_REST_MS));
+          this.#rescanAt = Math.max(this.#rescanAt, ended + Math.min(ended - began, MAX_RESCAN_REST_MS));
         }));
       });
     return this.#nextRescan;
@@ -504,11 +504,11 @@ export class ContainerDirectory {
       const isUnknown = ({ id }: ListedContainer): boolean => !this.#entries.get(id)?.container;
       const unknown = running.filter(isUnknown).values();
       await Promise.all(
-        Array.from({ length: INSPECTS_AT_ONCE }, async () => {
+        Array.from({ length: MAX_CONCURRENT_INSPECTS }, async () => {
           // One that cannot be inspected is asked for again when it is needed; the others do not wait for that.
           for (const { id } of unknown) {
             const late = (): Error => new Error('the inspect takes too long');
-            await withTimeout(this.#options.clock, INSPECT_PATIENCE_MS, this.#inspect(id), late).catch(() => {});
+            await withTimeout(this.#options.clock, INSPECT_TIMEOUT_MS, this.#inspect(id), late).catch(() => {});
           }
         }),
       );

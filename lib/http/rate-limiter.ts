@@ -1,7 +1,7 @@
 /** An address that was quiet for so long may ask as much at once as it may in this time. */
 const BURST_MS = 1_000;
 /** More addresses than any host has containers. */
-const MOST_ADDRESSES = 10_000;
+const MAX_ADDRESSES = 10_000;
 
 /**
  * How fast one address may ask: so many requests a second, and a burst of as many at once. Each address is one number,
@@ -31,7 +31,7 @@ export class RateLimiter {
     const now = this.#now();
     const due = Math.max(this.#due.get(address) ?? 0, now - BURST_MS) + this.#interval;
     if (due - now > BURST_MS) return due - now;
-    if (this.#due.size >= MOST_ADDRESSES && !this.#due.has(address)) this.#forget(now);
+    if (this.#due.size >= MAX_ADDRESSES && !this.#due.has(address)) this.#forget(now);
     this.#due.set(address, due);
     return Math.max(due - now, 0);
   }

@@ -75,23 +75,23 @@ const MAX_HEADER_BYTES = 8 * 1024;
 /** How often the read time-out is looked at; Node's own half a minute would make it meaningless. */
 const TIMEOUT_CHECK_MS = 1_000;
 /** An SDK makes its three requests within a second and comes back in an hour. */
-const KEEP_ALIVE_MS = 15_000;
+const KEEP_ALIVE_TIMEOUT_MS = 15_000;
 /** Who asks too fast waits, which costs nothing; who would wait longer than this is told so after it. */
-const LONGEST_DELAY_MS = 1_000;
+const MAX_DELAY_MS = 1_000;
 /** So long at least nothing is read from an address that has sent more than may wait. */
-const OVERRUN_DELAY_MS = 2_000;
+const OVERFLOW_DELAY_MS = 2_000;
 /** SDKs send some 10. Node drops what is beyond its limit, so that a header would not be seen. */
 const MAX_HEADERS = 100;
 /** A connection that is refused takes the answer at once, or never. */
-const REFUSAL_MS = 1_000;
+const REFUSAL_TIMEOUT_MS = 1_000;
 /** Of one address, in a turn of the event loop: some 0.2 ms, for which the others wait. */
-const REQUESTS_A_TURN = 4;
+const MAX_REQUESTS_PER_TURN = 4;
 /** SDKs ask for a handful. */
-const TARGETS_KEPT = 256;
+const MAX_CACHED_TARGETS = 256;
 /** At the end, what is in flight gets so long. */
-const DRAIN_MS = 4_000;
+const DRAIN_TIMEOUT_MS = 4_000;
 /** And an idle connection so long, in which a request that is on its way still arrives and is answered. */
-const LAST_REQUEST_MS = 500;
+const IDLE_DRAIN_TIMEOUT_MS = 500;
 
 /** Node's code for a request that has not come in time. */
 const TIMED_OUT = 'ERR_HTTP_REQUEST_TIMEOUT';
@@ -143,7 +143,7 @@ export class MetadataServer {
   readonly #options: MetadataServerOptions;
   readonly #server: Server;
   readonly #clients = new Map<string, Client>();
-  readonly #readings = new Memo(TARGETS_KEPT, readTarget);
+  readonly #readings = new Memo(MAX_CACHED_TARGETS, readTarget);
   readonly #rateLimiter: RateLimiter;
   readonly #queue: FairQueue;
   #draining = false;
@@ -151,12 +151,12 @@ export class MetadataServer {
   constructor(options: MetadataServerOptions) {
     this.#options = options;
     this.#rateLimiter = new RateLimiter(options.maxRequestsPerSecond, () => performance.now());
-    this.#queue = new FairQueue(options.maxRequestsPerSecond === 0 ? Infinity : REQUESTS_A_TURN);
+    this.#queue = new FairQueue(options.maxRequestsPerSecond === 0 ? Infinity : MAX_REQUESTS_PER_TURN);
     this.#server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
       headersTimeout: options.readTimeout,
       requestTimeout: options.readTimeout,
-      keepAliveTimeout: KEEP_ALIVE_MS,
+      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
       // Node's own refusals would not count for the pace of who asks.
       requireHostHeader: false,
@@ -195,8 +195,8 @@ export class MetadataServer {
       for (const { pending } of connections) for (const response of pending) response.shouldKeepAlive = false;
     }
     const timers = [
-      setTimeout(() => this.#server.closeIdleConnections(), LAST_REQUEST_MS),
-      setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS),
+      setTimeout(() => this.#server.closeIdleConnections(), IDLE_DRAIN_TIMEOUT_MS),
+      setTimeout(() => this.#server.closeAllConnections(), DRAIN_TIMEOUT_MS),
     ];
     // Not http.Server's own close, which breaks idle connections off at once, under a request that is on its way.
     await new Promise<void>((resolve) => NetServer.prototype.close.call(this.#server, () => resolve()));
@@ -280,15 +280,15 @@ export class MetadataServer {
       connection.overflowed = true;
       response.shouldKeepAlive = false;
       const refusal = overloaded(503, 'too_many', 'too many requests of this address are waiting');
-      const delay = refusalDelay(OVERRUN_DELAY_MS);
+      const delay = refusalDelay(OVERFLOW_DELAY_MS);
       this.#pauseReads(client, delay);
       this.#later(exchange, delay, () => this.#fail(exchange, undefined, refusal));
       return;
     }
     const delay = this.#rateLimiter.delay(client.address);
-    if (delay > LONGEST_DELAY_MS) {
+    if (delay > MAX_DELAY_MS) {
       const refusal = overloaded(429, 'too_fast', 'too many requests from this address');
-      this.#later(exchange, refusalDelay(LONGEST_DELAY_MS), () => this.#fail(exchange, undefined, refusal));
+      this.#later(exchange, refusalDelay(MAX_DELAY_MS), () => this.#fail(exchange, undefined, refusal));
     } else if (delay > 0) this.#later(exchange, delay, () => this.#answerInTurn(exchange));
     else this.#answerInTurn(exchange);
   }
@@ -384,7 +384,7 @@ export class MetadataServer {
   async charge({ address }: Exchange, requests: number): Promise<void> {
     for (let counted = 0; counted < requests; counted += 1) {
       let delay = this.#rateLimiter.delay(address);
-      for (; delay > LONGEST_DELAY_MS; delay = this.#rateLimiter.delay(address)) await sleep(systemClock, LONGEST_DELAY_MS);
+      for (; delay > MAX_DELAY_MS; delay = this.#rateLimiter.delay(address)) await sleep(systemClock, MAX_DELAY_MS);
       if (delay > 0) await sleep(systemClock, delay);
     }
     await this.#queue.take(address);
@@ -516,7 +516,7 @@ function refuseSocket(socket: Duplex, status: number, headers: readonly string[]
   ];
   // After CONNECT Node itself listens for nothing any more.
   socket.on('error', () => {});
-  const timer = setTimeout(() => socket.destroy(), REFUSAL_MS);
+  const timer = setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
   socket.once('close', () => clearTimeout(timer));
   socket.end(`${head.join('\r\n')}\r\n\r\n${page}`, () => socket.destroy());
 }

@@ -26,18 +26,18 @@ const TOKEN_TTL_S = 21_600;
 /** A token is renewed while it is certainly still good. */
 const TOKEN_RENEWAL_MS = 5 * 60 * 1000;
 /** A service that has no IMDSv2 does not get it soon; one that did not answer might be back at once. */
-const NO_TOKEN_STANDS_MS = 5 * 60 * 1000;
-const FAILED_TOKEN_STANDS_MS = 5_000;
+const NO_TOKEN_TTL_MS = 5 * 60 * 1000;
+const FAILED_TOKEN_TTL_MS = 5_000;
 /** IMDS is on the same machine: what does not connect at once will not at all. */
 const CONNECT_TIMEOUT_MS = 1_000;
 /** The longest wait for the head of an answer. */
 const HEAD_TIMEOUT_MS = 5_000;
 /** It answers in a millisecond, and SDKs give up after a second: then it is the service that took too long. */
-const GIVEN_UP_AFTER_MS = 500;
+const DISCONNECT_IS_TIMEOUT_MS = 500;
 /** The longest silence in the middle of a body. */
 const BODY_TIMEOUT_MS = 30_000;
 const TOKEN_TIMEOUT_MS = 1_000;
-const LONGEST_TEXT = 64 * 1024;
+const MAX_TEXT_LENGTH = 64 * 1024;
 
 type Token = { value: string | undefined; until: number };
 
@@ -141,10 +141,10 @@ export class Imds {
         return { value, until: asked + TOKEN_TTL_S * 1000 - TOKEN_RENEWAL_MS };
       }
       this.#onTokenless(`the metadata service answered the request for a token with ${response.statusCode}`);
-      return { value: undefined, until: asked + NO_TOKEN_STANDS_MS };
+      return { value: undefined, until: asked + NO_TOKEN_TTL_MS };
     } catch (error) {
       this.#onTokenless((error as Error).message);
-      return { value: undefined, until: this.#clock.monotonic() + FAILED_TOKEN_STANDS_MS };
+      return { value: undefined, until: this.#clock.monotonic() + FAILED_TOKEN_TTL_MS };
     }
   }
 
@@ -153,7 +153,7 @@ export class Imds {
     return this.#send({ ...request, headers }, HEAD_TIMEOUT_MS);
   }
 
-  #send(request: UpstreamRequest, patience: number): Promise<http.IncomingMessage> {
+  #send(request: UpstreamRequest, timeout: number): Promise<http.IncomingMessage> {
     const { method, path, headers, client, timing } = request;
     if (client?.destroyed) return Promise.reject(new ClientDisconnected());
     const began = this.#clock.monotonic();
@@ -166,7 +166,7 @@ export class Imds {
       });
       client?.once('close', () => {
         if (answered) return;
-        const isLate = this.#clock.monotonic() - began >= GIVEN_UP_AFTER_MS;
+        const isLate = this.#clock.monotonic() - began >= DISCONNECT_IS_TIMEOUT_MS;
         const message = `${this.#url.host} takes too long to answer; the caller has given up`;
         outgoing.destroy(isLate ? new UpstreamTimeout(message) : new ClientDisconnected());
       });
@@ -179,7 +179,7 @@ export class Imds {
         setImmediate(() => {
           if (answered) return;
           if (!connected) outgoing.destroy(new UpstreamUnreachable(`${this.#url.host} cannot be reached`));
-          else cancel = this.#clock.after(patience - CONNECT_TIMEOUT_MS, late);
+          else cancel = this.#clock.after(timeout - CONNECT_TIMEOUT_MS, late);
         });
       });
       outgoing.once('socket', (socket) => {
@@ -201,7 +201,7 @@ export class Imds {
         cancel();
         // The service may close an idle connection just as it is used again; nothing was answered, so ask again.
         if (answered) return; // Whoever reads the body is told.
-        if (outgoing.reusedSocket && error.code === 'ECONNRESET') resolve(this.#send(request, patience));
+        if (outgoing.reusedSocket && error.code === 'ECONNRESET') resolve(this.#send(request, timeout));
         else if (error instanceof UpstreamTimeout || error instanceof UpstreamUnreachable || error instanceof ClientDisconnected) {
           reject(error);
         } else {
@@ -218,7 +218,7 @@ async function readText(response: http.IncomingMessage): Promise<string> {
   response.setEncoding('utf8');
   for await (const chunk of response as AsyncIterable<string>) {
     text += chunk;
-    if (text.length > LONGEST_TEXT) throw new UpstreamUnreachable('the answer has no end');
+    if (text.length > MAX_TEXT_LENGTH) throw new UpstreamUnreachable('the answer has no end');
   }
   return text;
 }

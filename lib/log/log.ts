@@ -34,7 +34,7 @@ type LineFormat = (time: number, stamp: string, level: UsedLevel, message: strin
 /** Between two writes of a burst; no more of the log is lost by a kill -9. */
 const BETWEEN_WRITES_MS = 10;
 /** Lines of a burst lie outside of V8's heap, where a hundred kB of them would keep the collector busy. */
-const ROOM = 64 * 1024;
+const BUFFER_LENGTH = 64 * 1024;
 /** Of a character in UTF-8, at the most, for each unit of UTF-16. */
 const BYTES_A_CHARACTER = 3;
 /** For a level that lets everything through. */
@@ -47,7 +47,7 @@ export class Log {
   readonly #stamps = new Stamps();
   readonly #set: LogLevel;
   #threshold: number;
-  readonly #gathered = Buffer.allocUnsafeSlow(ROOM);
+  readonly #gathered = Buffer.allocUnsafeSlow(BUFFER_LENGTH);
   /** How many bytes of it are lines. */
   #length = 0;
   /** Whether they are written at the end of this turn. */
@@ -120,8 +120,8 @@ export class Log {
 
   #gather(line: string): void {
     const most = line.length * BYTES_A_CHARACTER;
-    if (most > ROOM - this.#length) this.flush();
-    if (most > ROOM) this.#write(line);
+    if (most > BUFFER_LENGTH - this.#length) this.flush();
+    if (most > BUFFER_LENGTH) this.#write(line);
     else this.#length += this.#gathered.write(line, this.#length);
   }
 

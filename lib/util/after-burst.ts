@@ -1,10 +1,10 @@
 import type { Clock } from './clock.ts';
 
 /** So many requests leave some ten megabytes behind; a thousand containers that start do not ask as often. */
-const MANY = 5_000;
+const MIN_BURST_REQUESTS = 5_000;
 /** How often it is looked whether a burst is over: when there were no more than so many requests meanwhile. */
-const LOOK_EVERY_MS = 3_000;
-const FEW = 100;
+const CHECK_INTERVAL_MS = 3_000;
+const MAX_QUIET_REQUESTS = 100;
 
 /**
  * Gives memory back after a burst of requests. V8 collects garbage when something is allocated, so on an idle host what
@@ -24,17 +24,17 @@ export class AfterBurst {
   /** Counts a request. */
   answered(): void {
     this.#requests += 1;
-    if (this.#requests === MANY) this.#look();
+    if (this.#requests === MIN_BURST_REQUESTS) this.#look();
   }
 
   #look(): void {
     this.#requestsBefore = this.#requests;
-    this.#clock.after(LOOK_EVERY_MS, () => {
-      if (this.#requests > this.#requestsBefore + FEW) return this.#look();
+    this.#clock.after(CHECK_INTERVAL_MS, () => {
+      if (this.#requests > this.#requestsBefore + MAX_QUIET_REQUESTS) return this.#look();
       this.#requests = 0;
       void this.#collect();
       // V8 makes its young generation smaller where little was allocated since the collection before.
-      this.#clock.after(LOOK_EVERY_MS, () => void this.#collect());
+      this.#clock.after(CHECK_INTERVAL_MS, () => void this.#collect());
     });
   }
 }

@@ -9,13 +9,13 @@ export interface Clock {
 }
 
 /** setTimeout fires at once for anything longer (a signed 32-bit number of milliseconds). */
-const LONGEST_TIMER = 2 ** 31 - 1;
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
   now: Date.now,
   monotonic: () => performance.now(),
   after(milliseconds, action) {
-    const timer = setTimeout(action, Math.min(Math.max(milliseconds, 0), LONGEST_TIMER));
+    const timer = setTimeout(action, Math.min(Math.max(milliseconds, 0), MAX_TIMER_MS));
     timer.unref();
     return () => clearTimeout(timer);
   },

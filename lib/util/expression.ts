@@ -1,9 +1,9 @@
 import { createContext, Script } from 'node:vm';
 
 /** About as long as a path may be. */
-const LONGEST_TEXT = 1024;
+const MAX_TEXT_LENGTH = 1024;
 /** Ten thousand times what an expression takes that does not try the same characters again and again. */
-const PATIENCE_MS = 1_000;
+const TRIAL_TIMEOUT_MS = 1_000;
 /** A process may stand still for a second, on a host that is starting; not three times in a row at the same place. */
 const TRIES = 3;
 /** In the middle of a text they make an expression fail that has matched so far, whatever it is about. */
@@ -17,7 +17,7 @@ const MISFITS = ['!', '/'];
  * @param patience milliseconds for each trial
  * @throws Error, saying why, when it is no expression or takes too long
  */
-export function parseExpression(source: string, flags = '', patience = PATIENCE_MS): RegExp {
+export function parseExpression(source: string, flags = '', timeout = TRIAL_TIMEOUT_MS): RegExp {
   const expression = new RegExp(source, flags);
   const choices = source.replace(/\\./g, '').match(/[*+{|]/g) ?? [];
   // A single one tries each beginning once: a million steps at the most.
@@ -26,7 +26,7 @@ export function parseExpression(source: string, flags = '', patience = PATIENCE_
   const trial = new Script('expression.test(text)');
   for (const text of adversaries(source)) {
     context['text'] = text;
-    if (!endsInTime(() => trial.runInContext(context, { timeout: patience }))) {
+    if (!endsInTime(() => trial.runInContext(context, { timeout }))) {
       throw new Error(`it takes for ever to say no to ${text.slice(0, 10)}…: a repetition within a repetition?`);
     }
   }
@@ -53,7 +53,7 @@ function adversaries(source: string): string[] {
   const [, beginning = ''] = /^\^?([\w/-]*)/.exec(source) ?? [];
   const beginnings = new Set(['', '/', beginning]);
   return [...words].flatMap((word) => {
-    const repeated = word.repeat(Math.ceil(LONGEST_TEXT / word.length));
-    return [...beginnings].flatMap((first) => MISFITS.map((last) => (first + repeated).slice(0, LONGEST_TEXT) + last));
+    const repeated = word.repeat(Math.ceil(MAX_TEXT_LENGTH / word.length));
+    return [...beginnings].flatMap((first) => MISFITS.map((last) => (first + repeated).slice(0, MAX_TEXT_LENGTH) + last));
   });
 }

@@ -28,7 +28,7 @@ export interface HostNetworkOptions {
 }
 
 /** Interfaces come and go with containers; until then an address of the host is nobody's. */
-const ADDRESSES_STAND_MS = 1_000;
+const ADDRESSES_TTL_MS = 1_000;
 
 const FOREIGN_GROUPS =
   'a process is in a control group that has the name of a container, but is not that of its first process; or the ' +
@@ -61,7 +61,7 @@ export class HostNetwork {
     const now = this.#options.clock.monotonic();
     if (now >= this.#addressesUntil) {
       this.#addresses = new Set((this.#options.hostAddresses ?? hostAddresses)());
-      this.#addressesUntil = now + ADDRESSES_STAND_MS;
+      this.#addressesUntil = now + ADDRESSES_TTL_MS;
     }
     return this.#addresses.has(address);
   }

@@ -43,11 +43,11 @@ export interface SocketProcess {
 /** A turn in which nothing else is done; what is asked meanwhile waits no longer than for a garbage collection. */
 const TURN_MS = 2;
 /** How many names of open files the kernel is asked for at once. */
-const FILES_AT_ONCE = 256;
+const READDIR_BATCH = 256;
 /** Looking rests as long as it took: half of the time is left to the others if one container connects all day. */
 const REST_FACTOR = 1;
 /** SDKs give a request up after a second or two. */
-const PATIENCE_MS = 5_000;
+const SCAN_TIMEOUT_MS = 5_000;
 
 export const NO_PERMISSION =
   'the proxy may not look at every process: it needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and no ' +
@@ -94,7 +94,7 @@ export class HostProcesses {
       this.#questions.push({ connection, resolve, reject });
     });
     if (!this.#isScanning) void this.#scan();
-    return withTimeout(this.#options.clock, PATIENCE_MS, answer, () => new DirectoryUnavailable(TOO_SLOW));
+    return withTimeout(this.#options.clock, SCAN_TIMEOUT_MS, answer, () => new DirectoryUnavailable(TOO_SLOW));
   }
 
   /** @returns undefined when there is no such process */
@@ -197,7 +197,7 @@ export class HostProcesses {
       if (isOver()) await rest();
       const seen = new Set<string>();
       const path = `${this.#proc}/${pid}/fd`;
-      const directory = ifThere(() => opendirSync(path, { bufferSize: FILES_AT_ONCE }));
+      const directory = ifThere(() => opendirSync(path, { bufferSize: READDIR_BATCH }));
       try {
         for (let file = nextIn(directory); file; file = nextIn(directory)) {
           // A process may have a million files open.

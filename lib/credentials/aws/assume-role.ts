@@ -15,13 +15,13 @@ export interface StsOptions {
 }
 
 /** The SDK gives STS itself up before that; but for the proxy's own credentials (a process, say) it waits for ever. */
-const LONGEST_CALL_MS = 30_000;
+const CALL_TIMEOUT_MS = 30_000;
 /** What AWS itself bears with. */
-const LEAST_SKEW_MS = 5 * 60 * 1000;
+const MIN_SKEW_MS = 5 * 60 * 1000;
 class TooSlow extends Error {}
 
 /** More roles than a host has. One that is forgotten costs a call of STS more. */
-const MOST_TOO_LONG = 1_000;
+const MAX_TOO_LONG = 1_000;
 
 /** What STS says of a duration beyond the role's maximum, and beyond the hour that role chaining allows. */
 const TOO_LONG = /DurationSeconds exceeds/i;
@@ -37,7 +37,7 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
 
   return async (request: RoleRequest): Promise<Credentials> => {
     try {
-      return await withTimeout(clock, LONGEST_CALL_MS, fetch(request), () => new TooSlow());
+      return await withTimeout(clock, CALL_TIMEOUT_MS, fetch(request), () => new TooSlow());
     } catch (error) {
       if (!(error instanceof TooSlow)) throw error;
       // Whatever hangs is not waited for again.
@@ -59,7 +59,7 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
       if (duration === undefined || !(error instanceof AssumeRoleDenied && TOO_LONG.test(error.message))) throw error;
       tooLong.set(role.arn, duration);
       const [first] = tooLong.keys();
-      if (tooLong.size > MOST_TOO_LONG && first !== undefined) tooLong.delete(first);
+      if (tooLong.size > MAX_TOO_LONG && first !== undefined) tooLong.delete(first);
       onShortened(role, duration);
       return assume(role, input(request, role, undefined));
     }
@@ -100,7 +100,7 @@ function parseAnswer(
   const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = answer.Credentials ?? {};
   const expiration = Expiration?.getTime();
   // Below that it is the Date header's whole seconds and the answer's way, not a clock that is wrong.
-  const skew = Math.abs(clockOffset) < LEAST_SKEW_MS ? 0 : clockOffset;
+  const skew = Math.abs(clockOffset) < MIN_SKEW_MS ? 0 : clockOffset;
   if (!AccessKeyId || !SecretAccessKey || !SessionToken || !expiration) {
     throw new CredentialsUnavailable('STS answered AssumeRole without complete credentials');
   }

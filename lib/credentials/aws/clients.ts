@@ -15,7 +15,7 @@ const ATTEMPTS = 2;
 /** Where no region is set, and the host has none to tell. STS answers there for every region of its partition. */
 const FALLBACK_REGION = 'us-east-1';
 /** The metadata service may only be slow to come up; so long the fallback stands before it is asked again. */
-const FALLBACK_STANDS_MS = 60_000;
+const FALLBACK_TTL_MS = 60_000;
 
 /** There are none, or none for now. */
 const MISSING_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError']);
@@ -171,7 +171,7 @@ export class AwsClients {
     if (region !== undefined) return region;
     const { STSClient } = await import('#sdk');
     const found = await new STSClient({}).config.region().catch(() => hostRegion());
-    if (!found) this.#fallbackUntil = this.#options.clock.now() + FALLBACK_STANDS_MS;
+    if (!found) this.#fallbackUntil = this.#options.clock.now() + FALLBACK_TTL_MS;
     return found || FALLBACK_REGION;
   }
 }

@@ -15,11 +15,11 @@ export interface SourceCredentialsOptions {
   onFailed?: (error: Error, retryIn: number) => void;
 }
 
-const RETRY_FIRST_MS = 1_000;
-const RETRY_LONGEST_MS = 60_000;
-const THE_PRESENT_ONE = Symbol('the present one');
+const RETRY_INITIAL_MS = 1_000;
+const RETRY_MAX_MS = 60_000;
+const CURRENT_KEY = Symbol('the present one');
 /** A credential process or a profile of another role may take seconds. */
-const PATIENCE_MS = 30_000;
+const RESOLVE_TIMEOUT_MS = 30_000;
 
 /**
  * Whether the proxy itself has credentials that work: they are looked for at the start, with or without a container,
@@ -29,7 +29,7 @@ export class SourceCredentials {
   readonly #options: SourceCredentialsOptions;
   #state: { readonly ok: boolean; readonly detail: string } = { ok: false, detail: 'not found yet' };
   /** The key that AWS refused: it is not believed again before a call succeeds. */
-  #refused: string | typeof THE_PRESENT_ONE | undefined;
+  #refused: string | typeof CURRENT_KEY | undefined;
   #failures = 0;
   #cancelRetry = (): void => {};
   #closed = false;
@@ -47,9 +47,9 @@ export class SourceCredentials {
     const { clock, resolve } = this.#options;
     this.#cancelRetry();
     try {
-      const key = await withTimeout(clock, PATIENCE_MS, resolve(), () => new Error('getting them takes too long'));
+      const key = await withTimeout(clock, RESOLVE_TIMEOUT_MS, resolve(), () => new Error('getting them takes too long'));
       if (this.#closed || this.#state.ok) return;
-      if (this.#refused === THE_PRESENT_ONE) this.#refused = key;
+      if (this.#refused === CURRENT_KEY) this.#refused = key;
       if (key !== this.#refused) return this.#found('found');
       this.#options.forget();
       this.#retry();
@@ -69,7 +69,7 @@ export class SourceCredentials {
 
   /** @param refused whether AWS does not take them; otherwise they could not be had */
   failed(message: string, refused: boolean): void {
-    if (refused) this.#refused ??= THE_PRESENT_ONE;
+    if (refused) this.#refused ??= CURRENT_KEY;
     const isNew = this.#state.ok;
     this.#state = { ok: false, detail: message };
     if (isNew) this.#retry();
@@ -90,7 +90,7 @@ export class SourceCredentials {
   #retry(): number {
     const { clock, random } = this.#options;
     this.#failures += 1;
-    const wait = backoff(this.#failures, RETRY_FIRST_MS, RETRY_LONGEST_MS, random);
+    const wait = backoff(this.#failures, RETRY_INITIAL_MS, RETRY_MAX_MS, random);
     this.#cancelRetry();
     this.#cancelRetry = clock.after(wait, () => void this.start());
     return wait;

@@ -43,9 +43,9 @@ const BYTES_OF_A_REQUEST = 16 * 1024;
  * Requests of one address under way at the real service, which answers in a millisecond: SDKs have one at a time. Without
  * that, one container that reads nothing of its answers would hold hundreds of connections there.
  */
-const AT_ONCE = 16;
+const MAX_CONCURRENT_REQUESTS = 16;
 /** One more waits as long as it would for its pace. */
-const PATIENCE_MS = 1_000;
+const ACQUIRE_TIMEOUT_MS = 1_000;
 
 export interface PassThroughLimits {
   /** Nothing at all goes through. */
@@ -69,7 +69,7 @@ export function passThrough(
   { disabled, allow, deny }: PassThroughLimits,
   charge: Charge | undefined,
 ): Handler {
-  const semaphore = new Semaphore(AT_ONCE, PATIENCE_MS, systemClock);
+  const semaphore = new Semaphore(MAX_CONCURRENT_REQUESTS, ACQUIRE_TIMEOUT_MS, systemClock);
   return async (exchange) => {
     const { address, path } = exchange;
     if (disabled) throw new Refusal(403, 'not_passed_through', 'the settings pass nothing through');

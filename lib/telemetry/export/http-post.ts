@@ -3,10 +3,10 @@ import { request as requestHttps } from 'node:https';
 import type { Clock } from '../../util/clock.ts';
 
 /** What is read of an answer; receivers of metrics say what there is to say in a few hundred characters. */
-const LONGEST_ANSWER = 16_384;
+const MAX_RESPONSE_LENGTH = 16_384;
 
 /** Nobody asked for any; without end they would keep the processor busy. */
-const MOST_INTERIM = 10;
+const MAX_INTERIM_RESPONSES = 10;
 
 export interface Post {
   readonly url: URL;
@@ -46,7 +46,7 @@ export function httpPost({ url, headers, body, timeout, signal }: Post, clock: C
     });
     let interim = 0;
     outgoing.on('information', () => {
-      if ((interim += 1) > MOST_INTERIM) outgoing.destroy(new Error(`more than ${MOST_INTERIM} interim answers`));
+      if ((interim += 1) > MAX_INTERIM_RESPONSES) outgoing.destroy(new Error(`more than ${MAX_INTERIM_RESPONSES} interim answers`));
     });
     outgoing.on('response', (response) => {
       let text = '';
@@ -59,8 +59,8 @@ export function httpPost({ url, headers, body, timeout, signal }: Post, clock: C
       fail = done;
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
-        text += chunk.slice(0, LONGEST_ANSWER - text.length);
-        if (text.length === LONGEST_ANSWER) done();
+        text += chunk.slice(0, MAX_RESPONSE_LENGTH - text.length);
+        if (text.length === MAX_RESPONSE_LENGTH) done();
       });
       response.on('end', done);
       response.on('error', done);

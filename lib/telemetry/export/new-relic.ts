@@ -23,7 +23,7 @@ const TIMEOUT_MS = 10_000;
 /** The event's type, which NRQL asks for. */
 const EVENT_TYPE = 'MetadataproxyRefusal';
 /** Events of one interval: the Event API takes two thousand at once, and a host has nothing like it to tell. */
-const MOST_EVENTS = 1_000;
+const MAX_EVENTS = 1_000;
 /** What counts requests, and by which labels an event tells of them. */
 const REQUESTS = 'metadataproxy.http_request';
 const EVENT_LABELS = ['handler_name', 'role_name', 'response_code', 'error_description'] as const;
@@ -181,7 +181,7 @@ class Refusals {
     for (const family of families) {
       if (family.name === REQUESTS) this.#count(family, events);
     }
-    const chunks = [...events.values()].slice(0, MOST_EVENTS).map((event) => ({
+    const chunks = [...events.values()].slice(0, MAX_EVENTS).map((event) => ({
       json: JSON.stringify({ eventType: EVENT_TYPE, timestamp, ...this.#attributes, ...event }),
       points: 1,
     }));

@@ -11,7 +11,7 @@ import { PostQueue } from './post-queue.ts';
 import { attributeValue, batches, Pusher, type Chunk, type PusherOptions } from './pusher.ts';
 
 /** Points of one metric in one piece of JSON. */
-const POINTS_AT_ONCE = 200;
+const MAX_POINTS_PER_REQUEST = 200;
 
 /** AGGREGATION_TEMPORALITY_CUMULATIVE. In OTLP's JSON enumerations are numbers. */
 const CUMULATIVE = 2;
@@ -112,8 +112,8 @@ class Points {
     const reading = this.#clock.now();
     for (const family of families) {
       const { series } = family;
-      for (let from = 0; from < series.length; from += POINTS_AT_ONCE) {
-        const some = series.slice(from, from + POINTS_AT_ONCE);
+      for (let from = 0; from < series.length; from += MAX_POINTS_PER_REQUEST) {
+        const some = series.slice(from, from + MAX_POINTS_PER_REQUEST);
         const points = some.flatMap((one) => this.#point(family.labelNames, one, isCount(family)) ?? []);
         if (points.length > 0) yield { json: JSON.stringify(metric(family, points)), points: points.length };
       }

@@ -5,7 +5,7 @@ export interface Packet {
 }
 
 /** In bytes. Receivers read 8 kB at once, as a rule (Datadog's agent: `dogstatsd_buffer_size`). */
-const LONGEST_LINE = 8 * 1024;
+const MAX_LINE_LENGTH = 8 * 1024;
 
 /**
  * Fills packets with lines, up to `most` bytes each; a longer line is alone in its packet.
@@ -29,7 +29,7 @@ export function* packets(
       for (const line of group) {
         ungathered -= 1;
         const bytes = Buffer.byteLength(line);
-        if (bytes > LONGEST_LINE) {
+        if (bytes > MAX_LINE_LENGTH) {
           onDropped(1);
           continue;
         }

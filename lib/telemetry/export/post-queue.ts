@@ -11,13 +11,13 @@ import { httpPost, type PostAnswer } from './http-post.ts';
 import type { Log } from '../../log/log.ts';
 
 /** Ten minutes of a host with many roles; what is older is of less use than the memory. */
-const MOST_WAITING_BYTES = 4_000_000;
-const MOST_WAITING = 60;
+const MAX_QUEUED_BYTES = 4_000_000;
+const MAX_QUEUED = 60;
 
-const FIRST_RETRY_MS = 1_000;
-const LONGEST_RETRY_MS = 60_000;
+const RETRY_INITIAL_MS = 1_000;
+const RETRY_MAX_MS = 60_000;
 /** A receiver may ask to be left alone for so long and no longer: a wrong header should not end the metrics. */
-const LONGEST_RETRY_AFTER_MS = 3_600_000;
+const MAX_RETRY_AFTER_MS = 3_600_000;
 
 const compress = promisify(gzip);
 
@@ -77,7 +77,7 @@ export class PostQueue {
     if (this.#abort.signal.aborted) return this.#drop(points);
     this.#waiting.push({ body, points });
     this.#bytes += body.length;
-    while (this.#waiting.length > MOST_WAITING || this.#bytes > MOST_WAITING_BYTES) {
+    while (this.#waiting.length > MAX_QUEUED || this.#bytes > MAX_QUEUED_BYTES) {
       this.#drop(this.#take()?.points ?? 0);
     }
     if (!this.#isDelivering) this.#delivery = this.#deliverAll();
@@ -133,8 +133,8 @@ export class PostQueue {
     }
     this.#fails(trouble, 0);
     this.#failures += 1;
-    const wait = backoff(this.#failures, FIRST_RETRY_MS, LONGEST_RETRY_MS, random);
-    return Math.max(wait, Math.min(answer?.retryAfter ?? 0, LONGEST_RETRY_AFTER_MS));
+    const wait = backoff(this.#failures, RETRY_INITIAL_MS, RETRY_MAX_MS, random);
+    return Math.max(wait, Math.min(answer?.retryAfter ?? 0, MAX_RETRY_AFTER_MS));
   }
 
   /** An answer's own words are never logged: a receiver may repeat what it was sent, keys included. */

@@ -49,11 +49,11 @@ interface Form {
 }
 
 /** A receiver that takes nothing for so long is given up. */
-const PATIENCE_MS = 30_000;
+const ROUND_TIMEOUT_MS = 30_000;
 /** Beyond that more rest would only make the figures older. */
-const LONGEST_WAIT_MS = 60_000;
+const MAX_WAIT_MS = 60_000;
 /** How long the end of the program may wait for a receiver. */
-const CLOSE_WITHIN_MS = 1_000;
+const CLOSE_TIMEOUT_MS = 1_000;
 
 export class Push {
   readonly #options: PushOptions;
@@ -91,7 +91,7 @@ export class Push {
   async #close(): Promise<void> {
     this.#cancel();
     const last = this.#round.then(() => this.#closed ? undefined : this.#send()).then(() => this.#transport.end());
-    await withTimeout(this.#options.clock, CLOSE_WITHIN_MS, last, () => new Error('too late')).catch(() => {});
+    await withTimeout(this.#options.clock, CLOSE_TIMEOUT_MS, last, () => new Error('too late')).catch(() => {});
     this.#closed = true;
     this.#transport.drop();
   }
@@ -99,7 +99,7 @@ export class Push {
   #wait(): void {
     const { clock, interval, random } = this.#options;
     const wait = this.#broken
-      ? backoff(this.#failures, interval, Math.max(interval, LONGEST_WAIT_MS), random)
+      ? backoff(this.#failures, interval, Math.max(interval, MAX_WAIT_MS), random)
       : interval;
     this.#cancel = clock.after(wait, () => {
       this.#round = this.#send().then(() => {
@@ -114,7 +114,7 @@ export class Push {
     this.#broken = false;
     const { clock, metrics } = this.#options;
     const inTime = <T>(doing: Promise<T>): Promise<T> =>
-      withTimeout(clock, PATIENCE_MS, doing, () => new Error(`nothing was taken for ${PATIENCE_MS / 1000} s`));
+      withTimeout(clock, ROUND_TIMEOUT_MS, doing, () => new Error(`nothing was taken for ${ROUND_TIMEOUT_MS / 1000} s`));
     try {
       await inTime(this.#transport.open());
       for (const { text, lines } of packets(this.#lines(metrics), this.#form.packetSize, (count) => this.#drop(count))) {

@@ -8,7 +8,7 @@ import type { MetricsRegistry } from '../metrics/registry.ts';
 import type { Batch, PostQueue } from './post-queue.ts';
 
 /** How long the end of the program may wait for it. */
-const CLOSE_WITHIN_MS = 1_000;
+const CLOSE_TIMEOUT_MS = 1_000;
 
 /** What such a backend is made of. */
 export interface PusherOptions<Settings extends keyof Config> {
@@ -52,7 +52,7 @@ export class Pusher implements Exporter {
     this.#closed = true;
     this.#cancel();
     const tooLate = new AbortController();
-    const cancel = this.#clock.after(CLOSE_WITHIN_MS, () => tooLate.abort());
+    const cancel = this.#clock.after(CLOSE_TIMEOUT_MS, () => tooLate.abort());
     await this.#push();
     await Promise.all(this.#pushes.map(({ queue }) => queue.close(tooLate.signal)));
     cancel();
@@ -106,9 +106,9 @@ export function* batches(chunks: Iterable<Chunk>, wrap: (values: string) => stri
 }
 
 /** New Relic takes no more of a value, and nobody reads it. */
-const LONGEST_VALUE = 4_096;
+const MAX_VALUE_LENGTH = 4_096;
 
 /** Label values as receivers take them: of a length that they take, and without halves of characters. */
 export function attributeValue(text: string): string {
-  return text.slice(0, LONGEST_VALUE).replace(/\p{Surrogate}/gu, '\ufffd');
+  return text.slice(0, MAX_VALUE_LENGTH).replace(/\p{Surrogate}/gu, '\ufffd');
 }

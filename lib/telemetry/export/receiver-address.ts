@@ -15,7 +15,7 @@ export const RECEIVER_FORM = 'host:port';
 export const DATADOG_FORM = 'host:port or unix:///path';
 
 /** The longest path that the kernel takes (sun_path of unix(7), which ends in a zero byte). */
-const LONGEST_PATH = 107;
+const MAX_PATH_LENGTH = 107;
 
 /** `host:port` or `[v6]:port`; unlike what this program listens on, both are needed, and the port is not 0. */
 export function parseReceiverAddress(text: string): HostAndPort | undefined {
@@ -29,5 +29,5 @@ export function parseReceiverAddress(text: string): HostAndPort | undefined {
 export function parseDatadogAddress(text: string): HostAndPort | SocketPath | undefined {
   const [, path] = /^unix(?:stream)?:\/\/(\/.+)$/.exec(text) ?? [];
   if (path === undefined) return parseReceiverAddress(text);
-  return Buffer.byteLength(path) <= LONGEST_PATH && !path.includes('\0') ? { path } : undefined;
+  return Buffer.byteLength(path) <= MAX_PATH_LENGTH && !path.includes('\0') ? { path } : undefined;
 }

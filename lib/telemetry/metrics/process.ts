@@ -20,7 +20,7 @@ const CALL_SECONDS = [0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30];
 const LAG_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
 const DELAY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
 /** Often enough to see a process that is busy, seldom enough to cost nothing on an idle host. */
-const DELAY_EVERY_MS = 500;
+const DELAY_INTERVAL_MS = 500;
 
 export class ProcessMetrics {
   readonly #clock: Clock;
@@ -97,8 +97,8 @@ export class ProcessMetrics {
 
   /** Measures the event loop until `close`. */
   start(): void {
-    const due = this.#clock.monotonic() + DELAY_EVERY_MS;
-    this.#stopMeasuring = this.#clock.after(DELAY_EVERY_MS, () => {
+    const due = this.#clock.monotonic() + DELAY_INTERVAL_MS;
+    this.#stopMeasuring = this.#clock.after(DELAY_INTERVAL_MS, () => {
       this.#loopDelay.observe(Math.max(this.#clock.monotonic() - due, 0) / 1000);
       this.start();
     });

@@ -4,9 +4,9 @@
  */
 
 /** Beyond it the series that were used the longest ago make room: some label values come from whoever asks. */
-const MOST_SERIES = 2_000;
+const MAX_SERIES = 2_000;
 /** How much room is made at once, so that a flood of new values does not look through all of them each time. */
-const ROOM = MOST_SERIES / 10;
+const ROOM = MAX_SERIES / 10;
 
 /** One combination of label values. */
 export interface Series {
@@ -130,8 +130,8 @@ export class Family<S extends Series = Counter | Gauge | Histogram> {
   }
 
   #add(leaf: Leaf<S>): Leaf<S> {
-    if (this.#leaves.length >= MOST_SERIES) {
-      const kept = this.#leaves.toSorted((a, b) => b.used - a.used).slice(0, MOST_SERIES - ROOM);
+    if (this.#leaves.length >= MAX_SERIES) {
+      const kept = this.#leaves.toSorted((a, b) => b.used - a.used).slice(0, MAX_SERIES - ROOM);
       this.clear();
       for (const one of kept) this.#add(one);
     }

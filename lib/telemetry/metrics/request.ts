@@ -34,12 +34,12 @@ export interface RequestMetricsOptions {
 /** What go-metadataproxy's README says that it always is. */
 const SERVICE = 'go-metadataproxy';
 /** A header comes from whoever asks. */
-const LONGEST_VALUE = 128;
+const MAX_VALUE_LENGTH = 128;
 const NS_PER_MS = 1_000_000;
 /** SDKs ask for a handful. */
-const PATHS_KEPT = 256;
+const MAX_CACHED_PATHS = 256;
 /** There are fewer statuses. */
-const CODES_KEPT = 100;
+const MAX_CACHED_CODES = 100;
 
 /** A warm answer takes some 0.1 ms; SDKs give up after 1 s. */
 const REQUEST_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -89,8 +89,8 @@ export class RequestMetrics {
   readonly #refusals: Family<Counter>;
   readonly #upstreamErrors: Family<Counter>;
   readonly #wanted: Readonly<Record<RequestLabel, boolean>>;
-  readonly #paths = new Memo(PATHS_KEPT, (path: string) => ({ known: knownPath(path), version: knownVersion(path) }));
-  readonly #codes = new Memo(CODES_KEPT, (status: number) => String(status));
+  readonly #paths = new Memo(MAX_CACHED_PATHS, (path: string) => ({ known: knownPath(path), version: knownVersion(path) }));
+  readonly #codes = new Memo(MAX_CACHED_CODES, (status: number) => String(status));
   readonly #headers: readonly string[];
   readonly #fromContainer: readonly Copied[];
   readonly #copied = new WeakMap<Container, readonly string[]>();
@@ -225,7 +225,7 @@ export class RequestMetrics {
     if (wanted.error_description) values.push(reason === undefined ? '' : (OLD_ERRORS[reason] ?? reason));
     if (wanted.service) values.push(SERVICE);
     for (const value of container ? this.#copiedOf(container) : this.#notCopied) values.push(value);
-    for (const name of this.#headers) values.push(String(exchange.request.headers[name] ?? '').slice(0, LONGEST_VALUE));
+    for (const name of this.#headers) values.push(String(exchange.request.headers[name] ?? '').slice(0, MAX_VALUE_LENGTH));
     this.#requests.labels(values).add();
     if (!upstream || upstream.answering === 0) return;
     this.#responseTime.labels(values).set(upstream.answering * NS_PER_MS);
@@ -245,7 +245,7 @@ export class RequestMetrics {
   #copiedOf(container: Container): readonly string[] {
     let values = this.#copied.get(container);
     if (!values) {
-      values = this.#fromContainer.map((copied) => (copied(container) ?? '').slice(0, LONGEST_VALUE));
+      values = this.#fromContainer.map((copied) => (copied(container) ?? '').slice(0, MAX_VALUE_LENGTH));
       this.#copied.set(container, values);
     }
     return values;
