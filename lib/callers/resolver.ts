@@ -46,7 +46,7 @@ export class CallerResolver {
   }
 
   /**
-   * Finds out what `glance` could not tell without.
+   * Finds out what `peek` could not tell without.
    *
    * @returns a promise that never rejects; undefined when there is nothing to wait for
    */

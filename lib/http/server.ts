@@ -46,7 +46,7 @@ export interface MetadataServerOptions {
   tokenRequired: boolean;
   /** The container behind an address and a connection, as far as it is known at once. */
   peek: (address: string, connection: Socket) => Container | undefined;
-  /** Finds out what `glance` could not tell; undefined when there is nothing to wait for. Never rejects. */
+  /** Finds out what `peek` could not tell; undefined when there is nothing to wait for. Never rejects. */
   ensureResolved?: (address: string, connection: Socket) => Promise<unknown> | undefined;
   maxConnections: number;
   maxConnectionsPerAddress: number;

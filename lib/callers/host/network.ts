@@ -86,7 +86,7 @@ export class HostNetwork {
     return asked;
   }
 
-  /** Whom `find` has found. */
+  /** Whom `resolve` has found. */
   peek(connection: Connection): Container | undefined {
     return this.#resolved.get(connection);
   }
