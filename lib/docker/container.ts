@@ -1,6 +1,6 @@
 import { normalAddress } from '../util/ip-address.ts';
 import { Memo } from '../util/memo.ts';
-import type { EngineContainer } from './client.ts';
+import type { EngineContainer } from './engine.ts';
 
 /** What is kept of a container: who it is, and what its starter asked for it. */
 export interface Container {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
 import { ContainerDirectory, type DirectoryState } from '../../lib/docker/directory.ts';
-import { EngineFailure, EngineUnreachable } from '../../lib/docker/client.ts';
+import { EngineFailure, EngineUnreachable } from '../../lib/docker/engine.ts';
 import { anEngineContainer } from './helpers/fixtures.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { watch } from './helpers/promises.ts';
@@ -36,10 +36,14 @@ function setUp(t: TestContext) {
     describe: async (found) => describeContainer(found, { env: new Set(['IAM_ROLE']), labels: new Set() }),
     clock,
     random: () => 0.5,
-    onKnown: ({ id }) => told.push(`known ${id}`),
-    onStarted: ({ id }) => told.push(`started ${id}`),
-    onEnded: ({ id }) => told.push(`ended ${id}`),
-    onState: (state, { count, error }) => states.push({ state, count, error: error?.message }),
+    events: {
+      directoryStateChanged: (state, { count, error }) => states.push({ state, count, error: error?.message }),
+    },
+  });
+  directory.subscribe({
+    known: ({ id }) => told.push(`known ${id}`),
+    started: ({ id }) => told.push(`started ${id}`),
+    ended: ({ id }) => told.push(`ended ${id}`),
   });
   t.after(() => directory.close());
   /** Whom an address belongs to: an id, or what the request is told. */

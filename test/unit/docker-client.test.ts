@@ -6,12 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parseDockerEndpoint } from '../../lib/docker/endpoint.ts';
-import {
-  DockerEngine,
-  EngineFailure,
-  EngineUnreachable,
-  type EngineEvent,
-} from '../../lib/docker/client.ts';
+import { DockerEngine } from '../../lib/docker/client.ts';
+import { EngineFailure, EngineUnreachable, type EngineEvent } from '../../lib/docker/engine.ts';
 import { DockerEngine as StandIn } from '../support/docker-engine.ts';
 import { Journal } from '../support/journal.ts';
 
@@ -378,7 +374,7 @@ test('an event that is no JSON ends the stream: what it told is unknown', async 
   engine.writeToSubscribers('{"Type":"container"\n');
   const error = await ended;
   assert.ok(error instanceof EngineFailure);
-  assert.match(error.message, /no JSON/);
+  assert.match(error.message, /not JSON/);
 });
 
 test('an event beyond measure is passed over, and the stream goes on', async (t) => {

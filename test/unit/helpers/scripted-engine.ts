@@ -1,4 +1,4 @@
-import { EngineFailure, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/client.ts';
+import { EngineFailure, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/engine.ts';
 import { anEngineContainer } from './fixtures.ts';
 import { deferred } from './promises.ts';
 
