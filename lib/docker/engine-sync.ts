@@ -17,7 +17,7 @@
 
 import type { Events } from '../events.ts';
 import { backoff } from '../util/backoff.ts';
-import { sleep, withTimeout, type Clock } from '../util/clock.ts';
+import { sleep, type Clock } from '../util/clock.ts';
 import { GATEWAY_BRIDGE } from './address-lookups.ts';
 import { EngineUnreachable, type Engine, type EngineEvent, type ListedContainer } from './engine.ts';
 import type { Lookups } from './lookups.ts';
@@ -44,11 +44,6 @@ const RECONNECT_MAX_MS = 1_000;
 const FAILURE_TTL_MS = 100;
 /** After a rescan the engine rests for as long as it took (Podman takes 1 ms per container), up to this. */
 const MAX_RESCAN_REST_MS = 1_000;
-/** Concurrent inspects of a read; the client has as many sockets. */
-const MAX_CONCURRENT_INSPECTS = 8;
-/** A starting container takes 330 ms (measured). A stuck one must not delay the others. */
-const INSPECT_TIMEOUT_MS = 2_000;
-
 export class EngineSync {
   readonly #options: EngineSyncOptions;
   #state: DirectoryState = 'starting';
@@ -208,7 +203,7 @@ export class EngineSync {
       const [listed, gateway] = await Promise.all([engine.allContainers(), engine.networkAddresses(GATEWAY_BRIDGE)]);
       const running = listed.filter((one) => one.running);
       const isUnknown = ({ id }: ListedContainer): boolean => !registry.entry(id)?.container;
-      await this.#inspectAll(running.filter(isUnknown));
+      await lookups.inspectAll(running.filter(isUnknown));
 
       const ids = new Set(running.map(({ id }) => id));
       if (mode === 'replace') registry.replaceAll(ids, new Set(listed.map(({ id }) => id)), tombstones);
@@ -236,17 +231,6 @@ export class EngineSync {
         registry.start(entry);
       }
     });
-  }
-
-  /** A container that cannot be inspected in time is inspected again when it asks. */
-  async #inspectAll(containers: readonly ListedContainer[]): Promise<void> {
-    const { clock, lookups } = this.#options;
-    const queue = containers.values();
-    const late = (): Error => new Error('the inspect takes too long');
-    const work = async (): Promise<void> => {
-      for (const { id } of queue) await withTimeout(clock, INSPECT_TIMEOUT_MS, lookups.inspect(id), late).catch(() => {});
-    };
-    await Promise.all(Array.from({ length: MAX_CONCURRENT_INSPECTS }, work));
   }
 
   #setState(state: DirectoryState, error?: Error): void {

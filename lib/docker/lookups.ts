@@ -13,7 +13,7 @@
  * After its last await a lookup changes the registry synchronously.
  */
 
-import type { Clock } from '../util/clock.ts';
+import { withTimeout, type Clock } from '../util/clock.ts';
 import { AddressLookups, GATEWAY_BRIDGE } from './address-lookups.ts';
 import type { Container } from './container.ts';
 import { reachesHost, type Engine, type EngineContainer, type EngineEvent } from './engine.ts';
@@ -21,6 +21,10 @@ import type { Entry, Registry } from './registry.ts';
 
 /** On these a container has no address of its own. */
 const DRIVERS_WITHOUT_ADDRESS = new Set(['host', 'null']);
+/** Concurrent inspects of a read; the client has as many sockets. */
+const MAX_CONCURRENT_INSPECTS = 8;
+/** A starting container takes 330 ms (measured). A stuck one must not delay the others. */
+const INSPECT_TIMEOUT_MS = 2_000;
 
 export interface LookupOptions {
   engine: Pick<Engine, 'inspect' | 'networkAddresses'>;
@@ -103,6 +107,16 @@ export class Lookups {
       this.#trackIdentification(inspection);
     }
     return inspection;
+  }
+
+  /** Never rejects: a container that cannot be inspected in time is inspected again when it asks. */
+  async inspectAll(containers: readonly { readonly id: string }[]): Promise<void> {
+    const queue = containers.values();
+    const late = (): Error => new Error('the inspect takes too long');
+    const work = async (): Promise<void> => {
+      for (const { id } of queue) await withTimeout(this.#clock, INSPECT_TIMEOUT_MS, this.inspect(id), late).catch(ignore);
+    };
+    await Promise.all(Array.from({ length: MAX_CONCURRENT_INSPECTS }, work));
   }
 
   async #inspect(entry: Entry): Promise<void> {
