@@ -3,11 +3,14 @@
  */
 
 import { AdminServer } from './admin/server.ts';
+import type { DemoCaller, HostProcess } from './caller.ts';
 import { AfterBurst } from './util/after-burst.ts';
 import { isReady, makeStatus, readiness, type StatusSources } from './admin/status.ts';
 import { CallerResolver, type OtherSource } from './callers/resolver.ts';
-import { HostNetwork, hostCaller } from './callers/host/network.ts';
+import { HostAddresses } from './callers/host/addresses.ts';
+import { HostNetwork, hostProcess, type HostNetworkOptions } from './callers/host/network.ts';
 import { MesosTasks } from './callers/mesos.ts';
+import { normalAddress } from './util/ip-address.ts';
 import { systemClock as clock } from './util/clock.ts';
 import { hostAndPort, type Config } from './config/config.ts';
 import type { Container } from './docker/container.ts';
@@ -16,17 +19,12 @@ import { DockerEngine } from './docker/client.ts';
 import { SourceCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
 import { CredentialService } from './http/credential-service.ts';
-import { containerCredentials } from './http/handlers/container-credentials.ts';
-import { iamInfo } from './http/handlers/iam-info.ts';
-import { iamListing } from './http/handlers/iam-listing.ts';
+import { credentialHandlers } from './http/handlers/credentials.ts';
 import { metrics as scrape } from './http/handlers/metrics.ts';
 import { passThrough } from './http/handlers/pass-through.ts';
-import { roleCredentials } from './http/handlers/role-credentials.ts';
-import { roleNameListing } from './http/handlers/role-name.ts';
 import { sessionToken } from './http/handlers/session-token.ts';
 import { MetadataServer } from './http/server.ts';
 import { SessionTokens } from './http/session-tokens.ts';
-import { isLoopback, normalAddress } from './util/ip-address.ts';
 import { awsClients, containerReader, credentialFetcher, hostProcesses, roleSettings } from './wiring.ts';
 import { parseAddressMapping, type AddressMapping } from './callers/address-mapping.ts';
 import { RoleAssignments } from './assignments.ts';
@@ -52,22 +50,8 @@ export interface RunningProxy {
 /** How many calls of STS are under way at once, at the most: far below its quota, enough for a host that starts up. */
 const MAX_CONCURRENT_STS_CALLS = 16;
 
-/** Different reasons why callers on the host are not told that are logged; there are few, but for a daemon's errors. */
-const MAX_HOST_NETWORK_ERRORS = 100;
-
-/** Who is asking in a demonstration, where there need be no Docker. */
-const DEMO_CONTAINER: Container = {
-  id: 'demo00000000'.padEnd(64, '0'),
-  shortId: 'demo00000000',
-  name: 'demo',
-  image: 'demo',
-  hostname: '',
-  env: new Map(),
-  labels: new Map(),
-  labelledAddress: undefined,
-  networks: [],
-  network: 'own',
-};
+/** The caller in a demonstration, which needs no Docker. */
+const DEMO: DemoCaller = { kind: 'demo', id: 'demo00000000'.padEnd(64, '0'), name: 'demo' };
 
 /**
  * @param inheritedFd the listening socket that the service manager passed on, if it did
@@ -76,7 +60,6 @@ const DEMO_CONTAINER: Container = {
 export async function startProxy(config: Config, log: Log, version: string, inheritedFd?: number): Promise<RunningProxy> {
   for (const notice of config.notices) log.warning(notice);
   const { accountNames } = config;
-  const peek = (address: string): Container | undefined => directory.peek(address);
   const telemetry = new Telemetry({
     config,
     log,
@@ -88,8 +71,7 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
       credentials: () => store.values(),
       firewall: () => firewallState(clock.now()),
     },
-    peek,
-    requestFor: (container) => assignments.requestFor(container),
+    requestFor: (caller) => assignments.assignmentOf(caller).request,
   });
   const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
   const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
@@ -123,12 +105,6 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     onFetched: (...fetched) => telemetry.fetched(...fetched),
     onFailed: (...failed) => telemetry.notFetched(...failed),
   });
-  const assignments = new RoleAssignments({
-    store,
-    settings: roleSettings(config, rules?.value ?? []),
-    hostNetwork: config.hostNetwork !== 'nobody',
-    onBadRequest: (container, error) => telemetry.badRequest(container, error),
-  });
   const engine = new DockerEngine(config.docker, { engineEventReceived: (at) => telemetry.eventSent(at) });
   const directory = new ContainerDirectory({
     engine,
@@ -138,34 +114,39 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     resyncEvery: config.dockerSyncPeriod,
     events: { directoryStateChanged: (state, detail) => telemetry.directory(state, detail) },
   });
-  directory.subscribe(assignments);
+  const assignments = new RoleAssignments({
+    store,
+    settings: roleSettings(config, rules?.value ?? []),
+    hostNetwork: config.hostNetwork !== 'nobody',
+    directory,
+    events: { roleRequestInvalid: (caller, error) => telemetry.badRequest(caller, error) },
+  });
   const mapping = follow(log, telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
   });
   for (const caller of mapping?.value.values() ?? []) assignments.started(caller);
 
+  const hostAddresses = new HostAddresses(clock);
+  const hostNetworkFailed = (reason: string): void => telemetry.hostNetworkFailed(reason);
+  const hostNetwork = await followHostNetwork(config, { hostNetworkFailed }, engine, directory);
+  if (hostNetwork?.host) assignments.started(hostNetwork.host);
   const resolver = new CallerResolver({
     directory,
     mapping: () => mapping?.value,
     others: await otherSources(config, directory),
-    hostNetwork: await followHostNetwork(config, log, engine, directory, assignments),
+    hostAddresses,
+    hostNetwork: hostNetwork?.network,
+    demo: config.mockCredentials ? DEMO : undefined,
   });
-  const resolve: CallerResolver['resolve'] = (address, connection) =>
-    config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : resolver.resolve(address, connection);
-  const peersKnown: CallerResolver['peersKnown'] = (container) => resolver.peersKnown(container);
-  const credentialService = new CredentialService({ resolver: { resolve, peersKnown }, assignments, store });
+  const credentialService = new CredentialService({ resolver, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const afterBurst = new AfterBurst(clock);
   const server = new MetadataServer({
     handlers: {
       sessionToken: sessionToken(tokens, (exchange) => server.subjectOf(exchange)),
-      iamListing: iamListing(credentialService),
-      iamInfo: iamInfo(credentialService),
-      roleName: roleNameListing(credentialService),
-      roleCredentials: roleCredentials(credentialService),
-      containerCredentials: containerCredentials(credentialService),
-      metrics: scrape(telemetry.expose, (address) => peek(address) !== undefined),
+      ...credentialHandlers(credentialService),
+      metrics: scrape(telemetry.expose, (address) => resolver.isHost(address)),
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
@@ -174,8 +155,7 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     },
     tokens,
     tokenRequired: config.imdsv2Required,
-    peek: (address, connection) => resolver.peek(address, connection),
-    ensureResolved: (address, connection) => resolver.ensureResolved(address, connection),
+    resolver,
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
     maxRequestsPerSecond: config.maxRequestsPerSecond,
@@ -262,34 +242,26 @@ async function otherSources(config: Config, directory: ContainerDirectory): Prom
   return sources;
 }
 
-/** @returns undefined when nobody's connections are redirected on the host itself */
+/** @returns undefined without HOST_NETWORK */
 async function followHostNetwork(
   config: Config,
-  log: Log,
+  events: HostNetworkOptions['events'],
   engine: DockerEngine,
   directory: ContainerDirectory,
-  assignments: RoleAssignments,
-): Promise<HostNetwork | undefined> {
+): Promise<{ network: HostNetwork; host: HostProcess | undefined } | undefined> {
   if (config.hostNetwork === 'nobody') return undefined;
   const processes = await hostProcesses(config);
-  const reported = new Set<string>();
-  const onError = (reason: string): void => {
-    if (reported.has(reason) || reported.size === MAX_HOST_NETWORK_ERRORS) return;
-    reported.add(reason);
-    log.error('callers on the host are not told', { setting: 'HOST_NETWORK', error: reason });
-  };
-  // What is wrong for all of them is better known now than when somebody asks.
-  processes.survey().catch(({ message }: Error) => onError(message));
-  const host = config.hostRole && hostCaller(config.hostRole);
-  if (host) assignments.started(host);
-  return new HostNetwork({
+  // Report a missing permission at start, not with the first request.
+  processes.survey().catch(({ message }: Error) => events.hostNetworkFailed(message));
+  const host = config.hostRole && hostProcess(config.hostRole);
+  const network = new HostNetwork({
     processes,
     containerById: (id) => directory.byId(id),
     firstProcessOf: (id) => engine.firstProcessOf(id),
-    host,
-    clock,
-    onError,
+    hostProcess: host,
+    events,
   });
+  return { network, host };
 }
 
 /** Takes over the inherited socket if it is where the settings say, else listens by itself. */

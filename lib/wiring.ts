@@ -13,7 +13,7 @@ import { AwsClients, type AwsOptions } from './credentials/aws/clients.ts';
 import type { Credentials } from './credentials/credentials.ts';
 import { mockFetcher } from './credentials/aws/mock.ts';
 import { stsFetcher } from './credentials/aws/assume-role.ts';
-import { CLAIM_LABELS, CLAIM_VARIABLES } from './roles/container-request.ts';
+import { CLAIM_LABELS, CLAIM_VARIABLES } from './roles/role-claim.ts';
 import { RoleResolver } from './roles/resolver.ts';
 import type { RoleRequest } from './roles/role-request.ts';
 import type { RoleRule } from './roles/role-rules.ts';

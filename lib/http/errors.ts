@@ -1,7 +1,7 @@
 /** What a request is told when there is no answer: one table from errors to status, code and words. */
 
 import { STATUS_CODES } from 'node:http';
-import { DirectoryUnavailable, UnknownCaller } from '../docker/container.ts';
+import { CallerUndetermined, UnknownCaller } from '../caller.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../credentials/credentials.ts';
 import { NoRole } from '../assignments.ts';
 import { BadRoleRequest } from '../roles/bad-request.ts';
@@ -90,7 +90,7 @@ export function failureOf(error: unknown): Failure {
       headers: ['Retry-After', String(Math.max(Math.ceil(error.retryAfter / 1000), 1))],
     };
   }
-  if (error instanceof DirectoryUnavailable) {
+  if (error instanceof CallerUndetermined) {
     return {
       status: 503,
       reason: 'directory_unavailable',

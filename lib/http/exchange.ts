@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Container } from '../docker/container.ts';
+import type { Caller } from '../caller.ts';
+import type { Connection } from '../callers/connection.ts';
 import type { Credentials } from '../credentials/credentials.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 import type { UpstreamTiming } from '../imds/client.ts';
@@ -8,6 +9,7 @@ import type { UpstreamTiming } from '../imds/client.ts';
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  readonly connection: Connection;
   /** The caller's address in its normal form. */
   readonly address: string;
   /** performance.now() when the request's head had been read. */
@@ -18,7 +20,7 @@ export interface Exchange {
   path: string;
   /** Seconds that the caller's session token has left; undefined without one. */
   tokenSeconds: number | undefined;
-  container: Container | undefined;
+  caller: Caller | undefined;
   roleRequest: RoleRequest | undefined;
   /** Those that are handed out. */
   credentials: Credentials | undefined;

@@ -17,7 +17,7 @@ import { createServer, STATUS_CODES, type IncomingMessage, type Server, type Ser
 import { Server as NetServer, type AddressInfo, type ListenOptions, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { sleep, systemClock } from '../util/clock.ts';
-import type { Container } from '../docker/container.ts';
+import type { CallerResolver } from '../callers/resolver.ts';
 import { normalAddress } from '../util/ip-address.ts';
 import { Memo } from '../util/memo.ts';
 import type { Log } from '../log/log.ts';
@@ -45,10 +45,7 @@ export interface MetadataServerOptions {
   tokens: SessionTokens;
   /** Whether reads without a session token are refused. */
   tokenRequired: boolean;
-  /** The container behind an address and a connection, as far as it is known at once. */
-  peek: (address: string, connection: Socket) => Container | undefined;
-  /** Finds out what `peek` could not tell; undefined when there is nothing to wait for. Never rejects. */
-  ensureResolved?: (address: string, connection: Socket) => Promise<unknown> | undefined;
+  resolver: Pick<CallerResolver, 'peek' | 'ensureResolved'>;
   maxConnections: number;
   maxConnectionsPerAddress: number;
   /** 0 for no limit. */
@@ -117,6 +114,7 @@ interface Client {
 }
 
 interface Connection {
+  readonly address: string;
   readonly socket: Socket;
   readonly client: Client;
   /** Answers that are not given yet. */
@@ -230,7 +228,7 @@ export class MetadataServer {
       return;
     }
     const connection: Connection = {
-      socket, client, pending: new Set(), delayed: new Map(), closing: false, overflowed: false,
+      address, socket, client, pending: new Set(), delayed: new Map(), closing: false, overflowed: false,
     };
     (socket as KnownSocket)[CONNECTION] = connection;
     client.connections.add(connection);
@@ -280,7 +278,7 @@ export class MetadataServer {
       id: randomUUID(),
       path: '',
       tokenSeconds: undefined,
-      container: undefined,
+      caller: this.#options.resolver.peek(connection),
       roleRequest: undefined,
       credentials: undefined,
       hadToWait: false,
@@ -380,14 +378,15 @@ export class MetadataServer {
   }
 
   #proceed(exchange: Exchange, found: Route): void | Promise<void> {
+    exchange.caller = this.#options.resolver.peek(exchange.connection);
     this.#check(exchange, found);
     return this.#handle(exchange, found);
   }
 
   /** A session token is for the caller: before it is made or looked at it must be known who that is. */
-  #ensureResolved({ address, request }: Exchange, { kind }: Route): Promise<unknown> | undefined {
+  #ensureResolved({ connection, request }: Exchange, { kind }: Route): Promise<unknown> | undefined {
     const isAboutToken = kind === 'session-token' || request.headers[TOKEN_HEADER] !== undefined;
-    return isAboutToken ? this.#options.ensureResolved?.(address, request.socket) : undefined;
+    return isAboutToken ? this.#options.resolver.ensureResolved(connection) : undefined;
   }
 
   /**
@@ -435,8 +434,8 @@ export class MetadataServer {
   }
 
   /** Whom a session token is for: the container, so that it serves at all its addresses; an unknown caller's address. */
-  subjectOf({ address, request }: Exchange): string {
-    return this.#options.peek(address, request.socket)?.id ?? address;
+  subjectOf({ address, caller }: Exchange): string {
+    return caller?.id ?? address;
   }
 
   #handle(exchange: Exchange, found: Route): void | Promise<void> {

@@ -1,3 +1,4 @@
+import { describe } from '../caller.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Fields, Log } from '../log/log.ts';
 import { LogDeduplicator } from '../log/deduplicator.ts';
@@ -26,18 +27,21 @@ export class AccessLog {
     else this.#refused(exchange, failure, fieldsOf(exchange, failure, seconds));
   }
 
-  #refused({ address, container, response }: Exchange, failure: unknown, fields: Fields): void {
+  #refused({ address, caller, response }: Exchange, failure: unknown, fields: Fields): void {
     const tell = (repeated: number): void => {
       this.#log.info('credentials refused', repeated === 0 ? fields : { ...fields, repeated });
     };
     if (this.#log.writes('debug')) tell(0);
     // One container's thousands of refused requests are two lines a minute.
-    else this.#refusals.deduplicate(`${container?.id ?? address} ${response.statusCode} ${String(failure)}`, tell);
+    else this.#refusals.deduplicate(`${caller?.id ?? address} ${response.statusCode} ${String(failure)}`, tell);
   }
 }
 
+const UNKNOWN = { name: undefined, shortId: '' };
+
 function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields {
-  const { id, request, response, path, address, container, credentials, roleRequest } = exchange;
+  const { id, request, response, path, address, caller, credentials, roleRequest } = exchange;
+  const { name, shortId } = caller ? describe(caller) : UNKNOWN;
   return {
     request_id: id,
     method: request.method,
@@ -45,8 +49,8 @@ function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields
     status: response.statusCode,
     ms: Math.round(seconds * 1_000_000) / 1000,
     address,
-    container: container?.name,
-    container_id: container?.shortId || undefined,
+    container: name,
+    container_id: shortId || undefined,
     role_arn: credentials?.roleArn ?? roleRequest?.role.text,
     error: failure instanceof Error ? failure.message : undefined,
   };

@@ -3,7 +3,7 @@
  * note an answer allocates nothing.
  */
 
-import type { Container } from '../docker/container.ts';
+import type { Caller } from '../caller.ts';
 import { quantile } from './metrics/registry.ts';
 
 export const MINUTES = 60;
@@ -58,13 +58,13 @@ class Tally {
 
 export class RequestHistory {
   readonly #ring = Array.from({ length: MINUTES }, () => new Bucket());
-  readonly #tallies = new WeakMap<Container, Tally>();
+  readonly #tallies = new WeakMap<Caller, Tally>();
 
   /**
    * @param at milliseconds of the monotonic clock
    * @param error what the log says of it, unless it was served
    */
-  record(container: Container | undefined, outcome: Outcome, at: number, seconds: number, error?: string): void {
+  record(caller: Caller | undefined, outcome: Outcome, at: number, seconds: number, error?: string): void {
     const minute = Math.floor(at / MINUTE_MS);
     const bucket = this.#ring[minute % MINUTES];
     if (!bucket) return; // A time before the clock's beginning.
@@ -75,11 +75,11 @@ export class RequestHistory {
     let slot = 0;
     while (slot < BOUNDS.length && seconds > (BOUNDS[slot] ?? Infinity)) slot += 1;
     bucket.latencies[slot] = (bucket.latencies[slot] ?? 0) + 1;
-    if (container) this.#noteOf(container, at, error);
+    if (caller) this.#noteOf(caller, at, error);
   }
 
-  of(container: Container): ContainerHistory {
-    const { requests = 0, lastRequest = 0, lastError, lastErrorAt = 0 } = this.#tallies.get(container) ?? {};
+  of(caller: Caller): ContainerHistory {
+    const { requests = 0, lastRequest = 0, lastError, lastErrorAt = 0 } = this.#tallies.get(caller) ?? {};
     return { requests, lastRequest, lastError: lastError === undefined ? undefined : { at: lastErrorAt, message: lastError } };
   }
 
@@ -116,9 +116,9 @@ export class RequestHistory {
     return bucket?.minute === minute ? bucket : undefined;
   }
 
-  #noteOf(container: Container, at: number, error: string | undefined): void {
-    let tally = this.#tallies.get(container);
-    if (!tally) this.#tallies.set(container, (tally = new Tally()));
+  #noteOf(caller: Caller, at: number, error: string | undefined): void {
+    let tally = this.#tallies.get(caller);
+    if (!tally) this.#tallies.set(caller, (tally = new Tally()));
     tally.requests += 1;
     tally.lastRequest = at;
     if (error === undefined) return;

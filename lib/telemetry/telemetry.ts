@@ -5,7 +5,7 @@
 
 import type { Clock } from '../util/clock.ts';
 import type { Config } from '../config/config.ts';
-import type { Container } from '../docker/container.ts';
+import { describe, type Caller } from '../caller.ts';
 import type { DirectoryState } from '../docker/directory.ts';
 import type { CallResult } from '../credentials/aws/clients.ts';
 import { AssumeRoleDenied, ROLE_NOT_ALLOWED, type Credentials } from '../credentials/credentials.ts';
@@ -29,11 +29,12 @@ export interface TelemetryOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly gauges: Gauges;
-  /** The container behind an address, as far as it is known at once. */
-  readonly peek: (address: string) => Container | undefined;
-  /** The role of a container. Throws where it has none. */
-  readonly requestFor: (container: Container) => RoleRequest;
+  /** The role request of a caller, as far as it is known now. Throws where it has none. */
+  readonly requestFor: (caller: Caller) => RoleRequest;
 }
+
+/** Distinct reasons to log; there are few, apart from a daemon's errors. */
+const MAX_HOST_NETWORK_ERRORS = 100;
 
 export class Telemetry {
   readonly recentErrors: RecentErrors;
@@ -48,10 +49,11 @@ export class Telemetry {
   readonly #options: TelemetryOptions;
   readonly #metrics = new MetricsRegistry();
   readonly #processMetrics: ProcessMetrics;
+  readonly #hostNetworkErrors = new Set<string>();
   #exporters: readonly Exporter[] = [];
 
   constructor(options: TelemetryOptions) {
-    const { config, log, clock, gauges, peek, requestFor } = options;
+    const { config, log, clock, gauges, requestFor } = options;
     this.#options = options;
     this.recentErrors = new RecentErrors(log, clock);
     [this.docker, this.sts, this.upstream] = [new DependencyHealth(clock.now), new DependencyHealth(clock.now), new DependencyHealth(clock.now)];
@@ -62,12 +64,11 @@ export class Telemetry {
       labels: config.metricsLabels,
       copied: { labels: config.copyDockerLabels, env: config.copyDockerEnv, headers: config.copyRequestHeaders },
       separator: config.labelSeparator,
-      peek,
       requestFor,
       now: clock.now,
     });
     const { requestHistory, upstream, recentErrors } = this;
-    const watch = requestRecorder({ requestHistory, upstream, recentErrors, peek });
+    const watch = requestRecorder({ requestHistory, upstream, recentErrors });
     const accessLog = new AccessLog(log, clock);
     this.answered = (exchange, found, failure, seconds) => {
       accessLog.answered(exchange, found, failure, seconds);
@@ -138,8 +139,16 @@ export class Telemetry {
     this.recentErrors.report('warning', 'the Docker Engine cannot be followed; trying again', '', fields);
   }
 
-  badRequest({ name, shortId }: Container, { message }: BadRoleRequest): void {
+  badRequest(caller: Caller, { message }: BadRoleRequest): void {
+    const { name, shortId } = describe(caller);
     this.recentErrors.report('error', 'bad role', name, { container: name, container_id: shortId, error: message });
+  }
+
+  hostNetworkFailed(error: string): void {
+    const reported = this.#hostNetworkErrors;
+    if (reported.has(error) || reported.size === MAX_HOST_NETWORK_ERRORS) return;
+    reported.add(error);
+    this.#options.log.error('cannot identify host-network caller', { setting: 'HOST_NETWORK', error });
   }
 
   noSourceCredentials({ message: error }: Error): void {

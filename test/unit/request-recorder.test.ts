@@ -23,9 +23,9 @@ async function setUp(t: TestContext, handlers: Partial<Handlers> = {}) {
     new Log({ level: 'info', format: 'text', host: 'h', write: () => {}, now: Date.now }),
     new ManualClock(),
   );
-  const peek = (address: string) => (address === '127.0.0.2' ? container : undefined);
-  const onAnswered = requestRecorder({ requestHistory, upstream, recentErrors, peek });
-  const { port } = await startServer(t, handlers, { onAnswered });
+  const onAnswered = requestRecorder({ requestHistory, upstream, recentErrors });
+  const { port, containers } = await startServer(t, handlers, { onAnswered });
+  containers.set('127.0.0.2', container);
   const ask = (path = ID_PATH) => request({ port, path, from: '127.0.0.2' });
   return { container, requestHistory, upstream, recentErrors, ask, hour: () => requestHistory.hour(performance.now()) };
 }

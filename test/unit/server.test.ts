@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
-import { UnknownCaller, type Container } from '../../lib/docker/container.ts';
+import { UnknownCaller } from '../../lib/caller.ts';
+import type { Container } from '../../lib/docker/container.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import type { Exchange } from '../../lib/http/exchange.ts';
 import { raw, request } from '../support/client.ts';
@@ -216,7 +217,7 @@ test('what follows a refused body on a connection is no request', async (t) => {
 test('each credential answer is a line of the log with its container, its status and its time', async (t) => {
   const { port, lines } = await startServer(t, {
     containerCredentials: (exchange) => {
-      exchange.container = container('0123456789abcdef');
+      exchange.caller = container('0123456789abcdef');
       exchange.credentials = someCredentials({ roleArn: 'arn:aws:iam::123456789012:role/app' });
       exchange.response.end();
     },
@@ -271,10 +272,12 @@ test('who is behind a connection is found out before a session token is made or 
   const known = new Map<unknown, Container>();
   let next = 'one';
   const { port } = await startServer(t, {}, {
-    peek: (_address, connection) => known.get(connection),
-    ensureResolved: async (_address, connection) => {
-      await new Promise((resolve) => setImmediate(resolve));
-      known.set(connection, container(next));
+    resolver: {
+      peek: ({ socket }) => known.get(socket),
+      ensureResolved: async ({ socket }) => {
+        await new Promise((resolve) => setImmediate(resolve));
+        known.set(socket, container(next));
+      },
     },
   });
   const get = async (token?: string): Promise<number> => {

@@ -3,7 +3,7 @@
  * beside them in today's conventions.
  */
 
-import type { Container } from '../../docker/container.ts';
+import { describe, type Caller, type CallerDescription } from '../../caller.ts';
 import { AssumeRoleDenied } from '../../credentials/credentials.ts';
 import type { Exchange } from '../../http/exchange.ts';
 import { failureOf, type FailureReason } from '../../http/errors.ts';
@@ -23,10 +23,8 @@ export interface RequestMetricsOptions {
   readonly copied: { readonly labels: readonly string[]; readonly env: readonly string[]; readonly headers: readonly string[] };
   /** Between `container` or `header` and such a name. */
   readonly separator: string;
-  /** The container behind an address, as far as it is known at once. */
-  readonly peek: (address: string) => Container | undefined;
-  /** The role of a container. Throws where it has none. */
-  readonly requestFor: (container: Container) => RoleRequest;
+  /** The role request of a caller, as far as it is known now. Throws where it has none. */
+  readonly requestFor: (caller: Caller) => RoleRequest;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
@@ -48,7 +46,7 @@ const LEAD_SECONDS = [0, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800,
 
 type Kind = Route['kind'];
 /** What becomes a label's value. */
-type Copied = (container: Container) => string | undefined;
+type Copied = (container: CallerDescription) => string | undefined;
 type HandlerName = { readonly old: string; readonly path: string };
 
 /** As go-metadataproxy names and spells them, and its paths; those that it did not have are named after the route. */
@@ -93,10 +91,10 @@ export class RequestMetrics {
   readonly #codes = new Memo(MAX_CACHED_CODES, (status: number) => String(status));
   readonly #headers: readonly string[];
   readonly #fromContainer: readonly Copied[];
-  readonly #copied = new WeakMap<Container, readonly string[]>();
+  readonly #copied = new WeakMap<Caller, readonly string[]>();
   readonly #notCopied: readonly string[];
   /** Have asked for credentials. */
-  readonly #asked = new WeakSet<Container>();
+  readonly #asked = new WeakSet<Caller>();
   /** Filled anew for each request, so that counting one allocates nothing. */
   readonly #values: string[] = [];
   readonly #handlerAndCode = ['', ''];
@@ -198,20 +196,19 @@ export class RequestMetrics {
     if (reason === 'upstream_timeout' || reason === 'upstream_unreachable') this.#upstreamErrors.labels([reason]).add();
   }
 
-  #countCredentials({ container, credentials, hadToWait }: Exchange, failure: unknown): void {
+  #countCredentials({ caller, credentials, hadToWait }: Exchange, failure: unknown): void {
     if (!hadToWait) this.#credentialHits.add();
     else if (credentials) this.#credentialRequests.labels(['waited']).add();
     else this.#credentialRequests.labels([failure instanceof AssumeRoleDenied ? 'denied' : 'unavailable']).add();
-    if (!credentials || !container || this.#asked.has(container)) return;
-    this.#asked.add(container);
+    if (!credentials || !caller || this.#asked.has(caller)) return;
+    this.#asked.add(caller);
     const lead = hadToWait ? 0 : (this.#options.now() - credentials.lastUpdated) / 1000;
     this.#prefetchLead.observe(Math.max(lead, 0));
   }
 
   #countAsBefore(exchange: Exchange, kind: Kind | undefined, code: string, reason: FailureReason | undefined): void {
-    const { upstream, path } = exchange;
+    const { upstream, path, caller } = exchange;
     const handler = kind && HANDLERS[kind];
-    const container = exchange.container ?? this.#options.peek(exchange.address);
     const values = this.#values;
     const wanted = this.#wanted;
     values.length = 0;
@@ -219,12 +216,12 @@ export class RequestMetrics {
     if (wanted.handler_name) values.push(handler?.old ?? kind ?? 'refused');
     if (wanted.request_path) values.push(handler?.path || this.#paths.of(path).known);
     if (wanted.api_version) values.push(this.#paths.of(path).version);
-    if (wanted.remote_addr) values.push(container ? exchange.address : OTHER);
-    if (wanted.role_name) values.push(this.#roleOf(exchange, container));
+    if (wanted.remote_addr) values.push(caller ? exchange.address : OTHER);
+    if (wanted.role_name) values.push(this.#roleOf(exchange));
     if (wanted.response_code) values.push(code);
     if (wanted.error_description) values.push(reason === undefined ? '' : (OLD_ERRORS[reason] ?? reason));
     if (wanted.service) values.push(SERVICE);
-    for (const value of container ? this.#copiedOf(container) : this.#notCopied) values.push(value);
+    for (const value of caller ? this.#copiedOf(caller) : this.#notCopied) values.push(value);
     for (const name of this.#headers) values.push(String(exchange.request.headers[name] ?? '').slice(0, MAX_VALUE_LENGTH));
     this.#requests.labels(values).add();
     if (!upstream || upstream.answering === 0) return;
@@ -233,20 +230,21 @@ export class RequestMetrics {
     this.#connectionTime.labels(values).set(upstream.connecting * NS_PER_MS);
   }
 
-  #roleOf({ roleRequest }: Exchange, container: Container | undefined): string {
+  #roleOf({ roleRequest, caller }: Exchange): string {
     if (roleRequest) return roleName(roleRequest.role);
     try {
-      return container ? roleName(this.#options.requestFor(container).role) : '';
+      return caller ? roleName(this.#options.requestFor(caller).role) : '';
     } catch {
       return '';
     }
   }
 
-  #copiedOf(container: Container): readonly string[] {
-    let values = this.#copied.get(container);
+  #copiedOf(caller: Caller): readonly string[] {
+    let values = this.#copied.get(caller);
     if (!values) {
-      values = this.#fromContainer.map((copied) => (copied(container) ?? '').slice(0, MAX_VALUE_LENGTH));
-      this.#copied.set(container, values);
+      const description = describe(caller);
+      values = this.#fromContainer.map((copied) => (copied(description) ?? '').slice(0, MAX_VALUE_LENGTH));
+      this.#copied.set(caller, values);
     }
     return values;
   }

@@ -45,7 +45,7 @@ export async function startServer(
     },
     tokens,
     tokenRequired: false,
-    peek: (address) => containers.get(address),
+    resolver: { peek: ({ address }) => containers.get(address), ensureResolved: () => undefined },
     maxConnections: 100,
     maxConnectionsPerAddress: 100,
     maxRequestsPerSecond: 0,
