@@ -1143,6 +1143,24 @@ test('without a possible peer there is nothing to wait for', async (t) => {
   assert.equal(engine.calls.length, calls);
 });
 
+test('the peers of a container are the started ones, in the order of their starts', async (t) => {
+  const { engine, directory } = await owner(t, (all) => all.runs('first', {}, PEER));
+  const peers = (): string[] => directory.peersOf(directory.peek(IP) ?? assert.fail()).map(({ id }) => id);
+  for (const id of ['two', 'one', 'never-started']) engine.exists(id, PEER);
+  engine.emit(created('two'), created('one'), created('never-started'));
+  await settled();
+  assert.deepEqual(peers(), ['first']);
+  for (const id of ['one', 'two']) {
+    engine.runs(id);
+    engine.emit(started(id));
+    await settled();
+  }
+  assert.deepEqual(peers(), ['first', 'one', 'two']);
+  engine.stops('first');
+  engine.emit(died('first'));
+  assert.deepEqual(peers(), ['one', 'two']);
+});
+
 test('a created peer is waited for until it starts', async (t) => {
   const { engine, ask, reported } = await owner(t);
   await createPeer(engine);
