@@ -19,8 +19,8 @@ import type { Registry } from './registry.ts';
 /** Swarm's overlay containers reach the host through this bridge, which no container's inspect shows. */
 export const GATEWAY_BRIDGE = 'docker_gwbridge';
 /**
- * A Swarm task gets its address there a few milliseconds before or after the overlay's (measured), and no event tells
- * of it. So the bridge is read again until about when the task's process runs.
+ * A Swarm task gets its address there a few milliseconds before or after the overlay's (measured), and no event announces
+ * it. So the bridge is read again until about when the task's process runs.
  */
 const GATEWAY_RETRY_MS = 25;
 const MAX_GATEWAY_TRIES = 12;

@@ -8,20 +8,20 @@
  * identifies neither, and `soleOwner` is undefined. On one network the engine assigns an address to a second owner only
  * after the first one has left, so the newer owner replaces the older, whose removal may be reported later.
  *
- * A claim (a label's, see container.ts) never counts beside an assignment, and nobody can claim an assigned address.
+ * A claim (a label's, see container.ts) never counts beside an assignment, and an assigned address cannot be claimed.
  */
 
 /** Stands for a network in which a claim is kept; neither engine allows parentheses in a network's name or id. */
 const CLAIMED = '(claimed)';
 
-const NOBODY: readonly never[] = [];
+const NONE: readonly never[] = [];
 
 export class AddressTable<Owner> {
   readonly #networks = new Map<Owner, Map<string, readonly string[]>>();
   readonly #owners = new Map<string, readonly Owner[]>();
 
   owners(address: string): readonly Owner[] {
-    return this.#owners.get(address) ?? NOBODY;
+    return this.#owners.get(address) ?? NONE;
   }
 
   soleOwner(address: string): Owner | undefined {
@@ -48,7 +48,7 @@ export class AddressTable<Owner> {
   /** The owner has these addresses on a network, and no other ones there. */
   set(owner: Owner, network: string, addresses: readonly string[]): void {
     const networks = this.#networks.get(owner) ?? new Map<string, readonly string[]>();
-    const before = networks.get(network) ?? NOBODY;
+    const before = networks.get(network) ?? NONE;
     if (addresses.length > 0) networks.set(network, addresses);
     else networks.delete(network);
     if (networks.size > 0) this.#networks.set(owner, networks);
@@ -95,7 +95,7 @@ export class AddressTable<Owner> {
   }
 
   #on(owner: Owner, network: string): readonly string[] {
-    return this.#networks.get(owner)?.get(network) ?? NOBODY;
+    return this.#networks.get(owner)?.get(network) ?? NONE;
   }
 
   #networksOf(owner: Owner): string[] {

@@ -144,7 +144,7 @@ export class ContainerDirectory {
   }
 
   /**
-   * Containers in one network namespace share an address and cannot be told apart. Before serving the owner's role or the
+   * Containers in one network namespace share an address, so their requests look alike. Before serving the owner's role or the
    * default role, wait until all its peers are known: a process runs some milliseconds before the engine reports it.
    *
    * @returns undefined when there is nothing to wait for
@@ -162,13 +162,13 @@ export class ContainerDirectory {
   }
 
   async #lookUp(address: string): Promise<Container | undefined> {
-    const asked = this.#clock.monotonic();
+    const began = this.#clock.monotonic();
     const owners = (): ReturnType<Registry['addresses']['owners']> => this.#registry.addresses.owners(address);
     const isUnknown = (): boolean => owners().length === 0;
     await this.#lookups.addresses.announced();
     if (isUnknown()) await this.#sync.rescan();
-    if (isUnknown() && !this.#waiters.isMiss(address, asked)) {
-      await this.#waiters.wait(address, asked + EVENT_TIMEOUT_MS - this.#clock.monotonic());
+    if (isUnknown() && !this.#waiters.isMiss(address, began)) {
+      await this.#waiters.wait(address, began + EVENT_TIMEOUT_MS - this.#clock.monotonic());
     }
     // The event that announces the address may have arrived meanwhile.
     if (isUnknown()) await this.#lookups.addresses.announced();

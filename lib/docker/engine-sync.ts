@@ -8,8 +8,8 @@
  *   disconnected   the stream has ended                            the registry only while the engine provably cannot
  *                                                                  have started a container (see `nothingStarted`)
  *
- * Interleaving: everybody who needs the connection shares one attempt, and everybody who needs a rescan shares the next
- * one that has not begun. While a full read awaits the engine, its events are kept and applied after it, in order and
+ * Interleaving: concurrent calls of `connect` share one attempt, and calls of `rescan` share the next one that has not
+ * begun. While a full read awaits the engine, its events are kept and applied after it, in order and
  * without an await in between, so none is lost or applied twice. While a rescan awaits the engine, events are applied at
  * once, and its tombstones keep it from bringing back what they removed. Each read changes the registry synchronously
  * after its last await.
@@ -40,7 +40,7 @@ export interface EngineSyncOptions {
 /** Connecting to a socket costs little, and a daemon that is back should be noticed before its containers ask. */
 const RECONNECT_INITIAL_MS = 100;
 const RECONNECT_MAX_MS = 1_000;
-/** A failed attempt counts for everybody who asks within this time: a container takes longer than that to start. */
+/** A failed attempt answers every `connect` within this time: a container takes longer than that to start. */
 const FAILURE_TTL_MS = 100;
 /** After a rescan the engine rests for as long as it took (Podman takes 1 ms per container), up to this. */
 const MAX_RESCAN_REST_MS = 1_000;

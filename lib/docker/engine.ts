@@ -1,4 +1,4 @@
-/** What the Docker Engine API tells, in the program's own types, and the two ways in which a call to it can fail. */
+/** The Docker Engine API in the program's own types, and the two ways in which a call to it can fail. */
 
 /** A container as `GET /containers/{id}/json` or `GET /containers/json` shows it. */
 export interface EngineContainer {
@@ -6,7 +6,7 @@ export interface EngineContainer {
   readonly name: string;
   readonly image: string;
   readonly running: boolean;
-  /** `bridge`, `host`, `none`, a network's name or `container:{id}`. Podman's list does not tell it reliably. */
+  /** `bridge`, `host`, `none`, a network's name or `container:{id}`. Not reliable in Podman's list. */
   readonly networkMode: string;
   /** By network id. Networks on which the container has no valid address (yet) are left out. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
@@ -45,7 +45,7 @@ export type EngineEvent =
 export interface EngineEvents {
   /** Resolves with the reason when the stream ends. */
   readonly ended: Promise<Error>;
-  /** See podman.ts for what that changes. */
+  /** See podman.ts. */
   readonly isPodman: boolean;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Asks the engine about single containers, and brings the answers into the registry.
+ * Looks up single containers, and brings the answers into the registry.
  *
  * Interleaving: while a lookup awaits the engine, events are applied and other lookups finish.
  *
@@ -7,7 +7,7 @@
  *   full resync meanwhile         marks the tombstones stale, so the whole answer is dropped
  *   described meanwhile           the first description counts; `registry.describe` ignores later ones
  *   destroyed meanwhile           the entry is no longer the registry's; `registry.describe` ignores it
- *   asked for again meanwhile     inspects are single flight: the question shares the call
+ *   inspected again meanwhile     inspects are single flight: both callers share the call
  *
  * A plain `inspect` needs no tombstones: who a container is never changes, only its addresses and its state do.
  * After its last await a lookup changes the registry synchronously.
@@ -41,7 +41,7 @@ export class Lookups {
   readonly #registry: Registry;
   /** In flight, by entry. */
   readonly #inspections = new Map<Entry, Promise<void>>();
-  /** When each lookup began that may tell who a container is. */
+  /** Lookups in flight that may identify a container, each with the time at which it began. */
   readonly #identifications = new Map<Promise<void>, number>();
   /** The addresses that events have announced. */
   readonly addresses: AddressLookups;
@@ -90,7 +90,7 @@ export class Lookups {
     }
   }
 
-  /** Lookups in flight that may tell who a container is, of those that began after a time. */
+  /** Lookups in flight that may identify a container and began after a time. */
   identificationsSince(time: number): Promise<void>[] {
     if (this.#identifications.size === 0) return [];
     return [...this.#identifications].filter(([, began]) => began > time).map(([identification]) => identification);
@@ -109,7 +109,7 @@ export class Lookups {
     return inspection;
   }
 
-  /** Never rejects: a container that cannot be inspected in time is inspected again when it asks. */
+  /** Never rejects: a container that cannot be inspected in time is inspected again at its first request. */
   async inspectAll(containers: readonly { readonly id: string }[]): Promise<void> {
     const queue = containers.values();
     const late = (): Error => new Error('the inspect takes too long');
@@ -136,7 +136,7 @@ export class Lookups {
     identification.then(forget, forget);
   }
 
-  /** The engine now shows everything about the container; reads what no earlier event has told. */
+  /** The engine now shows everything about the container; reads what no earlier event has announced. */
   async #readStarted(id: string): Promise<void> {
     const registry = this.#registry;
     const entry = registry.ensure(id);
@@ -171,8 +171,8 @@ export class Lookups {
   }
 
   /**
-   * Asks the engine whether an address still belongs to its owners, and removes it from those that have lost it. Without
-   * tombstones: it is for an engine whose events are later than its answers.
+   * Inspects the owners of an address and removes it from those that have lost it. Needs no tombstones: it is for an
+   * engine whose events are later than its answers.
    */
   async recheck(address: string): Promise<void> {
     const registry = this.#registry;

@@ -18,7 +18,7 @@ import type { Lookups } from './lookups.ts';
 export interface EngineTraits {
   /** Whether events may come later than answers. Then a list also ends the containers that it does not show. */
   readonly eventsAreLate: boolean;
-  /** Whether containers start only through the API, so that none has started while nobody answers there. */
+  /** Whether containers start only through the API, so that none can have started while the API was down. */
   readonly startsNeedApi: boolean;
   /** Shortest time from one rescan to the next. */
   readonly rescanIntervalMs: number;
@@ -38,7 +38,7 @@ const PODMAN: EngineTraits = {
   startsNeedApi: false,
   // Each answer to a container that may have peers needs a list.
   rescanIntervalMs: 100,
-  // Podman's list does not tell the network mode.
+  // The network mode in Podman's list is not reliable.
   mayBecomePeer: ({ running, hasRun }) => !running && !hasRun,
 };
 
@@ -60,7 +60,7 @@ export interface InnerAnswers extends Answers {
 
 interface Confirmation {
   readonly done: Promise<void>;
-  /** The one that begins after it, for everybody who asks during it. */
+  /** The one that begins after it, shared by all requests that arrive during it. */
   next: Promise<void> | undefined;
 }
 

@@ -4,15 +4,15 @@
  *
  *   entry state      set by                                          reported as
  *   no container     the first event or list that names the id       (nothing)
- *   known            describe: the engine has told who it is         known
+ *   known            describe: it was inspected                      known
  *   started          start: it has an address, or runs               started
  *   ended            end: it died, left its last network, or         ended, if it was started
  *                    is missing from a list
  *   forgotten        forget: destroyed, not in the engine any        ended, if it was started
  *                    more, or the oldest of 1,000 ended ones
  *
- * Code that waits for the engine must expect every change here meanwhile. `onRemoval` tells it what was removed (see
- * tombstones.ts), and it asks for the entry again after the wait.
+ * Between two awaits of other code nothing here changes; during an await everything may. So a lookup opens tombstones
+ * (see tombstones.ts) before it waits, and gets the entry again after it.
  */
 
 import { AddressTable } from './address-table.ts';
@@ -33,7 +33,7 @@ export interface ContainerListener {
 export interface Entry {
   readonly id: string;
   readonly container: Container | undefined;
-  /** Whether listeners were told that it started, and not yet that it ended. */
+  /** Whether it was reported as started, and not yet as ended. */
   readonly started: boolean;
   /** Whether its process runs, as far as the engine has said. */
   readonly running: boolean;
@@ -213,7 +213,7 @@ export class Registry {
     }
   }
 
-  /** Forgets an entry that exists only because somebody asked for its id: no event would remove it. */
+  /** Forgets an entry that only a question for its id has made: no event would remove it. */
   forgetIfEmpty(id: string): void {
     const entry = this.#entries.get(id);
     if (entry && !entry.container && !entry.running && !this.#addresses.hasAddresses(entry)) this.#forget(id);

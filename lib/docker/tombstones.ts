@@ -3,7 +3,7 @@
  * so a lookup opens tombstones before its call, and afterwards brings nothing back that they name.
  */
 
-/** Told of what the registry removes, before it does. */
+/** Called before the registry removes something. */
 export interface RemovalListener {
   containerRemoved(id: string): void;
   endpointRemoved(id: string, network: string): void;

@@ -1,5 +1,5 @@
 /**
- * Waits for a key until somebody notifies it, with a negative cache of waits that timed out. Knows nothing of Docker.
+ * Waits until a key is notified, with a negative cache of waits that timed out. Knows nothing of Docker.
  *
  * `notify` wakes every waiter of a key and forgets the cached miss, both synchronously. A waiter's continuation runs
  * later, so it must look at the state again and not assume what woke it.
@@ -50,7 +50,7 @@ export class Waiters {
     this.#misses.set(key, this.#clock.monotonic());
   }
 
-  /** The next question waits again, but nobody is woken. */
+  /** Unlike `notify`, wakes no waiter. */
   forgetMiss(key: string): void {
     this.#misses.delete(key);
   }
