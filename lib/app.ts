@@ -18,6 +18,7 @@ import { ContainerDirectory } from './docker/directory.ts';
 import { DockerEngine } from './docker/client.ts';
 import { SourceCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
+import { Admission } from './http/admission.ts';
 import { CredentialService } from './http/credential-service.ts';
 import { credentialHandlers } from './http/handlers/credentials.ts';
 import { metrics as scrape } from './http/handlers/metrics.ts';
@@ -142,28 +143,32 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   const credentialService = new CredentialService({ resolver, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const afterBurst = new AfterBurst(clock);
+  const admission = new Admission({ maxRequestsPerSecond: config.maxRequestsPerSecond, clock, random: Math.random });
   const server = new MetadataServer({
     handlers: {
-      sessionToken: sessionToken(tokens, (exchange) => server.subjectOf(exchange)),
+      sessionToken: sessionToken(tokens),
       ...credentialHandlers(credentialService),
       metrics: scrape(telemetry.expose, (address) => resolver.isHost(address)),
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
-        config.maxRequestsPerSecond === 0 ? undefined : (exchange, requests) => server.charge(exchange, requests),
+        admission,
       ),
     },
     tokens,
     tokenRequired: config.imdsv2Required,
+    admission,
     resolver,
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
-    maxRequestsPerSecond: config.maxRequestsPerSecond,
+    clock,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
-    onAnswered: (exchange, found, failure, seconds) => {
-      telemetry.answered(exchange, found, failure, seconds);
-      afterBurst.answered();
+    events: {
+      requestAnswered: (exchange, route, failure, seconds) => {
+        telemetry.answered(exchange, route, failure, seconds);
+        afterBurst.answered();
+      },
     },
     log,
   });

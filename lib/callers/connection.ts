@@ -1,11 +1,9 @@
-/** A TCP connection from a caller. */
+/** A TCP connection from a caller; one object for as long as it lasts. */
 export interface Connection {
-  /** The peer's address in its normal form. */
+  /** The peer's, in its normal form. */
   readonly address: string;
-  /** Identifies the connection; a Node socket has these properties while it is open. */
-  readonly socket: {
-    readonly remotePort?: number | undefined;
-    readonly localAddress?: string | undefined;
-    readonly localPort?: number | undefined;
-  };
+  /** Undefined once the connection has ended, as on Node's sockets. */
+  readonly remotePort: number | undefined;
+  readonly localAddress: string | undefined;
+  readonly localPort: number | undefined;
 }

@@ -1,4 +1,4 @@
-import type { AnswerListener } from '../http/server.ts';
+import type { Events } from '../events.ts';
 import type { RequestHistory } from './request-history.ts';
 import type { DependencyHealth } from '../log/dependency-health.ts';
 import type { RecentErrors } from '../log/recent-errors.ts';
@@ -12,7 +12,7 @@ export interface RequestRecorderOptions {
 }
 
 /** From an answer to what an operator is shown of it. */
-export function requestRecorder({ requestHistory, upstream, recentErrors }: RequestRecorderOptions): AnswerListener {
+export function requestRecorder({ requestHistory, upstream, recentErrors }: RequestRecorderOptions): Events['requestAnswered'] {
   return (exchange, found, failure, seconds) => {
     const { caller, began, response } = exchange;
     const at = began + seconds * 1000;

@@ -12,7 +12,12 @@ const container = (name: string, more: Partial<Container> = {}): Container =>
 
 const A = '10.0.0.7';
 const B = '10.0.0.8';
-const from = (address: string): Connection => ({ address, socket: {} });
+const from = (address: string): Connection => ({
+  address,
+  remotePort: 40_404,
+  localAddress: '127.0.0.1',
+  localPort: 18_000,
+});
 const mappingOf = (entries: Record<string, string>) => parseAddressMapping(JSON.stringify(entries), new Map());
 
 function resolverOf(options: Partial<CallerResolverOptions> = {}): CallerResolver {

@@ -16,9 +16,12 @@ const HOST = hostProcess(parseRoleReference('host-role@123456789012'));
 const ADDRESS = '10.0.0.10';
 
 const at = (path: string): SocketProcess => ({ cgroup: parseCgroups(`0::${path}\n`), ownPids: true });
-const connection = (socket: Connection['socket'] = {}): Connection => ({
+const connection = (more: Partial<Connection> = {}): Connection => ({
   address: ADDRESS,
-  socket: { remotePort: 40_404, localAddress: '::ffff:127.0.0.1', localPort: 18_000, ...socket },
+  remotePort: 40_404,
+  localAddress: '::ffff:127.0.0.1',
+  localPort: 18_000,
+  ...more,
 });
 
 function made(holders: readonly SocketProcess[] | Error, more: Partial<HostNetworkOptions> = {}) {
@@ -173,7 +176,7 @@ test('an unknown caller stays unknown for the connection; an undetermined one is
 
 test('the caller of a connection that has ended is undetermined', async () => {
   const { resolve, asked } = made([at('/')]);
-  for (const ended of [{ address: ADDRESS, socket: {} }, connection({ remotePort: undefined }), connection({ localAddress: undefined })]) {
+  for (const ended of [connection({ remotePort: undefined, localAddress: undefined, localPort: undefined }), connection({ remotePort: undefined }), connection({ localAddress: undefined })]) {
     await assert.rejects(resolve(ended), CallerUndetermined);
   }
   assert.equal(asked.length, 0);

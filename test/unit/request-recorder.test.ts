@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { requestRecorder } from '../../lib/telemetry/request-recorder.ts';
 import { Refusal } from '../../lib/http/errors.ts';
-import type { Handlers } from '../../lib/http/server.ts';
+import type { Handlers } from '../../lib/http/routes.ts';
 import { RequestHistory } from '../../lib/telemetry/request-history.ts';
 import { DependencyHealth } from '../../lib/log/dependency-health.ts';
 import { Log } from '../../lib/log/log.ts';
@@ -23,8 +23,8 @@ async function setUp(t: TestContext, handlers: Partial<Handlers> = {}) {
     new Log({ level: 'info', format: 'text', host: 'h', write: () => {}, now: Date.now }),
     new ManualClock(),
   );
-  const onAnswered = requestRecorder({ requestHistory, upstream, recentErrors });
-  const { port, containers } = await startServer(t, handlers, { onAnswered });
+  const requestAnswered = requestRecorder({ requestHistory, upstream, recentErrors });
+  const { port, containers } = await startServer(t, handlers, { events: { requestAnswered } });
   containers.set('127.0.0.2', container);
   const ask = (path = ID_PATH) => request({ port, path, from: '127.0.0.2' });
   return { container, requestHistory, upstream, recentErrors, ask, hour: () => requestHistory.hour(performance.now()) };

@@ -268,25 +268,27 @@ test('the listener ends when what is in flight is finished', async (t) => {
   await closed;
 });
 
-test('who is behind a connection is found out before a session token is made or checked, and only then', async (t) => {
+test('a host-network caller is resolved before a session token is made or checked and before pass-through, and only then', async (t) => {
   const known = new Map<unknown, Container>();
   let next = 'one';
   const { port } = await startServer(t, {}, {
     resolver: {
-      peek: ({ socket }) => known.get(socket),
-      ensureResolved: async ({ socket }) => {
+      peek: (connection) => known.get(connection),
+      ensureResolved: async (connection) => {
         await new Promise((resolve) => setImmediate(resolve));
-        known.set(socket, container(next));
+        known.set(connection, container(next));
       },
     },
   });
-  const get = async (token?: string): Promise<number> => {
-    return (await request({ port, path: ID_PATH, headers: token === undefined ? {} : { [TOKEN]: token } })).status;
+  const get = async (token?: string, path = ID_PATH): Promise<number> => {
+    return (await request({ port, path, headers: token === undefined ? {} : { [TOKEN]: token } })).status;
   };
-  assert.equal(await get(), 200);
+  for (const path of ['/healthcheck', '/metrics', '/creds']) assert.equal(await get(undefined, path), 200);
   assert.equal(known.size, 0);
-  const { body: token } = await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: '60' } });
+  assert.equal(await get(), 200);
   assert.equal(known.size, 1);
+  const { body: token } = await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: '60' } });
+  assert.equal(known.size, 2);
   assert.equal(await get(token), 200, 'on another connection of the same container');
   next = 'other';
   assert.equal(await get(token), 401, 'on one of another container, from the same address');
@@ -299,7 +301,7 @@ test('whoever leaves ends all that was waiting, also requests whose turn had not
     return new Promise((resolve) => response.once('close', () => resolve()));
   };
   const answered = new Journal<string>('an answer that was given up');
-  const { port } = await startServer(t, { passThrough }, { onAnswered: ({ path }) => answered.add(path) });
+  const { port } = await startServer(t, { passThrough }, { events: { requestAnswered: ({ path }) => answered.add(path) } });
   const client = connect(port, '127.0.0.1').on('error', () => {});
   client.write('GET /latest/a HTTP/1.1\r\nHost: x\r\n\r\nGET /latest/b HTTP/1.1\r\nHost: x\r\n\r\n');
   await asked.several(2);
@@ -332,7 +334,7 @@ test('from whoever sends more behind each other than may wait, nothing is read f
     return once(exchange.response, 'close').then(() => {});
   };
   const { port } = await startServer(t, { passThrough }, {
-    maxConnectionsPerAddress: 4, onAnswered: ({ response }) => answered.add(response.statusCode),
+    maxConnectionsPerAddress: 4, events: { requestAnswered: ({ response }) => answered.add(response.statusCode) },
   });
   const [first, second, other] = [clientOf(port, '127.0.0.2'), clientOf(port, '127.0.0.2'), clientOf(port, '127.0.0.3')];
   t.after(() => [first, second, other].forEach(({ socket }) => socket.destroy()));
@@ -372,7 +374,7 @@ test('from whoever sends more behind each other than may wait, nothing is read f
 
 test('what Node would refuse by itself counts as a request', async (t) => {
   const answered = new Journal<number>('an answer');
-  const { port } = await startServer(t, {}, { onAnswered: ({ response }) => answered.add(response.statusCode) });
+  const { port } = await startServer(t, {}, { events: { requestAnswered: ({ response }) => answered.add(response.statusCode) } });
   const many = 'a:\r\n'.repeat(100);
   for (const [head, status] of [
     ['', 400],
@@ -402,7 +404,7 @@ test('whoever asks for a tunnel and resets the connection is nobody\'s error', a
 test('requests whose turn has not come end with their connection, and count until then', async (t) => {
   const answered = new Journal<number>('an answer');
   const { port } = await startServer(t, {}, {
-    maxRequestsPerSecond: 1, onAnswered: ({ response }) => answered.add(response.statusCode),
+    maxRequestsPerSecond: 1, events: { requestAnswered: ({ response }) => answered.add(response.statusCode) },
   });
   const client = connect(port, '127.0.0.1').on('error', () => {});
   client.write(`GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(3));

@@ -27,8 +27,8 @@ const FOREIGN_GROUPS =
  */
 export class HostNetwork {
   readonly #options: HostNetworkOptions;
-  readonly #resolving = new WeakMap<Connection['socket'], Promise<Caller>>();
-  readonly #resolved = new WeakMap<Connection['socket'], Caller>();
+  readonly #resolving = new WeakMap<Connection, Promise<Caller>>();
+  readonly #resolved = new WeakMap<Connection, Caller>();
   /** The control groups of containers, as their first processes have shown them. */
   readonly #groups = new WeakMap<Container, ReadonlySet<string>>();
 
@@ -38,16 +38,15 @@ export class HostNetwork {
 
   /** @throws UnknownCaller when the process has no role; CallerUndetermined when it cannot be identified */
   resolve(connection: Connection): Promise<Caller> {
-    const { socket } = connection;
-    let resolving = this.#resolving.get(socket);
+    let resolving = this.#resolving.get(connection);
     if (!resolving) {
       resolving = this.#resolve(connection).catch(rethrowUndetermined);
-      this.#resolving.set(socket, resolving);
+      this.#resolving.set(connection, resolving);
       resolving.then(
-        (caller) => this.#resolved.set(socket, caller),
+        (caller) => this.#resolved.set(connection, caller),
         (error: unknown) => {
           if (error instanceof UnknownCaller) return;
-          this.#resolving.delete(socket);
+          this.#resolving.delete(connection);
           this.#options.events.hostNetworkFailed((error as Error).message);
         },
       );
@@ -56,11 +55,11 @@ export class HostNetwork {
   }
 
   /** The caller that `resolve` has found for this connection. */
-  peek({ socket }: Connection): Caller | undefined {
-    return this.#resolved.get(socket);
+  peek(connection: Connection): Caller | undefined {
+    return this.#resolved.get(connection);
   }
 
-  async #resolve({ address, socket: { remotePort, localAddress, localPort } }: Connection): Promise<Caller> {
+  async #resolve({ address, remotePort, localAddress, localPort }: Connection): Promise<Caller> {
     const local = normalAddress(localAddress ?? '');
     if (remotePort === undefined || local === undefined || localPort === undefined) {
       throw new CallerUndetermined('the connection has ended');
