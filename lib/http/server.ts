@@ -18,6 +18,7 @@ import type { Duplex } from 'node:stream';
 import { sleep, systemClock } from '../util/clock.ts';
 import type { Container } from '../docker/container.ts';
 import { normalAddress } from '../util/ip-address.ts';
+import { listen } from '../util/listen.ts';
 import { Memo } from '../util/memo.ts';
 import type { Log } from '../log/log.ts';
 import { canonicalPath } from './canonical-path.ts';
@@ -176,14 +177,7 @@ export class MetadataServer {
 
   /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
   listen(host: string, port: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(port, host, () => {
-        this.#server.off('error', reject);
-        const address = this.#server.address();
-        resolve(typeof address === 'object' && address ? address.port : port);
-      });
-    });
+    return listen(this.#server, host, port);
   }
 
   /**

@@ -3,7 +3,8 @@
  * and asked by the same client as the real one. It has no credentials; those are the proxy's to answer.
  */
 
-import { createServer, type Server } from 'node:http';
+import { createServer } from 'node:http';
+import { listen } from '../util/listen.ts';
 
 /** A directory is an object, a value a string. */
 type Tree = { readonly [name: string]: Tree | string };
@@ -39,18 +40,9 @@ export async function startMockImds(instanceId: string): Promise<MockImds> {
     response.writeHead(found === undefined ? 404 : 200, { 'Content-Type': 'text/plain', Server: 'EC2ws' });
     response.end(found);
   });
-  return { url: new URL(`http://127.0.0.1:${await listenOnLoopback(server)}`), close: () => server.close() };
-}
-
-function listenOnLoopback(server: Server): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      server.unref(); // The proxy's own listeners say how long the program runs.
-      const address = server.address();
-      resolve(typeof address === 'object' && address ? address.port : 0);
-    });
-  });
+  const port = await listen(server, '127.0.0.1', 0);
+  server.unref(); // The proxy's own listeners keep the process alive.
+  return { url: new URL(`http://127.0.0.1:${port}`), close: () => server.close() };
 }
 
 /** Every version has the same tree, also one that is not listed. */
