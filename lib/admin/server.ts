@@ -35,8 +35,8 @@ export class AdminServer {
   }
 
   /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
-  listen(host: string, port: number): Promise<number> {
-    return listen(this.#server, host || '127.0.0.1', port);
+  async listen(host: string, port: number): Promise<number> {
+    return (await listen(this.#server, { host: host || '127.0.0.1', port })).port;
   }
 
   close(): void {

@@ -13,7 +13,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { Server as NetServer, type Socket } from 'node:net';
+import { Server as NetServer, type AddressInfo, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { sleep, systemClock } from '../util/clock.ts';
 import type { Container } from '../docker/container.ts';
@@ -176,8 +176,22 @@ export class MetadataServer {
   }
 
   /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
-  listen(host: string, port: number): Promise<number> {
-    return listen(this.#server, host, port);
+  async listen(host: string, port: number): Promise<number> {
+    return (await listen(this.#server, { host, port })).port;
+  }
+
+  /**
+   * Takes over a socket that listens already.
+   *
+   * @returns where it listens; throws what `listen` reports
+   */
+  listenOn(fd: number): Promise<AddressInfo> {
+    return listen(this.#server, { fd });
+  }
+
+  /** Gives up the address that it listens on, to listen on another one. */
+  async stopListening(): Promise<void> {
+    await new Promise((resolve) => NetServer.prototype.close.call(this.#server, resolve));
   }
 
   /**

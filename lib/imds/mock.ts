@@ -40,7 +40,7 @@ export async function startMockImds(instanceId: string): Promise<MockImds> {
     response.writeHead(found === undefined ? 404 : 200, { 'Content-Type': 'text/plain', Server: 'EC2ws' });
     response.end(found);
   });
-  const port = await listen(server, '127.0.0.1', 0);
+  const { port } = await listen(server, { host: '127.0.0.1', port: 0 });
   server.unref(); // The proxy's own listeners keep the process alive.
   return { url: new URL(`http://127.0.0.1:${port}`), close: () => server.close() };
 }
