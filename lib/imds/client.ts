@@ -5,6 +5,7 @@
 
 import * as http from 'node:http';
 import type { Writable } from 'node:stream';
+import type { Events } from '../events.ts';
 import { withTimeout, type Clock } from '../util/clock.ts';
 
 /** The metadata service cannot be reached, or broke off. */
@@ -17,8 +18,7 @@ export class ClientDisconnected extends Error {}
 export interface ImdsOptions {
   url: URL;
   clock: Clock;
-  /** Told when a request goes without a token because none could be had. */
-  onTokenless?: (reason: string) => void;
+  events?: Pick<Events, 'upstreamTokenFailed'>;
 }
 
 /** The longest that IMDS grants. */
@@ -64,16 +64,16 @@ export class Imds {
   readonly #url: URL;
   readonly #target: { readonly host: string; readonly port: string | number };
   readonly #clock: Clock;
-  readonly #onTokenless: (reason: string) => void;
+  readonly #events: ImdsOptions['events'];
   readonly #agent = new http.Agent({ keepAlive: true, maxFreeSockets: 16, timeout: BODY_TIMEOUT_MS });
   #token: Token = { value: undefined, until: -Infinity };
   #fetchingToken: Promise<Token> | undefined;
 
-  constructor({ url, clock, onTokenless = () => {} }: ImdsOptions) {
+  constructor({ url, clock, events }: ImdsOptions) {
     this.#url = url;
     this.#target = { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port || 80 };
     this.#clock = clock;
-    this.#onTokenless = onTokenless;
+    this.#events = events;
   }
 
   /**
@@ -140,10 +140,10 @@ export class Imds {
       if (response.statusCode === 200 && /^[\x21-\x7e]+$/.test(value)) {
         return { value, until: asked + TOKEN_TTL_S * 1000 - TOKEN_RENEWAL_MS };
       }
-      this.#onTokenless(`the metadata service answered the request for a token with ${response.statusCode}`);
+      this.#events?.upstreamTokenFailed(`the metadata service answered the request for a token with ${response.statusCode}`);
       return { value: undefined, until: asked + NO_TOKEN_TTL_MS };
     } catch (error) {
-      this.#onTokenless((error as Error).message);
+      this.#events?.upstreamTokenFailed((error as Error).message);
       return { value: undefined, until: this.#clock.monotonic() + FAILED_TOKEN_TTL_MS };
     }
   }

@@ -22,7 +22,7 @@ async function setUp(t: TestContext, options: ImdsOptions = {}) {
   const imds = new Imds({
     url: new URL(service.url),
     clock,
-    onTokenless: (reason) => tokenless.push(reason),
+    events: { upstreamTokenFailed: (reason) => tokenless.push(reason) },
   });
   t.after(async () => {
     // First the service: Node 20 may hang at exit after the reset of a connection that its peer just closed.
