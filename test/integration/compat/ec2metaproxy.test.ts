@@ -133,11 +133,11 @@ for (const [order, argsFor] of [
 test('ec2metaproxy: another platform than docker ends the program with exit code 2', async () => {
   assert.deepEqual(await refusal({ args: ['flynn'] }), {
     code: 2,
-    lines: ['metadataproxy: "flynn" is no command. See metadataproxy --help.'],
+    lines: ['metadataproxy: unknown command "flynn"; see metadataproxy --help'],
   });
   assert.deepEqual(await refusal({ args: ['docker', 'docker'] }), {
     code: 2,
-    lines: ['metadataproxy: there is one command at a time, not "docker docker"'],
+    lines: ['metadataproxy: "docker docker" is more than one command; see metadataproxy --help'],
   });
 });
 
