@@ -79,13 +79,8 @@ function retainedFields({ sessionKey, sessionTags, sessionNaming, sourceIdentity
   return { env: new Set(env), labels: roleRules === undefined ? new Set(labels) : 'all' };
 }
 
-/** @param told of calls, and of how the proxy's own credentials do */
-export function awsClients(
-  config: Config,
-  imds: Imds,
-  callbacks: Pick<AwsOptions, 'onCall' | 'onSourceCredentialsWorked' | 'onSourceCredentialsFailed'> = {},
-): AwsClients {
-  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), clock: systemClock, ...callbacks });
+export function awsClients(config: Config, imds: Imds, events?: AwsOptions['events']): AwsClients {
+  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), clock: systemClock, events });
 }
 
 /** How credentials are got: from STS, or made up. */

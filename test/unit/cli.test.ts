@@ -69,7 +69,7 @@ for (const args of [
         assert.equal(error.problems.length, 1);
         const [problem = ''] = error.problems;
         assert.ok(problem.includes(args.at(-1)?.replace(/=.*/, '') ?? ''), problem);
-        assert.match(problem, /See metadataproxy --help\.$/);
+        assert.match(problem, /; see metadataproxy --help$/);
         assert.doesNotMatch(problem, /\n/);
         return true;
       },
@@ -94,7 +94,7 @@ test('--help names every setting, with its variables, its flags, its default and
     assert.ok(help.includes(`\n${group}\n`));
   }
   assert.match(help, /1\.2\.3/);
-  assert.match(help, /metadataproxy\.role, or in IAM_ROLE/);
+  assert.match(help, /metadataproxy\.role or in IAM_ROLE/);
 });
 
 test('no two settings share a variable or a flag', () => {

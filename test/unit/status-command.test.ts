@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { roleRows } from '../../lib/admin/role-rows.ts';
 import { AdminServer } from '../../lib/admin/server.ts';
 import type { Status } from '../../lib/admin/status.ts';
-import { NoStatus } from '../../lib/commands/no-status.ts';
+import { NoStatus } from '../../lib/commands/status-client.ts';
 import { status } from '../../lib/commands/status.ts';
 import { readConfig } from '../../lib/config/config.ts';
 import { aRow, aStatus, NOW } from './helpers/status.ts';
@@ -37,16 +37,16 @@ test('metadataproxy status prints the essentials, aligned', async (t) => {
 state       ready
 containers  2, with 2 roles
 requests    1,234 in the last hour, 5 refused, 1 failed; p50 0.21 ms, p99 1.3 s
-Docker      ok, last good just now
-STS         FAILING, last good 1 h ago, last error just now: away
-metadata    not asked yet
+Docker      ok, last success just now
+STS         FAILING, last success 1 h ago, last error just now: away
+IMDS        no call yet
 
 ROLE  CONTAINERS  CREDENTIALS  EXPIRES IN  ERROR
 app   1           ready        1:00:00
 web   1           failing      -           AccessDenied
 
-LAST ERRORS
-just now     3x  role not assumed: web: AccessDenied
+RECENT ERRORS
+just now       3x  role not assumed: web: AccessDenied
 `);
 });
 
@@ -90,7 +90,7 @@ test('where no proxy answers, one line says where it was looked for', async () =
     );
     return true;
   });
-  await assert.rejects(status(readConfig({}, { ADMIN_ADDR: 'off' }), false), /ADMIN_ADDR is "off"/);
+  await assert.rejects(status(readConfig({}, { ADMIN_ADDR: 'off' }), false), /no status: ADMIN_ADDR is "off"/);
 });
 
 for (const body of ['', 'hello', '[]', '{"status":"ok"}', '{"ready":true}']) {
