@@ -126,18 +126,16 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     hostNetwork: config.hostNetwork !== 'nobody',
     onBadRequest: (container, error) => telemetry.badRequest(container, error),
   });
-  const engine = new DockerEngine(config.docker, (at) => telemetry.eventSent(at));
+  const engine = new DockerEngine(config.docker, { engineEventReceived: (at) => telemetry.eventSent(at) });
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
     clock,
     random: Math.random,
     resyncEvery: config.dockerSyncPeriod,
-    onKnown: (container) => assignments.known(container),
-    onStarted: (container) => assignments.started(container),
-    onEnded: (container) => assignments.ended(container),
-    onState: (state, detail) => telemetry.directory(state, detail),
+    events: { directoryStateChanged: (state, detail) => telemetry.directory(state, detail) },
   });
+  directory.subscribe(assignments);
   const mapping = follow(log, telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
