@@ -15,6 +15,7 @@ import { ContainerDirectory } from './docker/directory.ts';
 import { DockerEngine } from './docker/client.ts';
 import { SourceCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
+import { Admission } from './http/admission.ts';
 import { CredentialService } from './http/credential-service.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
@@ -154,9 +155,10 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   const credentialService = new CredentialService({ resolver: { resolve, peersKnown }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const afterBurst = new AfterBurst(clock);
+  const admission = new Admission({ maxRequestsPerSecond: config.maxRequestsPerSecond, clock, random: Math.random });
   const server = new MetadataServer({
     handlers: {
-      sessionToken: sessionToken(tokens, (exchange) => server.subjectOf(exchange)),
+      sessionToken: sessionToken(tokens),
       iamListing: iamListing(credentialService),
       iamInfo: iamInfo(credentialService),
       roleName: roleNameListing(credentialService),
@@ -166,21 +168,32 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
-        config.maxRequestsPerSecond === 0 ? undefined : (exchange, requests) => server.charge(exchange, requests),
+        admission,
       ),
     },
     tokens,
     tokenRequired: config.imdsv2Required,
-    peek: (address, connection) => resolver.peek(address, connection),
-    ensureResolved: (address, connection) => resolver.ensureResolved(address, connection),
+    admission,
+    resolver: {
+      peek: (connection) => {
+        try {
+          return resolver.peek(connection.address, connection);
+        } catch {
+          return undefined; // The host's addresses cannot be read.
+        }
+      },
+      ensureResolved: (connection) => resolver.ensureResolved(connection.address, connection),
+    },
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
-    maxRequestsPerSecond: config.maxRequestsPerSecond,
+    clock,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
-    onAnswered: (exchange, found, failure, seconds) => {
-      telemetry.answered(exchange, found, failure, seconds);
-      afterBurst.answered();
+    events: {
+      requestAnswered: (exchange, route, failure, seconds) => {
+        telemetry.answered(exchange, route, failure, seconds);
+        afterBurst.answered();
+      },
     },
     log,
   });
