@@ -471,6 +471,23 @@ test('a network lookup does not bring back a container that ended during it', as
   }
 });
 
+test('a container that dies while it waits for a network lookup gets no address from it', async (t) => {
+  const { engine, directory, running } = await synced(t);
+  const network = engine.holds(`network ${BRIDGE}`);
+  for (const [id, address] of [['a', IP], ['b', OTHER_IP]] as const) {
+    engine.exists(id);
+    engine.joins(id, BRIDGE, address);
+    engine.emit(created(id), connected(id, BRIDGE));
+    await settled();
+  }
+  // Until its disconnect the engine still shows the endpoint of b.
+  engine.emit(died('b'));
+  network.release();
+  await settled();
+  assert.equal(directory.peek(OTHER_IP), undefined);
+  assert.deepEqual(running(), ['a']);
+});
+
 test('a network lookup does not bring back the old address of a container that restarted during it', async (t) => {
   const { engine, directory, known } = await synced(t, (engine) => engine.exists('a'));
   engine.joins('a', BRIDGE, IP);
@@ -762,6 +779,21 @@ test('the disconnect from its overlay network does not bring back a dead contain
   await settled();
   assert.equal(directory.peek('172.19.0.2'), undefined);
   assert.deepEqual(running(), []);
+});
+
+test('a task gets the address that appears on the gateway bridge later, unless it has died', async (t) => {
+  for (const dies of [false, true]) {
+    const { engine, clock, directory, running } = await synced(t);
+    engine.exists('a');
+    engine.joins('a', OVERLAY, '10.0.1.2');
+    engine.emit(created('a'), connected('a', OVERLAY, 'overlay'));
+    await settled();
+    engine.joins('a', GATEWAY, '172.19.0.2');
+    if (dies) engine.emit(died('a'));
+    await clock.advance(25);
+    assert.equal(directory.peek('172.19.0.2')?.id, dies ? undefined : 'a');
+    assert.deepEqual(running(), dies ? [] : ['a']);
+  }
 });
 
 test('a rescan does not remove an address that an event has announced during it', async (t) => {
@@ -1084,13 +1116,29 @@ test('an address that a Podman container has lost is removed, and its new one is
 });
 
 test("known addresses are not valid while Podman's service is away: containers start without it", async (t) => {
-  const { engine, clock, ownerOf } = await onPodman(t);
+  const { engine, clock, directory, ownerOf } = await onPodman(t);
   engine.failure = new EngineUnreachable('no socket');
   engine.breaksStream();
+  assert.equal(await ownerOf(IP), 'unavailable');
+  assert.equal(directory.state, 'disconnected');
   assert.equal(await ownerOf(IP), 'unavailable');
   engine.failure = undefined;
   await clock.advance(5_000);
   assert.equal(await ownerOf(IP), 'a');
+});
+
+test('a stream that breaks while Podman confirms an address leaves the caller undetermined', async (t) => {
+  const { engine, directory } = await onPodman(t);
+  const inspect = engine.holds('inspect a');
+  const answer = watch(Promise.resolve(directory.resolve(IP)));
+  await settled();
+  assert.equal(inspect.waiting, 1);
+  engine.failure = new EngineUnreachable('no socket');
+  engine.breaksStream();
+  await settled();
+  inspect.release();
+  await settled();
+  assert.ok(answer.error instanceof DirectoryUnavailable, answer.state);
 });
 
 test("Podman's event of a network change reads the container's addresses", async (t) => {

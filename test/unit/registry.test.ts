@@ -145,3 +145,15 @@ test('a list that replaces everything makes other lookups stale, and ends what i
   assert.deepEqual([registry.entry('gone'), registry.entry('stopped')?.started], [undefined, false]);
   assert.equal(registry.addresses.hasAddresses(registry.ensure('running')), false);
 });
+
+test('an entry that only a question has made is forgotten; one that an event has made is not', () => {
+  const { registry, describe } = setUp();
+  registry.setRunning(registry.ensure('running'));
+  registry.setAddresses(registry.ensure('connected'), 'bridge', [IP]);
+  describe('known');
+  for (const id of ['running', 'connected', 'known', 'asked']) registry.forgetIfEmpty(registry.ensure(id).id);
+  assert.deepEqual(
+    ['running', 'connected', 'known', 'asked'].map((id) => registry.entry(id)?.id),
+    ['running', 'connected', 'known', undefined],
+  );
+});
