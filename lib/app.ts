@@ -101,19 +101,14 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
-    onTokenless: (reason) => telemetry.noUpstreamToken(reason),
+    events: { upstreamTokenFailed: (reason) => telemetry.noUpstreamToken(reason) },
   });
-  const clients = awsClients(config, imds, {
-    onCall: (...call) => telemetry.called(...call),
-    onSourceCredentialsWorked: () => sourceCredentials.worked(),
-    onSourceCredentialsFailed: (message, refused) => sourceCredentials.failed(message, refused),
-  });
+  const clients = awsClients(config, imds, { awsCallEnded: (...call) => telemetry.called(...call) });
   const sourceCredentials = new SourceCredentials({
-    resolve: () => clients.sourceAccessKey(),
-    forget: () => clients.forget(),
+    clients,
     clock,
     random: Math.random,
-    onFailed: (error) => telemetry.noSourceCredentials(error),
+    events: { sourceCredentialsFailed: (error) => telemetry.noSourceCredentials(error) },
   });
   const store = new CredentialStore<RoleRequest>({
     fetch: credentialFetcher(config, clients, log),
@@ -121,8 +116,10 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     random: Math.random,
     offset: config.roleCacheOffset,
     concurrency: MAX_CONCURRENT_STS_CALLS,
-    onFetched: (...fetched) => telemetry.fetched(...fetched),
-    onFailed: (...failed) => telemetry.notFetched(...failed),
+    events: {
+      credentialsFetched: (...fetched) => telemetry.fetched(...fetched),
+      credentialsFailed: (...failed) => telemetry.notFetched(...failed),
+    },
   });
   const assignments = new RoleAssignments({
     store,
@@ -130,18 +127,16 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     hostNetwork: config.hostNetwork !== 'nobody',
     onBadRequest: (container, error) => telemetry.badRequest(container, error),
   });
-  const engine = new DockerEngine(config.docker, (at) => telemetry.eventSent(at));
+  const engine = new DockerEngine(config.docker, { engineEventReceived: (at) => telemetry.eventSent(at) });
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
     clock,
     random: Math.random,
     resyncEvery: config.dockerSyncPeriod,
-    onKnown: (container) => assignments.known(container),
-    onStarted: (container) => assignments.started(container),
-    onEnded: (container) => assignments.ended(container),
-    onState: (state, detail) => telemetry.directory(state, detail),
+    events: { directoryStateChanged: (state, detail) => telemetry.directory(state, detail) },
   });
+  directory.subscribe(assignments);
   const mapping = follow(log, telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);

@@ -5,6 +5,7 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
+import { listen } from '../util/listen.ts';
 import { printableJson } from '../util/printable.ts';
 import type { Exposition } from '../telemetry/metrics/prometheus.ts';
 import { isReady, type Checks, type Status } from './status.ts';
@@ -34,14 +35,8 @@ export class AdminServer {
   }
 
   /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
-  listen(host: string, port: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(port, host || '127.0.0.1', () => {
-        const address = this.#server.address();
-        resolve(typeof address === 'object' && address ? address.port : port);
-      });
-    });
+  async listen(host: string, port: number): Promise<number> {
+    return (await listen(this.#server, { host: host || '127.0.0.1', port })).port;
   }
 
   close(): void {

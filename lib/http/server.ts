@@ -3,11 +3,11 @@
  * connections.ts and a request to request.ts.
  */
 
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { Server as NetServer, type AddressInfo, type ListenOptions, type Socket } from 'node:net';
+import { Server as NetServer, type AddressInfo, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../util/clock.ts';
+import { listen } from '../util/listen.ts';
 import { Connections, refuseSocket } from './connections.ts';
 import { MAX_HEADERS, RequestPipeline, type PipelineOptions } from './request.ts';
 
@@ -70,7 +70,7 @@ export class MetadataServer {
 
   /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
   async listen(host: string, port: number): Promise<number> {
-    return (await this.#listen({ host, port })).port;
+    return (await listen(this.#server, { host, port })).port;
   }
 
   /**
@@ -79,13 +79,7 @@ export class MetadataServer {
    * @returns where it listens; throws what `listen` reports
    */
   listenOn(fd: number): Promise<AddressInfo> {
-    return this.#listen({ fd });
-  }
-
-  async #listen(at: ListenOptions | { readonly fd: number }): Promise<AddressInfo> {
-    this.#server.listen(at);
-    await once(this.#server, 'listening');
-    return this.#server.address() as AddressInfo;
+    return listen(this.#server, { fd });
   }
 
   /** Gives up the address that it listens on, to listen on another one. */

@@ -31,7 +31,7 @@ export function environmentFile(): string {
 function entry(setting: Setting<unknown>): string {
   const [name = '', ...others] = setting.env;
   const also = others.length > 0 ? ` Also: ${others.join(', ')}.` : '';
-  const text = `${setting.help} Takes ${setting.expects}.${also}`;
+  const text = `${setting.help} Takes ${setting.takes.expects}.${also}`;
   const comment = wrap(text, WIDTH - 2).map((line) => `# ${line}`);
   return `${[...comment, `#${name}=${quoted(setting.default ?? '')}`].join('\n')}\n`;
 }

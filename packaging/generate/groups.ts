@@ -1,7 +1,7 @@
-import { SETTINGS, type Setting, type SettingGroup } from '../../lib/config/settings.ts';
+import { SETTINGS, type Setting } from '../../lib/config/settings.ts';
 
 export interface Group {
-  readonly name: SettingGroup;
+  readonly name: string;
   readonly settings: readonly Setting<unknown>[];
 }
 

@@ -69,10 +69,10 @@ function settings(): string {
 }
 
 function setting(definition: Setting<unknown>): string {
-  const { env, default: fallback, help, expects } = definition;
+  const { env, default: fallback, help, takes } = definition;
   const tag = [...env, ...flagSpellings(definition)].map(bold).join(', ');
   const without = fallback ? ` Default: ${fallback}` : '';
-  return tagged(tag, plain(`${help}\nTakes ${expects}.${without}`));
+  return tagged(tag, plain(`${help}\nTakes ${takes.expects}.${without}`));
 }
 
 function sentence(text: string): string {

@@ -187,12 +187,12 @@ test('a protocol that is not spoken ends the start with what would be right', as
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' };
   const { code, stderr } = await runToEnd({ env });
   assert.equal(code, 2);
-  assert.match(stderr, /OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not valid: expected "http\/json"/);
+  assert.match(stderr, /OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is invalid: expected "http\/json"/);
 });
 
 test('a key that cannot be one is refused without being repeated', async () => {
   const { code, stderr } = await runToEnd({ env: { NEWRELIC_LICENSE: 'hush hush' } });
   assert.equal(code, 2);
-  assert.match(stderr, /NEWRELIC_LICENSE: what it is set to is not valid: expected a license key/);
+  assert.match(stderr, /NEWRELIC_LICENSE: its value \(secret\) is invalid: expected a license key/);
   assert.doesNotMatch(stderr, /hush/);
 });

@@ -80,7 +80,7 @@ for (const [code, status] of [
   test(`when STS answers ${code}, the proxy's own credentials are what does not work`, async (t) => {
     const failure = clients().failure(await thrownBySdk(t, code, status));
     assert.ok(failure instanceof CredentialsUnavailable);
-    assert.match(failure.message, /the proxy's own credentials do not work/);
+    assert.match(failure.message, /the proxy's source credentials do not work/);
   });
 }
 

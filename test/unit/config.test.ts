@@ -211,8 +211,8 @@ test('every setting can be set by each of its environment variables', () => {
 });
 
 const BAD: readonly (readonly [variable: string, text: string, reason: string])[] = [
-  ['HOST', 'not a host', 'expected an IP address, or "localhost"'],
-  ['HOST', '300.1.1.1', 'expected an IP address, or "localhost"'],
+  ['HOST', 'not a host', 'expected an IP address or "localhost"'],
+  ['HOST', '300.1.1.1', 'expected an IP address or "localhost"'],
   ['PORT', '65536', 'expected a whole number from 0 to 65535 (0: any free port)'],
   ['PORT', '-1', 'expected a whole number from 0 to 65535 (0: any free port)'],
   ['PORT', '80.5', 'expected a whole number from 0 to 65535 (0: any free port)'],
@@ -256,24 +256,24 @@ const BAD: readonly (readonly [variable: string, text: string, reason: string])[
   ['METADATA_URL', '169.254.169.254', 'expected http://host or http://host:port'],
   ['METADATA_URL', 'http://h:99999', 'expected http://host or http://host:port'],
   ['IMDSV2_REQUIRED', '2', 'expected "true" or "false"'],
-  ['LOG_LEVEL', 'loud', 'expected debug, info, warning, error, fatal, panic'],
+  ['LOG_LEVEL', 'loud', 'expected "debug", "info", "warning", "error", "fatal" or "panic"'],
   ['VERBOSE', 'very', 'expected "true" or "false"'],
-  ['LOG_FORMAT', 'xml', 'expected text, json, gelf'],
+  ['LOG_FORMAT', 'xml', 'expected "text", "json" or "gelf"'],
   ['MOCK_API', 'tru', 'expected "true" or "false"'],
-  ['MOCKED_INSTANCE_ID', 'i 1', 'expected an instance id such as "i-0a1b2c3d4e5f67890"'],
+  ['MOCKED_INSTANCE_ID', 'i 1', 'expected an instance ID such as "i-0a1b2c3d4e5f67890"'],
   ['MOCK_CREDENTIALS', 'y', 'expected "true" or "false"'],
 ];
 
 for (const [variable, text, reason] of BAD) {
   test(`${variable}=${text} is one problem that names the setting, the value and what is expected`, () => {
     assert.deepEqual(problemsOf({ [variable]: text }), [
-      `${variable}: ${JSON.stringify(text)} is not valid: ${reason}`,
+      `${variable}: ${JSON.stringify(text)} is invalid: ${reason}`,
     ]);
   });
 }
 
 test('a bad flag is told by its own name', () => {
-  const expected = 'is not valid: expected';
+  const expected = 'is invalid: expected';
   assert.deepEqual(problemsOf({}, { server: 'here' }), [
     `--server: "here" ${expected} "host:port" or ":port"`,
   ]);
@@ -283,7 +283,7 @@ test('a bad flag is told by its own name', () => {
   assert.deepEqual(problemsOf({}, { defaultRole: '' }), [], 'an empty one is not set');
   assert.match(
     problemsOf({}, { docker: 'ftp://x' })[0] ?? '',
-    /^--docker-endpoint: "ftp:\/\/x" is not valid: expected unix/,
+    /^--docker-endpoint: "ftp:\/\/x" is invalid: expected unix/,
   );
 });
 

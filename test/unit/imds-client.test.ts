@@ -22,7 +22,7 @@ async function setUp(t: TestContext, options: ImdsOptions = {}) {
   const imds = new Imds({
     url: new URL(service.url),
     clock,
-    onTokenless: (reason) => tokenless.push(reason),
+    events: { upstreamTokenFailed: (reason) => tokenless.push(reason) },
   });
   t.after(async () => {
     // First the service: Node 20 may hang at exit after the reset of a connection that its peer just closed.
@@ -151,7 +151,7 @@ test('a request for a token that is not answered in a second is given up', async
   assert.deepEqual(tokenless, []);
   await clock.advance(1);
   await service.requests.first(({ target }) => target === ID_PATH);
-  assert.match(tokenless.join(), /takes too long/);
+  assert.match(tokenless.join(), /did not answer in time/);
   assert.notEqual(answer.state, 'rejected');
 });
 
@@ -165,7 +165,7 @@ test('a token whose body does not come in a second is given up, with its connect
   while (timers.mock.callCount() < 2) await nextTurn();
   await clock.advance(1_000);
   assert.deepEqual(await answer, [200, INSTANCE_ID]);
-  assert.match(tokenless.join(), /takes too long to give a token/);
+  assert.match(tokenless.join(), /did not send a session token in time/);
   await closed;
 });
 

@@ -274,7 +274,7 @@ test('metadataproxy check: wrong settings end it with exit code 2', async () => 
   assert.deepEqual({ code, stdout }, { code: 2, stdout: '' });
   assert.equal(
     stderr,
-    'metadataproxy: PORT: "x" is not valid: expected a whole number from 0 to 65535 (0: any free port)\n',
+    'metadataproxy: PORT: "x" is invalid: expected a whole number from 0 to 65535 (0: any free port)\n',
   );
 });
 

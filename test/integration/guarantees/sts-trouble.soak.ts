@@ -48,7 +48,7 @@ const TROUBLES: readonly RecentError[] = [
   },
   {
     what: 'has a clock that is two hours behind, so that what it gives has expired',
-    reason: /expired already.*clock/,
+    reason: /expired credentials.*clock/,
     begin: (_, clock) => {
       clock.skew = -2 * 3_600_000;
       return async () => void (clock.skew = 0);
