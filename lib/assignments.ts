@@ -54,11 +54,16 @@ export class RoleAssignments {
    * @throws BadRoleRequest, NoRole
    */
   assignmentOf(caller: Caller): Assignment {
-    const { declared, fallback } = this.#claim(caller);
-    const assignment = declared ?? this.#peersClaim(caller) ?? fallback;
+    const assignment = this.#effectiveClaim(caller);
     if (assignment instanceof BadRoleRequest) throw assignment;
     if (!assignment) throw new NoRole('the caller declares no role, and there is no default role');
     return assignment;
+  }
+
+  /** The role request by what is known now; undefined where there is none. For every request, so it makes no error. */
+  peekRequest(caller: Caller): RoleRequest | undefined {
+    const assignment = this.#effectiveClaim(caller);
+    return assignment instanceof BadRoleRequest ? undefined : assignment?.request;
   }
 
   /** A container was created, or found. */
@@ -91,6 +96,11 @@ export class RoleAssignments {
       if (before) store.release(before);
       this.#retained.set(caller, now);
     }
+  }
+
+  #effectiveClaim(caller: Caller): RoleClaim['declared'] {
+    const { declared, fallback } = this.#claim(caller);
+    return declared ?? this.#peersClaim(caller) ?? fallback;
   }
 
   /** Only a container with a network of its own that declares no role has the role of its network peers. */

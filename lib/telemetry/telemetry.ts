@@ -28,15 +28,13 @@ export interface TelemetryOptions {
   readonly config: Config;
   readonly log: Log;
   readonly clock: Clock;
-  readonly gauges: Gauges;
-  /** The role request of a caller, as far as it is known now. Throws where it has none. */
-  readonly requestFor: (caller: Caller) => RoleRequest;
+  readonly version: string;
 }
 
 /** Distinct reasons to log; there are few, apart from a daemon's errors. */
 const MAX_HOST_NETWORK_ERRORS = 100;
 
-export class Telemetry {
+export class Telemetry implements Events {
   readonly recentErrors: RecentErrors;
   readonly requestHistory = new RequestHistory();
   /** How what the proxy depends on did the last times. */
@@ -45,7 +43,7 @@ export class Telemetry {
   readonly upstream: DependencyHealth;
   /** What `/metrics` answers, given an Accept header; undefined where Prometheus is not enabled. */
   readonly expose: ((accept: string) => Exposition) | undefined;
-  readonly answered: Events['requestAnswered'];
+  readonly requestAnswered: Events['requestAnswered'];
   readonly #options: TelemetryOptions;
   readonly #metrics = new MetricsRegistry();
   readonly #processMetrics: ProcessMetrics;
@@ -53,35 +51,39 @@ export class Telemetry {
   #exporters: readonly Exporter[] = [];
 
   constructor(options: TelemetryOptions) {
-    const { config, log, clock, gauges, requestFor } = options;
+    const { config, log, clock } = options;
     this.#options = options;
     this.recentErrors = new RecentErrors(log, clock);
     [this.docker, this.sts, this.upstream] = [new DependencyHealth(clock.now), new DependencyHealth(clock.now), new DependencyHealth(clock.now)];
-    this.#processMetrics = new ProcessMetrics(this.#metrics, clock, gauges);
+    this.#processMetrics = new ProcessMetrics(this.#metrics, clock);
     this.expose = config.prometheus ? (accept) => exposition(this.#metrics.collect(), accept) : undefined;
     const requests = new RequestMetrics({
       metrics: this.#metrics,
       labels: config.metricsLabels,
       copied: { labels: config.copyDockerLabels, env: config.copyDockerEnv, headers: config.copyRequestHeaders },
       separator: config.labelSeparator,
-      requestFor,
       now: clock.now,
     });
     const { requestHistory, upstream, recentErrors } = this;
     const watch = requestRecorder({ requestHistory, upstream, recentErrors });
     const accessLog = new AccessLog(log, clock);
-    this.answered = (exchange, found, failure, seconds) => {
+    this.requestAnswered = (exchange, found, failure, seconds) => {
       accessLog.answered(exchange, found, failure, seconds);
       requests.answered(exchange, found, failure, seconds);
       watch(exchange, found, failure, seconds);
     };
   }
 
+  /** Adds the gauges, whose sources report no events. */
+  observe(gauges: Gauges): void {
+    this.#processMetrics.observe(this.#options.version, gauges);
+  }
+
   async start(): Promise<void> {
-    const { config, log, clock, gauges } = this.#options;
+    const { config, log, clock, version } = this.#options;
     if (isPushed(config)) {
       const { startExporters } = await import('./export/start.ts');
-      this.#exporters = startExporters(config, this.#metrics, log, clock, gauges.version);
+      this.#exporters = startExporters(config, this.#metrics, log, clock, version);
     }
     // It wakes the process now and then, which an idle host need not do for nobody.
     if (this.expose || this.#exporters.length > 0) this.#processMetrics.start();
@@ -94,11 +96,11 @@ export class Telemetry {
   }
 
   /** A call of STS or IAM has ended. */
-  called(operation: string, result: CallResult, milliseconds: number): void {
+  awsCallEnded(operation: string, result: CallResult, milliseconds: number): void {
     this.#processMetrics.called(operation, result, milliseconds);
   }
 
-  fetched({ sessionName }: RoleRequest, { roleArn, expiration }: Credentials, milliseconds: number): void {
+  credentialsFetched({ sessionName }: RoleRequest, { roleArn, expiration }: Credentials, milliseconds: number): void {
     this.#processMetrics.refreshed('ok');
     this.sts.worked();
     const expires = new Date(expiration).toISOString();
@@ -107,7 +109,7 @@ export class Telemetry {
   }
 
   /** @param failures in a row, this one included */
-  notFetched({ role, sessionName }: RoleRequest, failure: Error, retryIn: number, failures: number): void {
+  credentialsFailed({ role, sessionName }: RoleRequest, failure: Error, retryIn: number, failures: number): void {
     this.#processMetrics.refreshed('failed');
     const { message: error } = failure;
     const code = failure instanceof AssumeRoleDenied ? failure.code : undefined;
@@ -123,11 +125,11 @@ export class Telemetry {
   }
 
   /** @param at when the engine sent an event, in milliseconds since the epoch */
-  eventSent(at: number): void {
+  engineEventReceived(at: number): void {
     this.#processMetrics.eventSent(at);
   }
 
-  directory(state: DirectoryState, { count, error }: { count: number; error?: Error }): void {
+  directoryStateChanged(state: DirectoryState, { count, error }: { readonly count: number; readonly error?: Error }): void {
     if (state === 'synced') {
       this.#processMetrics.synced();
       this.docker.worked();
@@ -139,7 +141,7 @@ export class Telemetry {
     this.recentErrors.report('warning', 'the Docker Engine cannot be followed; trying again', '', fields);
   }
 
-  badRequest(caller: Caller, { message }: BadRoleRequest): void {
+  roleRequestInvalid(caller: Caller, { message }: BadRoleRequest): void {
     const { name, shortId } = describe(caller);
     this.recentErrors.report('error', 'bad role', name, { container: name, container_id: shortId, error: message });
   }
@@ -151,15 +153,19 @@ export class Telemetry {
     this.#options.log.error('cannot identify host-network caller', { setting: 'HOST_NETWORK', error });
   }
 
-  noSourceCredentials({ message: error }: Error): void {
+  sourceCredentialsFailed({ message: error }: Error): void {
     this.recentErrors.report('warning', "the proxy's own credentials cannot be had", '', { error });
   }
 
-  noUpstreamToken(reason: string): void {
+  upstreamTokenFailed(reason: string): void {
     this.recentErrors.report('info', 'no session token from the metadata service', '', { reason });
   }
 
-  fileBroken(setting: string, path: string, { message }: Error): void {
+  fileReloaded(setting: string, path: string): void {
+    this.#options.log.info('file read', { setting, path });
+  }
+
+  fileReloadFailed(setting: string, path: string, { message }: Error): void {
     const fields = { setting, path, error: message };
     this.recentErrors.report('error', 'file not read; what it said before stays', setting, fields);
   }

@@ -10,7 +10,6 @@ import { failureOf, type FailureReason } from '../../http/errors.ts';
 import type { Route } from '../../http/routes.ts';
 import { Memo } from '../../util/memo.ts';
 import { roleName } from '../../roles/role-reference.ts';
-import type { RoleRequest } from '../../roles/role-request.ts';
 import { OTHER, knownPath, knownVersion } from './metadata-paths.ts';
 import type { Counter, Family, Gauge, Histogram, MetricsRegistry } from './registry.ts';
 import { REQUEST_LABELS, type RequestLabel } from './request-labels.ts';
@@ -23,8 +22,6 @@ export interface RequestMetricsOptions {
   readonly copied: { readonly labels: readonly string[]; readonly env: readonly string[]; readonly headers: readonly string[] };
   /** Between `container` or `header` and such a name. */
   readonly separator: string;
-  /** The role request of a caller, as far as it is known now. Throws where it has none. */
-  readonly requestFor: (caller: Caller) => RoleRequest;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
@@ -202,7 +199,7 @@ export class RequestMetrics {
     if (wanted.request_path) values.push(route?.metric?.path ?? this.#paths.of(path).known);
     if (wanted.api_version) values.push(this.#paths.of(path).version);
     if (wanted.remote_addr) values.push(caller ? exchange.address : OTHER);
-    if (wanted.role_name) values.push(this.#roleOf(exchange));
+    if (wanted.role_name) values.push(exchange.roleRequest ? roleName(exchange.roleRequest.role) : '');
     if (wanted.response_code) values.push(code);
     if (wanted.error_description) values.push(reason === undefined ? '' : (OLD_ERRORS[reason] ?? reason));
     if (wanted.service) values.push(SERVICE);
@@ -213,15 +210,6 @@ export class RequestMetrics {
     this.#responseTime.labels(values).set(upstream.answering * NS_PER_MS);
     this.#requestTime.labels(values).set((upstream.answering - upstream.connecting) * NS_PER_MS);
     this.#connectionTime.labels(values).set(upstream.connecting * NS_PER_MS);
-  }
-
-  #roleOf({ roleRequest, caller }: Exchange): string {
-    if (roleRequest) return roleName(roleRequest.role);
-    try {
-      return caller ? roleName(this.#options.requestFor(caller).role) : '';
-    } catch {
-      return '';
-    }
   }
 
   #copiedOf(caller: Caller): readonly string[] {
