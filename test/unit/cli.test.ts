@@ -12,11 +12,11 @@ function flagsOf(...args: string[]): unknown {
   return command.kind === 'run' ? command.flags : undefined;
 }
 
-test('without flags the program runs', () => {
+test('without arguments the proxy runs', () => {
   assert.deepEqual(parseCommandLine([]), { kind: 'run', flags: {} });
 });
 
-test('the flags of docker-ec2-metadata are understood, long and short', () => {
+test('the flags of docker-ec2-metadata are accepted, long and short', () => {
   assert.deepEqual(flagsOf('--server', ':80', '--default-iam-role', 'app', '--verbose'), {
     server: ':80',
     defaultRole: 'app',
@@ -25,7 +25,7 @@ test('the flags of docker-ec2-metadata are understood, long and short', () => {
   assert.deepEqual(flagsOf('-s', ':80', '-r', 'app'), { server: ':80', defaultRole: 'app' });
 });
 
-test('so are the others', () => {
+test('the flags of the other programs are accepted', () => {
   assert.deepEqual(
     flagsOf('--docker-endpoint=/s', '--metadata-url', 'http://h', '--mock', '--mock-credentials'),
     {
@@ -37,17 +37,17 @@ test('so are the others', () => {
   );
 });
 
-test('a boolean flag may have a value, or a "no-" before it, and any flag a single dash', () => {
+test('a boolean flag accepts a value or a "no-" prefix, and any flag a single dash', () => {
   assert.deepEqual(flagsOf('--mock=yes', '-verbose'), { mockApi: 'yes', verbose: 'true' });
   assert.deepEqual(flagsOf('--no-verbose', '-mock=false'), { mockApi: 'false', verbose: 'false' });
   assert.deepEqual(flagsOf('-listen-addr', ':80', '-meta-data-api=http://h'), { server: ':80', metadataUrl: 'http://h' });
 });
 
-test('a flag that is given twice counts as it was given last', () => {
+test('of a flag given twice the last value applies', () => {
   assert.deepEqual(flagsOf('-r', 'one', '--default-iam-role', 'two'), { defaultRole: 'two' });
 });
 
-test('--help and --version come before everything else', () => {
+test('--help and --version take precedence over everything else', () => {
   assert.deepEqual(parseCommandLine(['--server', 'nonsense', '--version', '-h']), { kind: 'help' });
   assert.deepEqual(parseCommandLine(['--version', '--mock']), { kind: 'version' });
 });
@@ -61,7 +61,7 @@ for (const args of [
   ['--no-server'],
   ['--Mock'],
 ]) {
-  test(`${args.join(' ')} is a problem of the settings that refers to --help`, () => {
+  test(`${args.join(' ')} is an error that refers to --help`, () => {
     assert.throws(
       () => parseCommandLine(args),
       (error) => {
@@ -82,7 +82,7 @@ test('--help is at most 80 columns wide', () => {
     assert.ok(line.length <= 80, `${line.length}: ${line}`);
 });
 
-test('--help names every setting, with its variables, its flags, its default and what it does', () => {
+test('--help shows every setting with its variables, flags, default and meaning', () => {
   const help = helpText('1.2.3');
   const words = help.replace(/\s+/g, ' ');
   for (const { env, flag, help: meaning, default: fallback, group } of settings) {

@@ -18,7 +18,7 @@ test('--help is at most 80 columns wide', () => {
   );
 });
 
-test('--help has each setting once, under the heading of its group, with its default', () => {
+test('--help shows each setting once, under the heading of its group, with its default', () => {
   const lines = helpText('1').split('\n');
   const groups = [...new Set(settings.map(({ group }) => group))];
   assert.deepEqual(
@@ -54,7 +54,7 @@ test('check and roles are commands, with --json or without', () => {
   });
 });
 
-test('every flag has each of its spellings, with one dash or two, with "=" or a blank', () => {
+test('every flag is accepted under each name, with one dash or two, with "=" or a space', () => {
   for (const [name, { flag }] of Object.entries(SETTINGS) as [string, Setting<unknown>][]) {
     if (!flag) continue;
     for (const spelling of [flag.name, ...(flag.aliases ?? [])]) {
@@ -75,14 +75,14 @@ test('every flag has each of its spellings, with one dash or two, with "=" or a 
   }
 });
 
-test('an empty value of a flag is a value', () => {
+test('a flag accepts an empty value', () => {
   assert.deepEqual(parseCommandLine(['--default-iam-role', '', '--default-iam-policy=', 'docker']), {
     kind: 'run',
     flags: { defaultRole: '', defaultPolicy: '' },
   });
 });
 
-test('a value over several lines stays whole', () => {
+test('a value may contain line breaks', () => {
   assert.deepEqual(parseCommandLine(['--default-iam-policy={\n"Statement": []\n}']), {
     kind: 'run',
     flags: { defaultPolicy: '{\n"Statement": []\n}' },
@@ -117,6 +117,6 @@ test('a column of a table is as wide as its widest cell, two spaces before the n
   );
 });
 
-test('a table without rows has its head', () => {
+test('a table without rows has only its head', () => {
   assert.equal(table(['A', 'B'], []), 'A  B\n');
 });

@@ -12,7 +12,7 @@ import { ManualClock } from './helpers/manual-clock.ts';
 
 const UNITS = [['h', 36e5], ['m', 6e4], ['s', 1e3], ['ms', 1], ['us', 1e-3], ['µs', 1e-3], ['ns', 1e-6]] as const;
 
-test('whatever durations are written one behind the other, their sum is read', () => {
+test('a sequence of durations is parsed as their sum', () => {
   const random = SeededRandom.fromEnvironment(process.env, 4);
   for (let times = 0; times < 5_000; times += 1) {
     let [text, sum] = ['', 0];
@@ -27,7 +27,7 @@ test('whatever durations are written one behind the other, their sum is read', (
   }
 });
 
-test('whatever text is taken for a duration, it is a number of milliseconds that is not negative', () => {
+test('any text that is parsed as a duration gives a non-negative number of milliseconds', () => {
   const random = SeededRandom.fromEnvironment(process.env, 5);
   let taken = 0;
   for (let times = 0; times < 20_000; times += 1) {
@@ -41,7 +41,7 @@ test('whatever text is taken for a duration, it is a number of milliseconds that
   assert.ok(taken > 100, `only ${taken} were durations`);
 });
 
-/** JSON of any shape, with the words of events here and there. */
+/** Random JSON that contains words of events. */
 function anyJson(random: SeededRandom, depth = 0): unknown {
   const leaf = [
     () => null, () => random.chance(0.5), () => random.int(-5, 5), () => random.string('aé\u0000"\\/', 0, 4), () => [],
@@ -53,7 +53,7 @@ function anyJson(random: SeededRandom, depth = 0): unknown {
   return Object.fromEntries(names.filter(() => random.chance(0.4)).map((name) => [name, anyJson(random, depth + 1)]));
 }
 
-test('whatever JSON comes as an event, it is a whole event or none, and those after it are heard', async (t) => {
+test('random JSON in the event stream gives a complete event or none, and later events still arrive', async (t) => {
   const random = SeededRandom.fromEnvironment(process.env, 6);
   const engine = await StandIn.start();
   const endpoint = parseDockerEndpoint(engine.url) ?? assert.fail();
@@ -92,7 +92,7 @@ test('whatever JSON comes as an event, it is a whole event or none, and those af
   }
 });
 
-test('whatever expiries STS gives and whenever it fails, nothing is handed out that has expired', async () => {
+test('with random expiries and failures of STS no expired credentials are returned', async () => {
   const random = SeededRandom.fromEnvironment(process.env, 8);
   for (let life = 0; life < 40; life += 1) {
     const clock = new ManualClock();
