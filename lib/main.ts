@@ -2,7 +2,7 @@ import { homedir, hostname } from 'node:os';
 import { helpText, parseCommandLine } from './config/cli.ts';
 import { ConfigError, readConfig, type Config } from './config/config.ts';
 import { NoStatus } from './commands/status-client.ts';
-import { EngineFailure, EngineUnreachable } from './docker/client.ts';
+import { EngineFailure, EngineUnreachable } from './docker/engine.ts';
 import { startProxy, StartFailure, type RunningProxy } from './app.ts';
 import { inheritedSocket } from './inherited-socket.ts';
 import { Log } from './log/log.ts';

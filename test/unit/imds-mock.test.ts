@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { route } from '../../lib/http/router.ts';
+import { match } from '../../lib/http/routes.ts';
 import { canonicalPath } from '../../lib/http/canonical-path.ts';
 import { startMockImds } from '../../lib/imds/mock.ts';
 import { request, type Response } from '../support/client.ts';
@@ -57,7 +57,7 @@ test('every directory lists its entries, and every listed path exists and can be
     for (const name of body.split('\n').filter((line) => line !== '')) {
       const path = directory + name;
       if (name === 'iam/') continue; // The proxy's own to answer.
-      assert.equal(route(canonicalPath(path)).kind, 'pass-through', path);
+      assert.equal(match(canonicalPath(path)).route.kind, 'pass-through', path);
       seen.push(path);
       if (path.endsWith('/')) await walk(path);
       else if (directory === '/') await walk(`${path}/`);

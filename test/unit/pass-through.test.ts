@@ -24,7 +24,8 @@ async function setUp(t: TestContext, options: ImdsOptions = {}) {
   const clock = new ManualClock();
   const service = await StandIn.start(options);
   const imds = new Imds({ url: new URL(service.url), clock });
-  const parts = await startServer(t, { passThrough: passThrough(imds, { disabled: false, allow: undefined, deny: undefined }, async () => {}) });
+  const admission = { charge: async () => {}, upstreamPermit: () => () => {} };
+  const parts = await startServer(t, { passThrough: passThrough(imds, { disabled: false, allow: undefined, deny: undefined }, admission) });
   t.after(async () => {
     // First the service: Node 20 may hang at exit after the reset of a connection that its peer just closed.
     await service.close();

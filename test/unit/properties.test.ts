@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseDockerEndpoint } from '../../lib/docker/endpoint.ts';
-import { DockerEngine, type EngineEvent } from '../../lib/docker/client.ts';
+import { DockerEngine } from '../../lib/docker/client.ts';
+import type { EngineEvent } from '../../lib/docker/engine.ts';
 import { CredentialsUnavailable, type Credentials } from '../../lib/credentials/credentials.ts';
 import { CredentialStore } from '../../lib/credentials/store.ts';
 import { parseGoDuration } from '../../lib/util/go-duration.ts';
@@ -12,7 +13,7 @@ import { ManualClock } from './helpers/manual-clock.ts';
 
 const UNITS = [['h', 36e5], ['m', 6e4], ['s', 1e3], ['ms', 1], ['us', 1e-3], ['µs', 1e-3], ['ns', 1e-6]] as const;
 
-test('a sequence of durations is parsed as their sum', () => {
+test('whatever durations are written one behind the other, their sum is read', () => {
   const random = SeededRandom.fromEnvironment(process.env, 4);
   for (let times = 0; times < 5_000; times += 1) {
     let [text, sum] = ['', 0];
@@ -27,7 +28,7 @@ test('a sequence of durations is parsed as their sum', () => {
   }
 });
 
-test('any text that is parsed as a duration gives a non-negative number of milliseconds', () => {
+test('whatever text is taken for a duration, it is a number of milliseconds that is not negative', () => {
   const random = SeededRandom.fromEnvironment(process.env, 5);
   let taken = 0;
   for (let times = 0; times < 20_000; times += 1) {
@@ -41,7 +42,7 @@ test('any text that is parsed as a duration gives a non-negative number of milli
   assert.ok(taken > 100, `only ${taken} were durations`);
 });
 
-/** Random JSON that contains words of events. */
+/** JSON of any shape, with the words of events here and there. */
 function anyJson(random: SeededRandom, depth = 0): unknown {
   const leaf = [
     () => null, () => random.chance(0.5), () => random.int(-5, 5), () => random.string('aé\u0000"\\/', 0, 4), () => [],
@@ -53,7 +54,7 @@ function anyJson(random: SeededRandom, depth = 0): unknown {
   return Object.fromEntries(names.filter(() => random.chance(0.4)).map((name) => [name, anyJson(random, depth + 1)]));
 }
 
-test('random JSON in the event stream gives a complete event or none, and later events still arrive', async (t) => {
+test('whatever JSON comes as an event, it is a whole event or none, and those after it are heard', async (t) => {
   const random = SeededRandom.fromEnvironment(process.env, 6);
   const engine = await StandIn.start();
   const endpoint = parseDockerEndpoint(engine.url) ?? assert.fail();
@@ -92,7 +93,7 @@ test('random JSON in the event stream gives a complete event or none, and later 
   }
 });
 
-test('with random expiries and failures of STS no expired credentials are returned', async () => {
+test('whatever expiries STS gives and whenever it fails, nothing is handed out that has expired', async () => {
   const random = SeededRandom.fromEnvironment(process.env, 8);
   for (let life = 0; life < 40; life += 1) {
     const clock = new ManualClock();

@@ -271,10 +271,12 @@ test('who is behind a connection is found out before a session token is made or 
   const known = new Map<unknown, Container>();
   let next = 'one';
   const { port } = await startServer(t, {}, {
-    peek: (_address, connection) => known.get(connection),
-    ensureResolved: async (_address, connection) => {
-      await new Promise((resolve) => setImmediate(resolve));
-      known.set(connection, container(next));
+    resolver: {
+      peek: (connection) => known.get(connection),
+      ensureResolved: async (connection) => {
+        await new Promise((resolve) => setImmediate(resolve));
+        known.set(connection, container(next));
+      },
     },
   });
   const get = async (token?: string): Promise<number> => {
@@ -296,7 +298,7 @@ test('whoever leaves ends all that was waiting, also requests whose turn had not
     return new Promise((resolve) => response.once('close', () => resolve()));
   };
   const answered = new Journal<string>('an answer that was given up');
-  const { port } = await startServer(t, { passThrough }, { onAnswered: ({ path }) => answered.add(path) });
+  const { port } = await startServer(t, { passThrough }, { events: { requestAnswered: ({ path }) => answered.add(path) } });
   const client = connect(port, '127.0.0.1').on('error', () => {});
   client.write('GET /latest/a HTTP/1.1\r\nHost: x\r\n\r\nGET /latest/b HTTP/1.1\r\nHost: x\r\n\r\n');
   await asked.several(2);
@@ -329,7 +331,7 @@ test('from whoever sends more behind each other than may wait, nothing is read f
     return once(exchange.response, 'close').then(() => {});
   };
   const { port } = await startServer(t, { passThrough }, {
-    maxConnectionsPerAddress: 4, onAnswered: ({ response }) => answered.add(response.statusCode),
+    maxConnectionsPerAddress: 4, events: { requestAnswered: ({ response }) => answered.add(response.statusCode) },
   });
   const [first, second, other] = [clientOf(port, '127.0.0.2'), clientOf(port, '127.0.0.2'), clientOf(port, '127.0.0.3')];
   t.after(() => [first, second, other].forEach(({ socket }) => socket.destroy()));
@@ -369,7 +371,7 @@ test('from whoever sends more behind each other than may wait, nothing is read f
 
 test('what Node would refuse by itself counts as a request', async (t) => {
   const answered = new Journal<number>('an answer');
-  const { port } = await startServer(t, {}, { onAnswered: ({ response }) => answered.add(response.statusCode) });
+  const { port } = await startServer(t, {}, { events: { requestAnswered: ({ response }) => answered.add(response.statusCode) } });
   const many = 'a:\r\n'.repeat(100);
   for (const [head, status] of [
     ['', 400],
@@ -399,7 +401,7 @@ test('whoever asks for a tunnel and resets the connection is nobody\'s error', a
 test('requests whose turn has not come end with their connection, and count until then', async (t) => {
   const answered = new Journal<number>('an answer');
   const { port } = await startServer(t, {}, {
-    maxRequestsPerSecond: 1, onAnswered: ({ response }) => answered.add(response.statusCode),
+    maxRequestsPerSecond: 1, events: { requestAnswered: ({ response }) => answered.add(response.statusCode) },
   });
   const client = connect(port, '127.0.0.1').on('error', () => {});
   client.write(`GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(3));
