@@ -56,15 +56,10 @@ export const MAX_HEADERS = 100;
 /** SDKs request a handful. */
 const MAX_CACHED_TARGETS = 256;
 
-/** A request target, as read once. */
-interface Target extends Match {
-  readonly path: string;
-}
-
 export class RequestPipeline {
   readonly #options: PipelineOptions;
   readonly #connections: Connections;
-  readonly #targets = new Memo(MAX_CACHED_TARGETS, readTarget);
+  readonly #targets = new Memo(MAX_CACHED_TARGETS, (target: string) => match(canonicalPath(target)));
 
   constructor(options: PipelineOptions, connections: Connections) {
     this.#options = options;
@@ -122,22 +117,30 @@ export class RequestPipeline {
     return needsCaller ? this.#options.resolver.ensureResolved?.(connection) : undefined;
   }
 
-  #handle(exchange: Exchange, { route, role }: Target): void | Promise<void> {
+  #handle(exchange: Exchange, { route, role }: Match): void | Promise<void> {
     const { resolver, tokens, tokenRequired, handlers } = this.#options;
     const { request } = exchange;
     exchange.container = resolver.peek(exchange.connection);
     checkHead(request);
     const { handle, methods, needsToken } = route;
     if (!handle) throw new Refusal(404, 'host_credentials', "the host's credentials are not available to containers");
-    checkMethod(request, methods);
-    checkBody(request);
+    if (!methods.includes(request.method ?? '')) {
+      throw new Refusal(405, 'method', 'the path does not support the method', ['Allow', methods.join(', ')]);
+    }
+    if (hasBody(request)) {
+      const status = request.headers['transfer-encoding'] === undefined ? 413 : 400;
+      throw new Refusal(status, 'body', 'the request has a body');
+    }
     if (needsToken) checkToken(exchange, tokens, tokenRequired);
     return handle(handlers, exchange, role);
   }
 
   #fail(exchange: Exchange, route: Route | undefined, error: unknown): void {
     const failure = failureOf(error);
-    if (failure.unexpected && !exchange.response.headersSent) this.#logUnexpected(exchange, error);
+    if (failure.unexpected && !exchange.response.headersSent) {
+      const fields = { request_id: exchange.id, path: exchange.path, error: String((error as Error)?.stack ?? error) };
+      this.#options.log.error('request failed unexpectedly', fields);
+    }
     sendFailure(exchange, failure);
     this.#answered(exchange, route, error);
   }
@@ -146,17 +149,6 @@ export class RequestPipeline {
     if (!exchange.connection.answered(exchange.response)) return;
     this.#options.events.requestAnswered(exchange, route, failure, (performance.now() - exchange.began) / 1000);
   }
-
-  #logUnexpected({ id, path }: Exchange, error: unknown): void {
-    const text = String((error as Error)?.stack ?? error);
-    this.#options.log.error('request failed unexpectedly', { request_id: id, path, error: text });
-  }
-}
-
-/** @throws BadTarget */
-function readTarget(target: string): Target {
-  const path = canonicalPath(target);
-  return { path, ...match(path) };
 }
 
 /** Node would refuse such a head by itself, and the rate limiter would not count that. */
@@ -164,20 +156,7 @@ function checkHead({ headers, rawHeaders, httpVersion }: IncomingMessage): void 
   if (rawHeaders.length > 2 * MAX_HEADERS) throw new Refusal(431, 'bad_head', `more than ${MAX_HEADERS} headers`);
   if (headers.host === undefined && httpVersion === '1.1') throw new Refusal(400, 'bad_head', 'the request has no Host header');
   const { expect } = headers;
-  if (expect !== undefined && !/^100-continue$/i.test(expect)) {
-    throw new Refusal(417, 'bad_head', 'unsupported Expect header');
-  }
-}
-
-function checkMethod({ method = '' }: IncomingMessage, methods: readonly string[]): void {
-  if (!methods.includes(method)) {
-    throw new Refusal(405, 'method', 'the path does not support the method', ['Allow', methods.join(', ')]);
-  }
-}
-
-function checkBody(request: IncomingMessage): void {
-  if (!hasBody(request)) return;
-  throw new Refusal(request.headers['transfer-encoding'] === undefined ? 413 : 400, 'body', 'the request has a body');
+  if (expect !== undefined && !/^100-continue$/i.test(expect)) throw new Refusal(417, 'bad_head', 'unsupported Expect header');
 }
 
 function hasBody({ headers }: IncomingMessage): boolean {
