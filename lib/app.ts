@@ -26,7 +26,7 @@ import { roleNameListing } from './http/handlers/role-name.ts';
 import { sessionToken } from './http/handlers/session-token.ts';
 import { MetadataServer } from './http/server.ts';
 import { SessionTokens } from './http/session-tokens.ts';
-import { isLoopback } from './util/ip-address.ts';
+import { isLoopback, normalAddress } from './util/ip-address.ts';
 import { awsClients, containerReader, credentialFetcher, hostProcesses, roleSettings } from './wiring.ts';
 import { parseAddressMapping, type AddressMapping } from './callers/address-mapping.ts';
 import { RoleAssignments } from './assignments.ts';
@@ -35,6 +35,7 @@ import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
 import { WatchedFile } from './config/watched-file.ts';
 import type { Log } from './log/log.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
+import { firewallState } from './firewall-state.ts';
 import { Imds } from './imds/client.ts';
 import { startMockImds } from './imds/mock.ts';
 
@@ -68,8 +69,11 @@ const DEMO_CONTAINER: Container = {
   network: 'own',
 };
 
-/** @throws ConfigError, StartFailure */
-export async function startProxy(config: Config, log: Log, version: string): Promise<RunningProxy> {
+/**
+ * @param inheritedFd the listening socket that the service manager passed on, if it did
+ * @throws ConfigError, StartFailure
+ */
+export async function startProxy(config: Config, log: Log, version: string, inheritedFd?: number): Promise<RunningProxy> {
   for (const notice of config.notices) log.warning(notice);
   const { accountNames } = config;
   const peek = (address: string): Container | undefined => directory.peek(address);
@@ -82,6 +86,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
       ready: () => isReady(readiness(sources)),
       directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
       credentials: () => store.values(),
+      firewall: () => firewallState(clock.now()),
     },
     peek,
     requestFor: (container) => assignments.requestFor(container),
@@ -185,7 +190,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     log,
   });
 
-  const sources: StatusSources = { version, config, clock, log, directory, assignments, store, sourceCredentials, telemetry };
+  const sources: StatusSources = { version, config, clock, log, directory, assignments, store, sourceCredentials, telemetry, firewall: () => firewallState(clock.now()) };
   const admin = new AdminServer({
     readiness: () => readiness(sources),
     status: () => makeStatus(sources),
@@ -206,7 +211,7 @@ export async function startProxy(config: Config, log: Log, version: string): Pro
     mock?.close();
   };
   try {
-    await listen(log, 'listening', server, config);
+    await listenForContainers(log, server, config, inheritedFd);
     await telemetry.start();
     directory.start();
     if (config.adminAddress !== 'off') await listen(log, 'admin listening', admin, config.adminAddress);
@@ -287,6 +292,24 @@ async function followHostNetwork(
     clock,
     onError,
   });
+}
+
+/** Takes over the inherited socket if it is where the settings say, else listens by itself. */
+async function listenForContainers(log: Log, server: MetadataServer, { host, port }: Config, fd?: number): Promise<void> {
+  if (fd !== undefined) {
+    const bound = await server.listenOn(fd);
+    const [socketAt, settingsAt] = [hostAndPort(bound.address, bound.port), hostAndPort(host, port)];
+    if (bound.port === port && normalAddress(bound.address) === normalAddress(host)) {
+      return log.info('listening', { address: socketAt, inherited: true });
+    }
+    await server.stopListening();
+    log.warning('metadataproxy.socket listens elsewhere than HOST and PORT say: the port is not held over restarts', {
+      socket: socketAt,
+      settings: settingsAt,
+      remedy: 'systemctl daemon-reload && systemctl restart metadataproxy.socket metadataproxy',
+    });
+  }
+  await listen(log, 'listening', server, { host, port });
 }
 
 type Listener = { listen(host: string, port: number): Promise<number> };

@@ -4,6 +4,7 @@ import { ConfigError, readConfig, type Config } from './config/config.ts';
 import { NoStatus } from './commands/no-status.ts';
 import { EngineFailure, EngineUnreachable } from './docker/client.ts';
 import { startProxy, StartFailure, type RunningProxy } from './app.ts';
+import { inheritedSocket } from './inherited-socket.ts';
 import { Log } from './log/log.ts';
 
 /** Put in by the build. */
@@ -96,7 +97,7 @@ async function run(config: Config): Promise<void> {
   process.on('SIGUSR2', () => log.toggleDebug());
 
   log.info('starting', { version: METADATAPROXY_VERSION, node: process.version });
-  proxy = await startProxy(config, log, METADATAPROXY_VERSION);
+  proxy = await startProxy(config, log, METADATAPROXY_VERSION, inheritedSocket(process.env, process.pid));
   let stopping = false;
   const stop = (signal: NodeJS.Signals): void => {
     if (stopping) return;

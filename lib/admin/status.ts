@@ -7,6 +7,7 @@ import type { ContainerDirectory, DirectoryState } from '../docker/directory.ts'
 import type { SourceCredentials } from '../credentials/aws/source-credentials.ts';
 import type { RequestHistory } from '../telemetry/request-history.ts';
 import type { DependencyHealth } from '../log/dependency-health.ts';
+import type { FirewallState } from '../firewall-state.ts';
 import type { Log } from '../log/log.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { containerRows, type ContainerRow, type RowSources } from './container-rows.ts';
@@ -77,15 +78,18 @@ export interface StatusSources {
   readonly assignments: RowSources['assignments'];
   readonly store: NonNullable<RowSources['store']>;
   readonly sourceCredentials: Pick<SourceCredentials, 'state'>;
+  readonly firewall: () => FirewallState | undefined;
   readonly telemetry: Pick<Telemetry, 'docker' | 'sts' | 'upstream' | 'requestHistory' | 'recentErrors'>;
 }
 
 /** What has to be so before containers can be served. In a demonstration there need be neither Docker nor AWS. */
-export function readiness({ config, directory, sourceCredentials }: StatusSources): Checks {
+export function readiness({ config, directory, sourceCredentials, firewall }: StatusSources): Checks {
   const mock = config.mockCredentials;
+  const rules = firewall();
   return {
     docker: { ok: directory.state === 'synced' || mock, detail: directory.state },
     credentials: mock ? { ok: true, detail: 'not needed with --mock-credentials' } : sourceCredentials.state,
+    ...(rules && { firewall: rules }),
   };
 }
 

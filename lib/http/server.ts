@@ -12,8 +12,9 @@
  */
 
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { Server as NetServer, type Socket } from 'node:net';
+import { Server as NetServer, type AddressInfo, type ListenOptions, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { sleep, systemClock } from '../util/clock.ts';
 import type { Container } from '../docker/container.ts';
@@ -175,15 +176,28 @@ export class MetadataServer {
   }
 
   /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
-  listen(host: string, port: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(port, host, () => {
-        this.#server.off('error', reject);
-        const address = this.#server.address();
-        resolve(typeof address === 'object' && address ? address.port : port);
-      });
-    });
+  async listen(host: string, port: number): Promise<number> {
+    return (await this.#listen({ host, port })).port;
+  }
+
+  /**
+   * Takes over a socket that listens already.
+   *
+   * @returns where it listens; throws what `listen` reports
+   */
+  listenOn(fd: number): Promise<AddressInfo> {
+    return this.#listen({ fd });
+  }
+
+  async #listen(at: ListenOptions | { readonly fd: number }): Promise<AddressInfo> {
+    this.#server.listen(at);
+    await once(this.#server, 'listening');
+    return this.#server.address() as AddressInfo;
+  }
+
+  /** Gives up the address that it listens on, to listen on another one. */
+  async stopListening(): Promise<void> {
+    await new Promise((resolve) => NetServer.prototype.close.call(this.#server, resolve));
   }
 
   /**

@@ -12,6 +12,8 @@ export interface Gauges {
   readonly ready: () => boolean;
   readonly directory: () => { readonly state: DirectoryState; readonly containers: number };
   readonly credentials: () => Iterable<Credentials>;
+  /** Undefined where nothing verifies the firewall. */
+  readonly firewall: () => { readonly ok: boolean } | undefined;
 }
 
 /** STS answers in 50 to 300 ms, and is given up after 30 s. */
@@ -137,7 +139,7 @@ function observeCredentials(metrics: MetricsRegistry, clock: Clock, { credential
   });
 }
 
-function observeState(metrics: MetricsRegistry, { version, ready, directory }: Gauges): void {
+function observeState(metrics: MetricsRegistry, { version, ready, directory, firewall }: Gauges): void {
   const isReady = metrics.gauge({ name: 'metadataproxy.ready', help: '1 when containers can be served' }).labels();
   const isSynced = metrics
     .gauge({ name: 'metadataproxy.directory_synced', help: "1 while Docker's events are followed" })
@@ -147,8 +149,15 @@ function observeState(metrics: MetricsRegistry, { version, ready, directory }: G
     .gauge({ name: 'metadataproxy.build_info', help: 'Always 1', labels: ['version', 'node_version'] })
     .labels([version, process.version])
     .set(1);
+  const firewallOk = metrics.gauge({
+    name: 'metadataproxy.firewall_ok',
+    help: '1 while the firewall rules are in place; absent where nothing verifies them',
+  });
   metrics.onCollect(() => {
     const { state, containers: count } = directory();
+    const rules = firewall();
+    if (rules) firewallOk.labels().set(rules.ok ? 1 : 0);
+    else firewallOk.clear();
     isReady.set(ready() ? 1 : 0);
     isSynced.set(state === 'synced' ? 1 : 0);
     containers.set(count);
