@@ -97,7 +97,7 @@ test('at most 16 roles are being assumed at once, and all are in the end', async
   assert.equal(own.sts.inFlight, 16);
   hold.lift();
   assert.deepEqual(await Promise.all(asked), addresses.map(arnOf));
-  assert.equal(own.sts.mostInFlight, 16);
+  assert.equal(own.sts.maxInFlight, 16);
 });
 
 // When STS does not give them

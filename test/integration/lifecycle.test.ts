@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import { headerOf } from '../support/http-bytes.ts';
-import { BASE_SECRET_KEY, request } from '../support/proxy.ts';
+import { SOURCE_SECRET_KEY, request } from '../support/proxy.ts';
 import { SECRET_MARK, TOKEN_MARK } from '../support/sts.ts';
 import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS, TOKEN, until } from './host.ts';
 
@@ -124,7 +124,7 @@ test('no secret is in any log line, at any level', async (t) => {
     await proxy.stop();
 
     const theirs = imds.requests.all().map(({ rawHeaders }) => headerOf(rawHeaders, TOKEN)).filter((value) => value);
-    const secrets = [SECRET_MARK, TOKEN_MARK, BASE_SECRET_KEY, externalId, token, bad, ...theirs];
+    const secrets = [SECRET_MARK, TOKEN_MARK, SOURCE_SECRET_KEY, externalId, token, bad, ...theirs];
     assert.ok(theirs.length > 0 && sts.issued.entries.length > 0);
     const log = proxy.logs.entries.map(({ text }) => text).join('\n');
     assert.ok(log.split('\n').length > 50);
@@ -138,7 +138,7 @@ test('no secret is in what the operator\'s listener tells', async (t) => {
   await roleGiven(FROM);
   for (const path of ['/', '/healthz', '/readyz', '/status']) {
     const { body } = await askOperator(path);
-    assert.doesNotMatch(body, new RegExp(`${SECRET_MARK}|${TOKEN_MARK}|the-external-id|${BASE_SECRET_KEY}`));
+    assert.doesNotMatch(body, new RegExp(`${SECRET_MARK}|${TOKEN_MARK}|the-external-id|${SOURCE_SECRET_KEY}`));
   }
 });
 

@@ -8,8 +8,8 @@ import { DockerEngine, type EngineOptions } from '../../support/docker-engine.ts
 import { Imds, type ImdsOptions } from '../../support/imds.ts';
 import { Journal } from '../../support/journal.ts';
 import {
-  BASE_ACCESS_KEY,
-  BASE_SECRET_KEY,
+  SOURCE_ACCESS_KEY,
+  SOURCE_SECRET_KEY,
   request,
   runToEnd,
   startProxy,
@@ -143,8 +143,8 @@ export async function startWithLogs(
       METADATA_URL: imds.url,
       AWS_ENDPOINT_URL_STS: sts.url,
       AWS_ENDPOINT_URL_IAM: sts.url,
-      AWS_ACCESS_KEY_ID: BASE_ACCESS_KEY,
-      AWS_SECRET_ACCESS_KEY: BASE_SECRET_KEY,
+      AWS_ACCESS_KEY_ID: SOURCE_ACCESS_KEY,
+      AWS_SECRET_ACCESS_KEY: SOURCE_SECRET_KEY,
       AWS_CONFIG_FILE: '/dev/null',
       AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
       ...settings,

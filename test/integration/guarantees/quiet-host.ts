@@ -4,7 +4,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { DockerEngine } from '../../support/docker-engine.ts';
 import { Imds } from '../../support/imds.ts';
 import { Journal } from '../../support/journal.ts';
-import { BASE_ACCESS_KEY, BASE_SECRET_KEY, request, type Exit, type LogLine, type Test } from '../../support/proxy.ts';
+import { SOURCE_ACCESS_KEY, SOURCE_SECRET_KEY, request, type Exit, type LogLine, type Test } from '../../support/proxy.ts';
 import { Sts } from '../../support/sts.ts';
 import { TOKEN_PATH, TTL, until, type Host } from '../host.ts';
 
@@ -19,7 +19,7 @@ export async function quietHost(
     env: {
       PATH: process.env['PATH'], HOST: '127.0.0.1', PORT: String(port), ADMIN_ADDR: `127.0.0.1:${adminPort}`,
       DOCKER_URL: docker.url, METADATA_URL: imds.url, AWS_ENDPOINT_URL_STS: sts.url, AWS_ENDPOINT_URL_IAM: sts.url,
-      AWS_ACCESS_KEY_ID: BASE_ACCESS_KEY, AWS_SECRET_ACCESS_KEY: BASE_SECRET_KEY, AWS_CONFIG_FILE: '/dev/null',
+      AWS_ACCESS_KEY_ID: SOURCE_ACCESS_KEY, AWS_SECRET_ACCESS_KEY: SOURCE_SECRET_KEY, AWS_CONFIG_FILE: '/dev/null',
       AWS_SHARED_CREDENTIALS_FILE: '/dev/null', AWS_EC2_METADATA_DISABLED: 'true', ...env,
     },
   });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { headerOf } from '../../support/http-bytes.ts';
-import { BASE_ACCESS_KEY, BASE_SECRET_KEY, runToEnd } from '../../support/proxy.ts';
+import { SOURCE_ACCESS_KEY, SOURCE_SECRET_KEY, runToEnd } from '../../support/proxy.ts';
 import { SECRET_MARK, TOKEN_MARK } from '../../support/sts.ts';
 import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS, TOKEN, TTL, until, type Host } from '../host.ts';
 import { quietHost } from './quiet-host.ts';
@@ -46,7 +46,7 @@ async function everything({ docker, imds, sts, ask, sessionToken, askOperator }:
   const status = await Promise.all(['/', '/status', '/readyz', '/healthz', '/metrics'].map((path) => askOperator(path)));
   const theirs = tokens();
   assert.ok(theirs.length > 0 && sts.issued.entries.length > 0);
-  const values = [SECRET_MARK, TOKEN_MARK, BASE_SECRET_KEY, BASE_TOKEN, EXTERNAL_ID, token, bad, ...theirs];
+  const values = [SECRET_MARK, TOKEN_MARK, SOURCE_SECRET_KEY, BASE_TOKEN, EXTERNAL_ID, token, bad, ...theirs];
   return { values: [...new Set(values)].map(String), told: status.map(({ body }) => body).join('\n') };
 }
 
@@ -167,8 +167,8 @@ describe('no secret is', { concurrency: 4 }, () => {
     }
     // What is there is what it was given, and nothing that it got later.
     const environ = readFileSync(`/proc/${pid}/environ`, 'latin1');
-    assert.ok(environ.includes(BASE_ACCESS_KEY));
-    const later = { ...secrets, values: secrets.values.filter((value) => value !== BASE_SECRET_KEY && value !== BASE_TOKEN) };
+    assert.ok(environ.includes(SOURCE_ACCESS_KEY));
+    const later = { ...secrets, values: secrets.values.filter((value) => value !== SOURCE_SECRET_KEY && value !== BASE_TOKEN) };
     assertNoneIn(environ, later, 'its environment');
     const children = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && parentOf(name) === pid);
     assert.deepEqual(children, []);
