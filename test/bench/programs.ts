@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import type { DockerEngine } from '../support/docker-engine.ts';
+import { environment } from '../support/proxy.ts';
 import type { Sts } from '../support/sts.ts';
 
 const PROXY = 'bin/metadataproxy';
@@ -38,28 +39,19 @@ export function shebangFlags(): string[] {
 export function proxyCommand(
   port: number, adminPort: number, { docker, sts, metadataUrl, env }: ProxyOptions,
 ): { args: string[]; env: Record<string, string> } {
-  const nowhere = 'http://127.0.0.1:1';
+  const settings = {
+    PORT: String(port),
+    ADMIN_ADDR: adminPort === 0 ? 'off' : `127.0.0.1:${adminPort}`,
+    LOG_FORMAT: undefined,
+    AWS_REGION: 'eu-west-1',
+    // The load comes from one address.
+    MAX_REQUESTS_PER_SECOND: '0',
+    ...(metadataUrl !== undefined && { METADATA_URL: metadataUrl }),
+    ...env,
+  };
   return {
     args: [...shebangFlags(), PROXY],
-    env: {
-      PATH: process.env['PATH'] ?? '',
-      HOST: '127.0.0.1',
-      PORT: String(port),
-      ADMIN_ADDR: adminPort === 0 ? 'off' : `127.0.0.1:${adminPort}`,
-      DOCKER_URL: docker?.url ?? 'unix:///nonexistent/docker.sock',
-      METADATA_URL: metadataUrl ?? nowhere,
-      AWS_ENDPOINT_URL_STS: sts?.url ?? nowhere,
-      AWS_ENDPOINT_URL_IAM: sts?.url ?? nowhere,
-      AWS_ACCESS_KEY_ID: 'AKIABASE',
-      AWS_SECRET_ACCESS_KEY: 'BaseSecret',
-      AWS_CONFIG_FILE: '/dev/null',
-      AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
-      AWS_REGION: 'eu-west-1',
-      // The load comes from one address.
-      MAX_REQUESTS_PER_SECOND: '0',
-      ...env,
-      AWS_EC2_METADATA_DISABLED: 'true',
-    },
+    env: environment({ ...(docker && { docker }), ...(sts && { sts }), env: settings }),
   };
 }
 

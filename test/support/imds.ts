@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { delay, FaultRules, type Fault, type AppliedFault } from './fault-rules.ts';
 import { hostIdentityIn, readingsOf } from './generous-path.ts';
 import { headerOf, takeRequest, type RawRequest } from './http-bytes.ts';
 import { Journal } from './journal.ts';
 import { reset } from './reset.ts';
+import { RestartableServer } from './restartable-server.ts';
 
 /** Part of every value of the host's own identity, and of no other answer. */
 export const HOST_MARK = 'HOSTSECRET';
@@ -98,8 +98,11 @@ export class Imds {
   readonly #faults = new FaultRules<ImdsRequest, ImdsFault>();
   readonly #connections = new Set<Connection>();
   #connectionCount = 0;
-  #server: Server | undefined;
-  #port = 0;
+  readonly #server = new RestartableServer(
+    // As in HTTP servers: otherwise a body waits 40 ms for the client's delayed acknowledgement of the head.
+    () => createServer({ noDelay: true }, (socket) => this.#accept(socket)),
+    () => this.#connections.forEach(({ socket }) => reset(socket)),
+  );
 
   private constructor(options: ImdsOptions) {
     this.v2Only = options.v2Only ?? false;
@@ -115,38 +118,26 @@ export class Imds {
   }
 
   get port(): number {
-    return this.#port;
+    return this.#server.port;
   }
 
   /** The value of METADATA_URL. */
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return this.#server.url;
   }
 
   get openConnections(): number {
     return this.#connections.size;
   }
 
-  /** Listens, again on the same port after stop(). */
-  async listen(): Promise<void> {
-    if (this.#server !== undefined) return;
-    // As HTTP servers have it: else a body would wait for the client's delayed acknowledgement of the head, 40 ms.
-    const server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
-    this.#server = server;
-    server.listen(this.#port, '127.0.0.1');
-    await once(server, 'listening');
-    this.#port = (server.address() as AddressInfo).port;
+  /** Listens, after stop() again on the same port. */
+  listen(): Promise<void> {
+    return this.#server.listen();
   }
 
-  /** Resets every connection and refuses new ones. */
-  async stop(): Promise<void> {
-    const server = this.#server;
-    if (server === undefined) return;
-    this.#server = undefined;
-    const closed = once(server, 'close');
-    server.close();
-    for (const { socket } of this.#connections) reset(socket);
-    await closed;
+  /** Resets all connections and refuses new ones. */
+  stop(): Promise<void> {
+    return this.#server.stop();
   }
 
   async close(): Promise<void> {

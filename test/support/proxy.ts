@@ -132,7 +132,8 @@ function start(env: Record<string, string>, { args = [], inherited }: ProxyOptio
   return spawn('/bin/sh', announcing, { env, stdio }) as ChildProcess & { stderr: Readable };
 }
 
-function environment({ docker, imds, sts, env = {} }: ProxyOptions): Record<string, string> {
+/** The environment of a proxy under test. */
+export function environment({ docker, imds, sts, env = {} }: ProxyOptions): Record<string, string> {
   const settings: Record<string, string | undefined> = {
     PATH: process.env['PATH'],
     HOST: '127.0.0.1',

@@ -1,10 +1,9 @@
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { delay, FaultRules, type Fault } from './fault-rules.ts';
 import { Journal } from './journal.ts';
 import { reset } from './reset.ts';
+import { RestartableServer } from './restartable-server.ts';
 
 /** Part of every secret key that the fake STS issues. Tests search logs and metrics for it. */
 export const SECRET_MARK = 'StandInSecret';
@@ -93,8 +92,10 @@ export class Sts {
   readonly roleArns = new Map<string, string>();
   readonly #now: () => number;
   readonly #faults = new FaultRules<StsCall, StsFault>();
-  #server: Server | undefined;
-  #port = 0;
+  readonly #server = new RestartableServer(
+    () => createServer((request, response) => void this.#serve(request, response).catch(() => response.destroy())),
+    (server) => server.closeAllConnections(),
+  );
   #inFlight = 0;
   #maxInFlight = 0;
 
@@ -110,7 +111,7 @@ export class Sts {
 
   /** The value of AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL_IAM. */
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return this.#server.url;
   }
 
   /** Unanswered calls. */
@@ -123,27 +124,14 @@ export class Sts {
     return this.#maxInFlight;
   }
 
-  /** Listens, again on the same port after stop(). */
-  async listen(): Promise<void> {
-    if (this.#server !== undefined) return;
-    const server = createServer((request, response) => {
-      this.#serve(request, response).catch(() => response.destroy());
-    });
-    this.#server = server;
-    server.listen(this.#port, '127.0.0.1');
-    await once(server, 'listening');
-    this.#port = (server.address() as AddressInfo).port;
+  /** Listens, after stop() again on the same port. */
+  listen(): Promise<void> {
+    return this.#server.listen();
   }
 
-  /** Ends every connection and refuses new ones. */
-  async stop(): Promise<void> {
-    const server = this.#server;
-    if (server === undefined) return;
-    this.#server = undefined;
-    const closed = once(server, 'close');
-    server.close();
-    server.closeAllConnections();
-    await closed;
+  /** Ends all connections and refuses new ones. */
+  stop(): Promise<void> {
+    return this.#server.stop();
   }
 
   async close(): Promise<void> {
