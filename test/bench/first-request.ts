@@ -15,7 +15,7 @@ const AT_MOST_MS = 10;
 export async function firstRequest(): Promise<Row[]> {
   execFileSync('test/e2e/install', { stdio: 'inherit' });
   const { Lab } = await import('../e2e/lab.ts');
-  const { ROLE_NAMES } = await import('../e2e/asking.ts');
+  const { ROLE_NAMES } = await import('../e2e/metadata-requests.ts');
   const lab = await Lab.create();
   try {
     await lab.makeRoles('app');

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import type { DockerEngine } from '../support/docker-engine.ts';
+import { freePort } from '../support/free-port.ts';
 import { environment } from '../support/proxy.ts';
 import type { Sts } from '../support/sts.ts';
 
@@ -115,15 +116,6 @@ export function accepts(port: number): Promise<boolean> {
     socket.once('close', () => resolve(false));
     socket.once('connect', () => socket.destroy());
   });
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 export async function until(condition: () => Promise<boolean>, failure: string): Promise<void> {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accepts, freePort, NODE, proxyCommand, shebangFlags } from './programs.ts';
+import { freePort } from '../support/free-port.ts';
+import { accepts, NODE, proxyCommand, shebangFlags } from './programs.ts';
 import { alternate, ratioRow, type Row } from './row.ts';
 
 /** A single start is short, and its time varies a lot. */

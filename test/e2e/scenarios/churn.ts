@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ECS_DOOR, type EcsCredentials, ROLE_NAMES } from '../asking.ts';
+import { ECS_ENDPOINT, type EcsCredentials, ROLE_NAMES } from '../metadata-requests.ts';
 import type { Container } from '../container.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
 import { SeededRandom } from '../../support/seeded-random.ts';
@@ -29,7 +29,7 @@ const ASK_FOR_EVER = `
   ask() { told=$(timeout 2 wget -q -O - "$2" 2>&1); echo $1 $? $told; }
   while :; do
     ask name ${ROLE_NAMES}
-    ask door ${ECS_DOOR}
+    ask door ${ECS_ENDPOINT}
     usleep 50000
   done`;
 

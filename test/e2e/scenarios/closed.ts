@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
-import { METADATA, ROLE_NAMES, ask, roleName } from '../asking.ts';
+import { METADATA, ROLE_NAMES, ask, roleName } from '../metadata-requests.ts';
 import { HOST_MARK, HOST_ROLE, INSTANCE_ID } from '../host-identity.ts';
 import { IMDS_ADDRESS, type Lab } from '../lab.ts';
 import { ODD_REQUESTS, ODD_TARGETS, requestFor } from '../odd-paths.ts';

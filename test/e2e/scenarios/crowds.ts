@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
-import { ECS_DOOR, type EcsCredentials, ROLE_NAMES, get } from '../asking.ts';
+import { ECS_ENDPOINT, type EcsCredentials, ROLE_NAMES, get } from '../metadata-requests.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
 import type { AssumedRole } from '../programs/sts-front.ts';
 
@@ -58,7 +58,7 @@ export function crowds(lab: Lab): void {
         const container = await lab.docker.create({
           name: `crowd-${n}`, network: 'crowded', env: { IAM_ROLE: role },
           command: ['/bin/sh', '-c',
-            `hostname -i; ${get(ROLE_NAMES).join(' ')}; echo; ${get(ECS_DOOR).join(' ')}; echo`],
+            `hostname -i; ${get(ROLE_NAMES).join(' ')}; echo; ${get(ECS_ENDPOINT).join(' ')}; echo`],
         });
         const run = await container.run();
         const [address = '', name = '', ...json] = run.stdout.split('\n');

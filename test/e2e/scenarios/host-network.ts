@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { chmod, mkdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { after, before, describe, test, type TestContext } from 'node:test';
-import { METADATA, ROLE_NAMES, ask, get, refusal, roleName } from '../asking.ts';
+import { METADATA, ROLE_NAMES, ask, get, refusal, roleName } from '../metadata-requests.ts';
 import type { Container } from '../container.ts';
 import { BUSYBOX } from '../docker-engine.ts';
 import { INSTANCE_ID } from '../host-identity.ts';

@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
 import {
   AWS_CLI_WITH_IMDSV1, METADATA, ROLE_NAMES, ask, callerIdentity, credentials, refusal, roleName,
-} from '../asking.ts';
+} from '../metadata-requests.ts';
 import { INSTANCE_ID } from '../host-identity.ts';
 import { ACCOUNT, ECS_ADDRESS, type Lab } from '../lab.ts';
 import { STATIC_KEYS } from '../proxy.ts';

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { resolve as resolvePath } from 'node:path';
 import { after, before, test } from 'node:test';
-import { ROLE_NAMES, ask, callerIdentity, get, refusal } from '../asking.ts';
+import { ROLE_NAMES, ask, callerIdentity, get, refusal } from '../metadata-requests.ts';
 import { INSTANCE_ID } from '../host-identity.ts';
 import { ACCOUNT, IMDS_ADDRESS_V6, type Lab } from '../lab.ts';
 import { STATIC_KEYS } from '../proxy.ts';

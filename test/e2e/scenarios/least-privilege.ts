@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { METADATA, ask, callerIdentity, credentials, get, roleName } from '../asking.ts';
+import { METADATA, ask, callerIdentity, credentials, get, roleName } from '../metadata-requests.ts';
 import { INSTANCE_ID } from '../host-identity.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
 import { ADMIN_PORT, PROXY_PORT } from '../ports.ts';

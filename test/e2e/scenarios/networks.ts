@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
-import { callerIdentity, credentials, get, refusal, ROLE_NAMES, roleName } from '../asking.ts';
+import { callerIdentity, credentials, get, refusal, ROLE_NAMES, roleName } from '../metadata-requests.ts';
 import { IDLE } from '../container.ts';
 import { BUSYBOX } from '../docker-engine.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';

@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { ROLE_NAMES, get } from '../asking.ts';
+import { ROLE_NAMES, get } from '../metadata-requests.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
 import { execute } from '../machine.ts';
 import { STS_FRONT_PORT } from '../ports.ts';

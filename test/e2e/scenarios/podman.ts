@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { AWS_CLI, ECS_DOOR, ROLE_NAMES, credentials, get, refusal, roleName } from '../asking.ts';
+import { AWS_CLI, ECS_ENDPOINT, ROLE_NAMES, credentials, get, refusal, roleName } from '../metadata-requests.ts';
 import type { Container } from '../container.ts';
 import { ACCOUNT, type Lab, STS_FOR_CONTAINERS } from '../lab.ts';
 import { ADMIN_PORT } from '../ports.ts';
@@ -47,7 +47,7 @@ export function podman(lab: Lab): void {
     const tenants = ['app', 'worker', '', 'app', 'worker', '', 'app', 'worker'];
     for (const role of tenants) {
       const { status, stdout } = await engine.run(
-        ['--rm', '--ip=10.88.7.7', ...(role === '' ? [] : [`--env=IAM_ROLE=${role}`])], firstInstruction(ECS_DOOR),
+        ['--rm', '--ip=10.88.7.7', ...(role === '' ? [] : [`--env=IAM_ROLE=${role}`])], firstInstruction(ECS_ENDPOINT),
       );
       told.push(/:role\/(\w+)"/.exec(stdout)?.[1] ?? (status === 0 ? stdout : ''));
     }

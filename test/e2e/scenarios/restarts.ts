@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
-import { credentials, roleName } from '../asking.ts';
+import { credentials, roleName } from '../metadata-requests.ts';
 import type { Container, ContainerSpec } from '../container.ts';
 import { IMDS_ADDRESS, type Lab } from '../lab.ts';
 import { requestFor } from '../odd-paths.ts';

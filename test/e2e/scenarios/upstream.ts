@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
-import { METADATA, ask, credentials } from '../asking.ts';
+import { METADATA, ask, credentials } from '../metadata-requests.ts';
 import { HOST_ACCESS_KEY, INSTANCE_ID } from '../host-identity.ts';
 import { IMDS_ADDRESS, type Lab } from '../lab.ts';
 

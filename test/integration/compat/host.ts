@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { DockerEngine, type EngineOptions } from '../../support/docker-engine.ts';
+import { freePort } from '../../support/free-port.ts';
 import { Imds, type ImdsOptions } from '../../support/imds.ts';
 import { Journal } from '../../support/journal.ts';
 import {
@@ -112,15 +112,6 @@ export function directory(t: Test): string {
 export async function refusal(options: ProxyOptions): Promise<{ code: number | null; lines: string[] }> {
   const { code, stderr } = await runToEnd(options);
   return { code, lines: stderr.split('\n').filter((line) => line.startsWith('metadataproxy: ')) };
-}
-
-/** Take it after the stand-ins have theirs: they are given any that is free. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
 import { DockerEngine } from '../../support/docker-engine.ts';
+import { freePort } from '../../support/free-port.ts';
 import { Imds } from '../../support/imds.ts';
 import { Journal } from '../../support/journal.ts';
 import { SOURCE_ACCESS_KEY, SOURCE_SECRET_KEY, request, type Exit, type LogLine, type Test } from '../../support/proxy.ts';
@@ -58,12 +58,4 @@ export async function quietHost(
       return log;
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
