@@ -30,6 +30,15 @@ export async function refusal(container: Container, url: string): Promise<string
   return /HTTP\/1\.1 (\d+)/.exec(stderr)?.[1] ?? stderr;
 }
 
+/** Credentials of the ECS-style endpoint; undefined for any other answer. */
+export function parseCredentials(json: string): EcsCredentials | undefined {
+  try {
+    return JSON.parse(json) as EcsCredentials;
+  } catch {
+    return undefined;
+  }
+}
+
 /** The name of a container's role, from IMDS. */
 export function roleName(container: Container): Promise<string> {
   return ask(container, ROLE_NAMES);

@@ -144,7 +144,7 @@ function harmless(...headers: string[]): string {
 
 const SECOND = requestFor(PLAIN);
 
-/** Requests that are odd in other places than the target, as latin1 bytes. */
+/** Requests that are odd outside the target, as latin1 bytes. */
 export const ODD_REQUESTS: readonly string[] = [
   // Other methods and versions
   request(`HEAD ${PLAIN} HTTP/1.1`),
