@@ -8,7 +8,7 @@ import { SOURCE_ACCESS_KEY, SOURCE_SECRET_KEY, request, type Exit, type LogLine,
 import { Sts } from '../../support/sts.ts';
 import { TOKEN_PATH, TTL, until, type Host } from '../host.ts';
 
-/** A host whose program need not say where it listens: for logs that are silent, or in another form than JSON or text. */
+/** A host on chosen ports, for log levels and formats from which a test cannot read the ports. */
 export async function quietHost(
   t: Test, env: Readonly<Record<string, string>>,
 ): Promise<{ host: Host; end(): Promise<string> }> {
@@ -43,13 +43,13 @@ export async function quietHost(
     docker, imds, sts, ask, askOperator,
     proxy: {
       port, adminPort, pid: child.pid ?? 0, logs: new Journal<LogLine>('a log line'), stop,
-      awaitLog: () => Promise.reject(new Error('its log is not read')),
+      awaitLog: () => Promise.reject(new Error('this host\'s log is not parsed')),
       reload: () => void child.kill('SIGHUP'),
       signal: (signal) => void child.kill(signal),
     },
     sessionToken: async (from, seconds = 21_600) =>
       (await ask(from, TOKEN_PATH, { [TTL]: String(seconds) }, 'PUT')).body,
-    roleGiven: () => Promise.reject(new Error('not asked here')),
+    roleGiven: () => Promise.reject(new Error('unsupported by this host')),
   };
   return {
     host,
