@@ -10,10 +10,10 @@ import { Receiver, type Posted, type Reply } from '../support/receiver.ts';
 import { host, SECURITY_CREDENTIALS, type Host } from './host.ts';
 
 const A = '127.0.0.51';
-const NOBODY = '127.0.0.52';
+const UNKNOWN = '127.0.0.52';
 const LICENSE = '0123456789abcdef0123456789abcdef0123NRAL';
 
-/** An authority's file for NODE_EXTRA_CA_CERTS, and a receiver that it vouches for. */
+/** A receiver with a certificate, and the file of its authority for NODE_EXTRA_CA_CERTS. */
 async function tlsReceiver(t: TestContext): Promise<{ receiver: Receiver; authority: string }> {
   const { ca, server } = makeCertificates();
   const directory = mkdtempSync(join(tmpdir(), 'metadataproxy-telemetry-'));
@@ -39,13 +39,13 @@ const newRelicTo = (receiver: Receiver, authority: string): Record<string, strin
   NODE_EXTRA_CA_CERTS: authority,
 });
 
-/** A container that has its credentials, and a caller that has none. */
+/** Requests of a container with credentials and of an unknown caller. */
 async function ask(at: Host): Promise<void> {
   await at.docker.host.run({ address: A, env: { IAM_ROLE: 'app@123456789012' } });
   for (let count = 0; count < 3; count += 1) {
     assert.equal((await at.ask(A, `${SECURITY_CREDENTIALS}app`)).status, 200);
   }
-  assert.equal((await at.ask(NOBODY, `${SECURITY_CREDENTIALS}app`)).status, 404);
+  assert.equal((await at.ask(UNKNOWN, `${SECURITY_CREDENTIALS}app`)).status, 404);
 }
 
 interface Attribute {
@@ -74,7 +74,7 @@ function sumIn({ text }: Posted, name: string, attributes: Record<string, string
 
 const HANDLER = 'iam-security-crentials-for-role';
 
-test('metrics reach an OTLP receiver as JSON that a strict reader takes, again and again', async (t) => {
+test('an OTLP receiver gets valid JSON in every interval, with cumulative sums', async (t) => {
   const receiver = await Receiver.start(t);
   const at = await host(t, { env: otlpTo(receiver, {
     OTEL_EXPORTER_OTLP_HEADERS: 'api-key=hush', OTEL_SERVICE_NAME: 'proxy', OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
@@ -83,7 +83,7 @@ test('metrics reach an OTLP receiver as JSON that a strict reader takes, again a
   const labels = { handler_name: HANDLER, response_code: '200', role_name: 'app' };
   const refused = { handler_name: HANDLER, response_code: '404' };
   const post = await receiver.posts.first((one) => {
-    const count = (of: Record<string, string>): number => sumIn(one, 'metadataproxy.http_request', of);
+    const count = (attributes: Record<string, string>): number => sumIn(one, 'metadataproxy.http_request', attributes);
     return count(labels) === 3 && count(refused) === 1;
   });
   assert.equal(post.path, '/v1/metrics');
@@ -91,11 +91,11 @@ test('metrics reach an OTLP receiver as JSON that a strict reader takes, again a
   for (const { text } of receiver.posts.entries) assert.deepEqual(otlpProblems(JSON.parse(text)), []);
   assert.match(post.text, /"service.name","value":\{"stringValue":"proxy"\}/);
   const later = await receiver.posts.next();
-  assert.equal(sumIn(later, 'metadataproxy.http_request', labels), 3, 'a sum goes on');
+  assert.equal(sumIn(later, 'metadataproxy.http_request', labels), 3, 'the sum is cumulative');
   assert.deepEqual(await at.proxy.stop(), { code: 0, signal: null });
 });
 
-test('the last of the metrics are sent at the end', async (t) => {
+test('the last metrics are sent at shutdown', async (t) => {
   const receiver = await Receiver.start(t);
   const at = await host(t, { env: otlpTo(receiver, { OTEL_METRIC_EXPORT_INTERVAL: '86400000' }) });
   await ask(at);
@@ -106,7 +106,7 @@ test('the last of the metrics are sent at the end', async (t) => {
   assert.equal(sumIn(post ?? assert.fail(), 'metadataproxy.http_request', { response_code: '200' }), 3);
 });
 
-test('New Relic gets metrics, and events about what was refused, over TLS that is verified', async (t) => {
+test('New Relic gets metrics and events for refusals over verified TLS', async (t) => {
   const { receiver, authority } = await tlsReceiver(t);
   receiver.always = { status: 202, body: '{}' };
   const at = await host(t, { env: newRelicTo(receiver, authority) });
@@ -130,7 +130,7 @@ test('New Relic gets metrics, and events about what was refused, over TLS that i
   for (const { text } of at.proxy.logs.entries) assert.ok(!text.includes(LICENSE), text);
 });
 
-test('a receiver whose certificate nobody vouches for gets nothing, the key least of all', async (t) => {
+test('a receiver with an untrusted certificate gets neither metrics nor the key', async (t) => {
   const { receiver, authority } = await tlsReceiver(t);
   const env = { ...newRelicTo(receiver, authority), NODE_EXTRA_CA_CERTS: '' };
   const at = await host(t, { env });
@@ -140,7 +140,7 @@ test('a receiver whose certificate nobody vouches for gets nothing, the key leas
   assert.equal(receiver.posts.entries.length, 0);
 });
 
-test('a receiver that refuses the key is told of once, without the key', async (t) => {
+test('a refused key is logged once, without the key', async (t) => {
   const { receiver, authority } = await tlsReceiver(t);
   receiver.always = { status: 403, body: `{"error":"${LICENSE}"}` };
   const at = await host(t, { env: { ...newRelicTo(receiver, authority), ENABLE_PROMETHEUS: 'true' } });
@@ -157,13 +157,13 @@ for (const reply of ['silence', 'endless', 'half', 'reset', 'garbage', 'endless 
   'endless interim answers', 'upgrade', { status: 503 },
   { status: 429, headers: { 'Retry-After': '99999999999999999999' } }] satisfies Reply[]) {
   const name = typeof reply === 'string' ? reply : `status ${reply.status}`;
-  test(`a receiver that gives ${name} delays no request, and the program ends in time`, async (t) => {
+  test(`a receiver that answers ${name} delays neither requests nor the exit`, async (t) => {
     const receiver = await Receiver.start(t);
     receiver.always = reply;
     const at = await host(t, { env: otlpTo(receiver, { OTEL_EXPORTER_OTLP_TIMEOUT: '300' }) });
     await ask(at);
     await receiver.posts.first();
-    // No bound in time: they are answered while the receiver does what it does, or this test never ends.
+    // Without a time limit: the requests are answered during the receiver's reply, or this test never ends.
     for (let count = 0; count < 200; count += 1) assert.equal((await at.ask(A, '/creds')).status, 200);
     assert.deepEqual(await at.proxy.stop(), { code: 0, signal: null });
     assert.ok(at.proxy.logs.all(({ msg }) => msg === 'unexpected').length === 0);
@@ -171,7 +171,7 @@ for (const reply of ['silence', 'endless', 'half', 'reset', 'garbage', 'endless 
   });
 }
 
-test('metrics go on where they were when a receiver that was gone is back', async (t) => {
+test('sums continue after a receiver recovers', async (t) => {
   const receiver = await Receiver.start(t);
   receiver.always = { status: 503 };
   const at = await host(t, { env: otlpTo(receiver) });
@@ -183,14 +183,14 @@ test('metrics go on where they were when a receiver that was gone is back', asyn
   await receiver.posts.next((one) => sumIn(one, 'metadataproxy.http_request', labels) === 3);
 });
 
-test('a protocol that is not spoken ends the start with what would be right', async () => {
+test('an unsupported protocol is an invalid setting; the error names the supported one', async () => {
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' };
   const { code, stderr } = await runToEnd({ env });
   assert.equal(code, 2);
   assert.match(stderr, /OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is invalid: expected "http\/json"/);
 });
 
-test('a key that cannot be one is refused without being repeated', async () => {
+test('an invalid key is refused, and the error does not contain it', async () => {
   const { code, stderr } = await runToEnd({ env: { NEWRELIC_LICENSE: 'hush hush' } });
   assert.equal(code, 2);
   assert.match(stderr, /NEWRELIC_LICENSE: its value \(secret\) is invalid: expected a license key/);

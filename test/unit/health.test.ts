@@ -15,7 +15,7 @@ async function listening(t: TestContext, answer: RequestListener): Promise<numbe
   return (server.address() as AddressInfo).port;
 }
 
-test('check --health is a command of its own', () => {
+test('check --health is a command', () => {
   assert.deepEqual(parseCommandLine(['check', '--health']), { kind: 'health', flags: {} });
 });
 
@@ -32,12 +32,12 @@ test('a proxy that is not ready is alive', async (t) => {
   assert.deepEqual(await checkHealth({ adminAddress: { host: '127.0.0.1', port } }), { ok: true, text: 'alive\n' });
 });
 
-test('a listener on every address is asked on loopback', async (t) => {
+test('for a listener on every address the health check uses loopback', async (t) => {
   const port = await listening(t, (_request, response) => response.end('{}'));
   assert.equal((await checkHealth({ adminAddress: { host: '0.0.0.0', port } })).ok, true);
 });
 
-test('whatever answers with an error is not alive', async (t) => {
+test('an error answer is not alive', async (t) => {
   const port = await listening(t, (_request, response) => response.writeHead(500).end());
   assert.deepEqual(await checkHealth({ adminAddress: { host: '127.0.0.1', port } }), {
     ok: false,
@@ -45,14 +45,14 @@ test('whatever answers with an error is not alive', async (t) => {
   });
 });
 
-test('where nothing listens, nothing is alive, and the reason is told', async (t) => {
+test('a failed connection is not alive, with the reason', async (t) => {
   const port = await listening(t, (request) => request.socket.destroy());
   const { ok, text } = await checkHealth({ adminAddress: { host: '127.0.0.1', port } });
   assert.equal(ok, false);
   assert.match(text, /^not alive: http:\/\/127\.0\.0\.1:\d+\/healthz: .+\n$/);
 });
 
-test('without an operator\'s listener the answer is no, and says why', async () => {
+test('without ADMIN_ADDR the check fails with the reason', async () => {
   const { ok, text } = await checkHealth({ adminAddress: 'off' });
   assert.equal(ok, false);
   assert.match(text, /ADMIN_ADDR is off/);

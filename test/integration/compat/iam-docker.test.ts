@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { freePort } from '../../support/free-port.ts';
 import { raw, request, startProxy } from '../../support/proxy.ts';
 import {
   arnOf,
-  freePort,
   host,
   hostOf,
   INSTANCE_ID_PATH,

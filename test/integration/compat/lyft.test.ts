@@ -4,13 +4,13 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
+import { freePort } from '../../support/free-port.ts';
 import { request, startProxy, type Test } from '../../support/proxy.ts';
 import { SECRET_MARK, TOKEN_MARK } from '../../support/sts.ts';
 import {
   ACCOUNT,
   arnOf,
   fileWith,
-  freePort,
   host,
   hostOf,
   INSTANCE_ID_PATH,
