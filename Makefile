@@ -22,9 +22,9 @@ build: bin/metadataproxy ## Type-check and bundle lib/ into bin/metadataproxy
 
 # What lib/ uses of the AWS SDK, as CommonJS without import(): it is run from a text, where Node knows no
 # import(). Without a time in it, so that the same source makes the same bytes.
-build/sdk.gz: node_modules lib/credentials/sdk.ts
+build/sdk.gz: node_modules lib/credentials/aws/sdk.ts
 	@mkdir -p build
-	set -o pipefail; $(ESBUILD) lib/credentials/sdk.ts --bundle --minify --format=cjs --main-fields=module,main --legal-comments=none \
+	set -o pipefail; $(ESBUILD) lib/credentials/aws/sdk.ts --bundle --minify --format=cjs --main-fields=module,main --legal-comments=none \
 	  --supported:dynamic-import=false | gzip -9n >$@
 
 # CommonJS, because a file without an extension is CommonJS wherever it is copied to.

@@ -1,10 +1,11 @@
 import { homedir, hostname } from 'node:os';
-import { helpText, parseCommandLine } from './cli.ts';
-import { ConfigError, readConfig, type Config } from './config.ts';
+import { helpText, parseCommandLine } from './config/cli.ts';
+import { ConfigError, readConfig, type Config } from './config/config.ts';
 import { NoStatus } from './commands/no-status.ts';
-import { EngineFailure, EngineUnreachable } from './containers/docker.ts';
-import { startProxy, StartFailure, type RunningProxy } from './proxy.ts';
-import { Log } from './telemetry/log.ts';
+import { EngineFailure, EngineUnreachable } from './docker/client.ts';
+import { startProxy, StartFailure, type RunningProxy } from './app.ts';
+import { inheritedSocket } from './inherited-socket.ts';
+import { Log } from './log/log.ts';
 
 /** Put in by the build. */
 declare const METADATAPROXY_VERSION: string;
@@ -12,7 +13,7 @@ declare const METADATAPROXY_VERSION: string;
 /** Conventional: what the user wrote is wrong. */
 const EXIT_USAGE = 2;
 /** systemd and Docker kill after ten seconds or more; this ends earlier in any case. */
-const STOP_WITHIN_MS = 4_500;
+const STOP_TIMEOUT_MS = 4_500;
 
 async function main(): Promise<void> {
   const command = parseCommandLine(process.argv.slice(2));
@@ -96,13 +97,13 @@ async function run(config: Config): Promise<void> {
   process.on('SIGUSR2', () => log.toggleDebug());
 
   log.info('starting', { version: METADATAPROXY_VERSION, node: process.version });
-  proxy = await startProxy(config, log, METADATAPROXY_VERSION);
+  proxy = await startProxy(config, log, METADATAPROXY_VERSION, inheritedSocket(process.env, process.pid));
   let stopping = false;
   const stop = (signal: NodeJS.Signals): void => {
     if (stopping) return;
     stopping = true;
     log.info('stopping', { signal });
-    setTimeout(() => process.exit(0), STOP_WITHIN_MS).unref();
+    setTimeout(() => process.exit(0), STOP_TIMEOUT_MS).unref();
     void proxy.stop().finally(() => process.exit(0));
   };
   process.on('SIGTERM', stop);

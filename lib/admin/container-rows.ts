@@ -1,6 +1,6 @@
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import type { CredentialStore } from '../credentials/store.ts';
-import type { RoleAssignments } from '../roles/assignments.ts';
+import type { RoleAssignments } from '../assignments.ts';
 import { BadRoleRequest } from '../roles/bad-request.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 
@@ -35,7 +35,7 @@ export type RequestCounts = (container: Container) => {
 export interface RowSources {
   readonly assignments: Pick<RoleAssignments, 'assignmentOf'>;
   /** Without one, the state of the credentials is unknown. */
-  readonly store?: Pick<CredentialStore<RoleRequest>, 'look'>;
+  readonly store?: Pick<CredentialStore<RoleRequest>, 'inspect'>;
   readonly counts?: RequestCounts;
 }
 
@@ -67,7 +67,7 @@ function roleColumns(
 ): RoleColumns {
   try {
     const { request, source } = assignments.assignmentOf(container);
-    const { credentials, error } = store?.look(request) ?? {};
+    const { credentials, error } = store?.inspect(request) ?? {};
     return {
       role: request.role.text,
       role_arn: credentials?.roleArn ?? (request.role.kind === 'arn' ? request.role.role.arn : null),

@@ -4,7 +4,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { ago, duration, latency, timeLeft, wholeNumber } from '../figures.ts';
+import { ago, duration, latency, timeLeft, formatInteger } from '../util/format.ts';
 import type { ContainerRow } from './container-rows.ts';
 import { Html, html, type Part } from './html.ts';
 import { charts } from './page/chart.ts';
@@ -34,7 +34,7 @@ export const PAGE_HEADERS = {
 } as const;
 
 /** A page of more is of no use to anybody; /status has them all. */
-const MOST_ROWS = 500;
+const MAX_ROWS = 500;
 const ICON =
   "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%230a5bb5' " +
   "d='M1 3h14v4H1zm0 6h14v4H1z'/%3E%3Cpath fill='%23fff' d='M3 4h2v2H3zm0 6h2v2H3z'/%3E%3C/svg%3E";
@@ -102,18 +102,18 @@ function tiles(status: Status): Html {
     rows.filter(({ role, credentials }) => role !== null && credentials === state).length;
   const without = rows.filter(({ role }) => role === null).length;
   const parts = [
-    `${wholeNumber(count('ready'))} with credentials`,
-    ...(count('failing') > 0 ? [`${wholeNumber(count('failing'))} failing`] : []),
-    ...(without > 0 ? [`${wholeNumber(without)} without a role`] : []),
+    `${formatInteger(count('ready'))} with credentials`,
+    ...(count('failing') > 0 ? [`${formatInteger(count('failing'))} failing`] : []),
+    ...(without > 0 ? [`${formatInteger(without)} without a role`] : []),
   ];
   const synced = directory.state === 'synced';
   const own = checks['credentials'];
   return html`<dl class="tiles">
-${tile('Containers', html`<span class="figure">${wholeNumber(directory.containers)}</span>`, parts.join(', '))}
+${tile('Containers', html`<span class="figure">${formatInteger(directory.containers)}</span>`, parts.join(', '))}
 ${tile(
   'Requests in the last hour',
-  html`<span class="figure">${wholeNumber(hour.requests)}</span>`,
-  `${wholeNumber(hour.refused)} refused, ${wholeNumber(hour.failed)} failed; p99 ${latency(hour.p99)}`,
+  html`<span class="figure">${formatInteger(hour.requests)}</span>`,
+  `${formatInteger(hour.refused)} refused, ${formatInteger(hour.failed)} failed; p99 ${latency(hour.p99)}`,
 )}
 ${tile('Docker', mark(synced ? 'good' : 'bad', directory.state), healthDetail(docker, 'read', time))}
 ${tile('STS', healthMark(sts), healthDetail(sts, 'answered', time))}
@@ -152,18 +152,18 @@ const BY_NAME = new Intl.Collator('en', { numeric: true });
 function containers({ containers: rows, time }: Status): Html {
   const urgency = ({ error }: ContainerRow): number => (error === null ? 1 : 0);
   const sorted = rows.toSorted((a, b) => urgency(a) - urgency(b) || BY_NAME.compare(a.name, b.name));
-  const shown = sorted.slice(0, MOST_ROWS).map((row) => [
+  const shown = sorted.slice(0, MAX_ROWS).map((row) => [
     cell('', 'Container', html`<span class="name">${row.name}</span> <span class="sub code">${row.id}</span>`),
     cell('text', 'Image', breakable(row.image)),
     cell('text', 'Addresses', row.addresses.map((address) => html`<div class="code">${address}</div>`)),
     cell('', 'Role', roleOf(row)),
     cell('', 'Credentials', html`${credentialMark(row)} ${countdown(row.expires, time)}`),
-    cell('number', 'Requests', row.requests === null ? '' : wholeNumber(row.requests)),
+    cell('number', 'Requests', row.requests === null ? '' : formatInteger(row.requests)),
     cell('', 'Last error', lastError(row, time)),
   ]);
-  const more = rows.length > MOST_ROWS ? html`<p class="empty">${rows.length - MOST_ROWS} more are in /status.</p>` : '';
+  const more = rows.length > MAX_ROWS ? html`<p class="empty">${rows.length - MAX_ROWS} more are in /status.</p>` : '';
   return html`<section aria-labelledby="containers">
-<h2 id="containers" tabindex="-1">Containers <small>${wholeNumber(rows.length)}</small></h2>
+<h2 id="containers" tabindex="-1">Containers <small>${formatInteger(rows.length)}</small></h2>
 ${table('containers', 'containers', CONTAINER_COLUMNS, shown, 'No container is running.')}${more}
 </section>`;
 }
@@ -208,12 +208,12 @@ function roles({ roles: rows, time }: Status): Html {
     cell('', 'Role', html`<span class="text">${breakable(row.role)}</span>${
       row.role_arn === null || row.role_arn === row.role ? '' : html` <span class="sub">${breakable(row.role_arn)}</span>`
     }`),
-    cell('number', 'Containers', wholeNumber(row.containers)),
+    cell('number', 'Containers', formatInteger(row.containers)),
     cell('', 'Credentials', html`${credentialMark(row)} ${countdown(row.expires, time)}`),
     cell('error', 'Last error', row.error ?? ''),
   ]);
   return html`<section aria-labelledby="roles">
-<h2 id="roles">Roles <small>${wholeNumber(rows.length)}</small></h2>
+<h2 id="roles">Roles <small>${formatInteger(rows.length)}</small></h2>
 ${table('roles', 'roles', ['Role', 'Containers', 'Credentials', 'Last error'], shown, 'No container has a role.')}
 </section>`;
 }
@@ -223,7 +223,7 @@ function errors({ errors: rows, time }: Status): Html {
     cell('when', 'When', html`<time datetime="${last}" title="${last}">${ago(last, time)}</time>`),
     cell('', 'What', html`${message}${about === '' ? '' : html` <span class="sub">${about}</span>`}`),
     cell('text', 'Error', error),
-    cell('number', 'Times', wholeNumber(count)),
+    cell('number', 'Times', formatInteger(count)),
   ]);
   return html`<section aria-labelledby="errors">
 <h2 id="errors">Last errors</h2>

@@ -5,8 +5,8 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
-import { printableJson } from '../printable.ts';
-import type { Exposition } from '../telemetry/prometheus.ts';
+import { printableJson } from '../util/printable.ts';
+import type { Exposition } from '../telemetry/metrics/prometheus.ts';
 import { isReady, type Checks, type Status } from './status.ts';
 
 export interface AdminOptions {

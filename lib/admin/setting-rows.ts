@@ -1,6 +1,6 @@
-import { hostAndPort, type Config } from '../config.ts';
-import { SETTINGS, type Setting, type SettingName } from '../settings.ts';
-import type { LogLevel } from '../telemetry/log.ts';
+import { hostAndPort, type Config } from '../config/config.ts';
+import { SETTINGS, type Setting, type SettingName } from '../config/settings.ts';
+import type { LogLevel } from '../log/log.ts';
 
 /** A setting as an operator sees it. No secret is in it. */
 export interface SettingRow {

@@ -1,14 +1,15 @@
 /** What the operator is shown: made when it is asked for, from what the parts of the proxy know. */
 
-import type { Clock } from '../clock.ts';
-import type { Config } from '../config.ts';
-import type { Container } from '../containers/container.ts';
-import type { ContainerDirectory, DirectoryState } from '../containers/directory.ts';
-import type { OwnCredentials } from '../credentials/own-credentials.ts';
-import type { Activity } from '../telemetry/activity.ts';
-import type { Health } from '../telemetry/health.ts';
-import type { Log } from '../telemetry/log.ts';
-import type { Observer } from '../telemetry/observer.ts';
+import type { Clock } from '../util/clock.ts';
+import type { Config } from '../config/config.ts';
+import type { Container } from '../docker/container.ts';
+import type { ContainerDirectory, DirectoryState } from '../docker/directory.ts';
+import type { SourceCredentials } from '../credentials/aws/source-credentials.ts';
+import type { RequestHistory } from '../telemetry/request-history.ts';
+import type { DependencyHealth } from '../log/dependency-health.ts';
+import type { FirewallState } from '../firewall-state.ts';
+import type { Log } from '../log/log.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
 import { containerRows, type ContainerRow, type RowSources } from './container-rows.ts';
 import { roleRows, type RoleRow } from './role-rows.ts';
 import { settingRows, type SettingRow } from './setting-rows.ts';
@@ -28,7 +29,7 @@ export interface HealthRow {
   readonly last_error: { readonly time: string; readonly message: string } | null;
 }
 
-export interface TroubleRow {
+export interface RecentErrorRow {
   readonly message: string;
   readonly about: string;
   readonly error: string;
@@ -64,7 +65,7 @@ export interface Status {
   readonly containers: readonly ContainerRow[];
   readonly roles: readonly RoleRow[];
   /** The last one first. */
-  readonly errors: readonly TroubleRow[];
+  readonly errors: readonly RecentErrorRow[];
   readonly settings: readonly SettingRow[];
 }
 
@@ -76,16 +77,19 @@ export interface StatusSources {
   readonly directory: Pick<ContainerDirectory, 'state' | 'started'>;
   readonly assignments: RowSources['assignments'];
   readonly store: NonNullable<RowSources['store']>;
-  readonly ownCredentials: Pick<OwnCredentials, 'state'>;
-  readonly observer: Pick<Observer, 'docker' | 'sts' | 'upstream' | 'activity' | 'troubles'>;
+  readonly sourceCredentials: Pick<SourceCredentials, 'state'>;
+  readonly firewall: () => FirewallState | undefined;
+  readonly telemetry: Pick<Telemetry, 'docker' | 'sts' | 'upstream' | 'requestHistory' | 'recentErrors'>;
 }
 
 /** What has to be so before containers can be served. In a demonstration there need be neither Docker nor AWS. */
-export function readiness({ config, directory, ownCredentials }: StatusSources): Checks {
+export function readiness({ config, directory, sourceCredentials, firewall }: StatusSources): Checks {
   const mock = config.mockCredentials;
+  const rules = firewall();
   return {
     docker: { ok: directory.state === 'synced' || mock, detail: directory.state },
-    credentials: mock ? { ok: true, detail: 'not needed with --mock-credentials' } : ownCredentials.state,
+    credentials: mock ? { ok: true, detail: 'not needed with --mock-credentials' } : sourceCredentials.state,
+    ...(rules && { firewall: rules }),
   };
 }
 
@@ -95,12 +99,12 @@ export function isReady(checks: Checks): boolean {
 
 export function makeStatus(sources: StatusSources): Status {
   const { version, config, clock, log, directory, assignments, store } = sources;
-  const { docker, sts, upstream, activity, troubles } = sources.observer;
+  const { docker, sts, upstream, requestHistory, recentErrors } = sources.telemetry;
   const checks = readiness(sources);
   // Events have times of the monotonic clock; people read dates.
   const [now, monotonic] = [clock.now(), clock.monotonic()];
   const counts = (container: Container) => {
-    const { requests, lastError } = activity.of(container);
+    const { requests, lastError } = requestHistory.of(container);
     return {
       requests,
       lastError: lastError && { time: now - (monotonic - lastError.at), message: lastError.message },
@@ -122,16 +126,16 @@ export function makeStatus(sources: StatusSources): Status {
       : config.mockApi
         ? { ...healthRow(upstream), state: 'mock' }
         : healthRow(upstream),
-    last_hour: figures(activity.hour(monotonic)),
-    minutes: activity.minutes(monotonic).map(figures),
+    last_hour: figures(requestHistory.hour(monotonic)),
+    minutes: requestHistory.minutes(monotonic).map(figures),
     containers,
     roles: roleRows(containers),
-    errors: troubles.list.map(({ first, last, ...rest }) => ({ ...rest, first: iso(first), last: iso(last) })),
+    errors: recentErrors.list.map(({ first, last, ...rest }) => ({ ...rest, first: iso(first), last: iso(last) })),
     settings: settingRows(config, log.level),
   };
 }
 
-function healthRow(health: Health): HealthRow {
+function healthRow(health: DependencyHealth): HealthRow {
   const { state, lastSuccess, lastError } = health.report();
   return {
     state,
@@ -140,7 +144,7 @@ function healthRow(health: Health): HealthRow {
   };
 }
 
-function figures({ requests, refused, failed, p50, p99 }: ReturnType<Activity['hour']>): RequestFigures {
+function figures({ requests, refused, failed, p50, p99 }: ReturnType<RequestHistory['hour']>): RequestFigures {
   return { requests, refused, failed, p50: Number.isNaN(p50) ? null : p50, p99: Number.isNaN(p99) ? null : p99 };
 }
 

@@ -1,8 +1,8 @@
-import type { Clock } from '../clock.ts';
-import { DirectoryUnavailable, type Container } from '../containers/container.ts';
-import { httpGet } from '../http-get.ts';
-import { normalAddress } from '../ip-address.ts';
-import { array, object, string } from '../json.ts';
+import type { Clock } from '../util/clock.ts';
+import { DirectoryUnavailable, type Container } from '../docker/container.ts';
+import { httpGet } from '../util/http-get.ts';
+import { normalAddress } from '../util/ip-address.ts';
+import { array, object, string } from '../util/json.ts';
 
 export interface MesosOptions {
   /** The agent's state. */
@@ -13,8 +13,8 @@ export interface MesosOptions {
 }
 
 /** Requests that come together share an answer; an address of a task that has ended must not stay its own. */
-const STATE_STANDS_MS = 1_000;
-const LONGEST_STATE = 64 * 1024 * 1024;
+const STATE_TTL_MS = 1_000;
+const MAX_STATE_LENGTH = 64 * 1024 * 1024;
 
 /**
  * Finds the running task of a Mesos agent that has an address. Its labels stand for a container's labels and variables.
@@ -28,10 +28,10 @@ export class MesosTasks {
   }
 
   /** @throws DirectoryUnavailable when the agent does not answer as it should */
-  async find(address: string): Promise<Container | undefined> {
+  async resolve(address: string): Promise<Container | undefined> {
     const now = this.#options.clock.monotonic();
     if (!this.#state || now >= this.#state.until) {
-      this.#state = { tasks: readTasks(this.#options), until: now + STATE_STANDS_MS };
+      this.#state = { tasks: readTasks(this.#options), until: now + STATE_TTL_MS };
     }
     return (await this.#state.tasks).get(address);
   }
@@ -39,7 +39,7 @@ export class MesosTasks {
 
 async function readTasks({ url, timeout }: MesosOptions): Promise<ReadonlyMap<string, Container>> {
   try {
-    const { status, text } = await httpGet(url, timeout, LONGEST_STATE);
+    const { status, text } = await httpGet(url, timeout, MAX_STATE_LENGTH);
     if (status !== 200) throw new Error(`answered ${status}`);
     return parseTasks(JSON.parse(text));
   } catch (error) {

@@ -4,15 +4,15 @@
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { systemClock } from '../clock.ts';
-import type { Config } from '../config.ts';
-import { DockerEngine } from '../containers/docker.ts';
-import type { AwsClients } from '../credentials/aws.ts';
-import { awsClients, credentialFetcher, hostProcesses } from '../parts.ts';
+import { systemClock } from '../util/clock.ts';
+import type { Config } from '../config/config.ts';
+import { DockerEngine } from '../docker/client.ts';
+import type { AwsClients } from '../credentials/aws/clients.ts';
+import { awsClients, credentialFetcher, hostProcesses } from '../wiring.ts';
 import { roleRequest } from '../roles/role-request.ts';
-import type { Log } from '../telemetry/log.ts';
-import { Imds } from '../upstream/imds.ts';
-import { startMockImds } from '../upstream/mock-imds.ts';
+import type { Log } from '../log/log.ts';
+import { Imds } from '../imds/client.ts';
+import { startMockImds } from '../imds/mock.ts';
 import { table } from './table.ts';
 
 export interface CheckResult {
@@ -40,7 +40,7 @@ export async function check(config: Config, log: Log, json: boolean): Promise<Ch
     const results = await Promise.all([
       checkDocker(config),
       checkImds(imds),
-      checkBaseCredentials(config, clients),
+      checkSourceCredentials(config, clients),
       checkDefaultRole(config, clients, log),
       checkFirewall(config),
       ...(config.hostNetwork === 'nobody' ? [] : [checkHostNetwork(config)]),
@@ -87,7 +87,7 @@ async function checkImds(imds: Imds): Promise<CheckResult> {
   return { name, outcome: 'ok', detail };
 }
 
-async function checkBaseCredentials({ mockCredentials }: Config, clients: AwsClients): Promise<CheckResult> {
+async function checkSourceCredentials({ mockCredentials }: Config, clients: AwsClients): Promise<CheckResult> {
   const name = "the proxy's credentials";
   if (mockCredentials) return { name, outcome: 'ok', detail: 'not needed with --mock-credentials' };
   try {

@@ -4,19 +4,19 @@
  */
 
 import { containerRows, type ContainerRow } from '../admin/container-rows.ts';
-import { urlOf, type Config } from '../config.ts';
-import { DockerEngine } from '../containers/docker.ts';
-import { httpGet } from '../http-get.ts';
-import { array, object } from '../json.ts';
-import { containerReader, roleSettings } from '../parts.ts';
-import { RoleAssignments } from '../roles/assignments.ts';
+import { urlOf, type Config } from '../config/config.ts';
+import { DockerEngine } from '../docker/client.ts';
+import { httpGet } from '../util/http-get.ts';
+import { array, object } from '../util/json.ts';
+import { containerReader, roleSettings } from '../wiring.ts';
+import { RoleAssignments } from '../assignments.ts';
 import { parseRoleRules } from '../roles/role-rules.ts';
-import { readSettingFile } from '../setting-file.ts';
+import { readSettingFile } from '../config/watched-file.ts';
 import { table } from './table.ts';
 
-const PATIENCE_MS = 2_000;
+const TIMEOUT_MS = 2_000;
 /** A thousand containers are about half a megabyte. */
-const LONGEST_STATUS = 64 * 1024 * 1024;
+const MAX_STATUS_LENGTH = 64 * 1024 * 1024;
 
 /** @returns what to print */
 export async function listRoles(config: Config, json: boolean): Promise<string> {
@@ -33,7 +33,7 @@ export async function listRoles(config: Config, json: boolean): Promise<string> 
 async function askProxy({ adminAddress }: Config): Promise<readonly ContainerRow[] | undefined> {
   if (adminAddress === 'off') return undefined;
   try {
-    const { text } = await httpGet(urlOf(adminAddress, '/status'), PATIENCE_MS, LONGEST_STATUS);
+    const { text } = await httpGet(urlOf(adminAddress, '/status'), TIMEOUT_MS, MAX_STATUS_LENGTH);
     const status = object(JSON.parse(text));
     // The proxy's own rows: it is the same program.
     return Array.isArray(status['containers']) ? (array(status['containers']) as ContainerRow[]) : undefined;
@@ -48,7 +48,7 @@ async function askDocker(config: Config): Promise<readonly ContainerRow[]> {
   const read = containerReader(config, engine);
   const nothing = (): void => {};
   const assignments = new RoleAssignments({
-    store: { warm: nothing, retain: nothing, release: nothing, same: (request) => request },
+    store: { warm: nothing, retain: nothing, release: nothing, intern: (request) => request },
     settings: roleSettings(config, rules),
     onBadRequest: nothing,
   });

@@ -1,20 +1,20 @@
 /** `metadataproxy status`: the essentials of what the running proxy says of itself, for a terminal. */
 
 import type { HealthRow, Status } from '../admin/status.ts';
-import { hostAndPort, urlOf, type Config } from '../config.ts';
-import { ago, duration, latency, timeLeft, wholeNumber } from '../figures.ts';
-import { httpGet } from '../http-get.ts';
-import { object } from '../json.ts';
-import { printable } from '../printable.ts';
+import { hostAndPort, urlOf, type Config } from '../config/config.ts';
+import { ago, duration, latency, timeLeft, formatInteger } from '../util/format.ts';
+import { httpGet } from '../util/http-get.ts';
+import { object } from '../util/json.ts';
+import { printable } from '../util/printable.ts';
 import { NoStatus } from './no-status.ts';
 import { table } from './table.ts';
 
-const PATIENCE_MS = 5_000;
+const TIMEOUT_MS = 5_000;
 /** A thousand containers are about half a megabyte. */
-const LONGEST_STATUS = 64 * 1024 * 1024;
+const MAX_STATUS_LENGTH = 64 * 1024 * 1024;
 const WIDTH = 100;
 /** More are on the page and in --json. */
-const MOST_ERRORS = 5;
+const MAX_ERRORS = 5;
 
 export interface StatusReport {
   readonly ready: boolean;
@@ -33,7 +33,7 @@ async function ask({ adminAddress }: Config): Promise<{ text: string; status: St
   const url = urlOf(adminAddress, '/status');
   let text: string;
   try {
-    ({ text } = await httpGet(url, PATIENCE_MS, LONGEST_STATUS));
+    ({ text } = await httpGet(url, TIMEOUT_MS, MAX_STATUS_LENGTH));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const advice = 'is it running, and is ADMIN_ADDR the same here?';
@@ -61,9 +61,9 @@ function readable(answer: Status, where: string): string {
   const facts: [string, string][] = [
     ['proxy', `${version} on Node ${node}, ${where}, up ${duration(answer.uptime_seconds)}`],
     ['state', ready ? 'ready' : `NOT READY: ${failing.map(([name, { detail }]) => `${name}: ${detail}`).join('; ')}`],
-    ['containers', `${wholeNumber(directory.containers)}, with ${wholeNumber(roles.length)} roles`],
-    ['requests', `${wholeNumber(hour.requests)} in the last hour, ${wholeNumber(hour.refused)} refused, ` +
-      `${wholeNumber(hour.failed)} failed; p50 ${latency(hour.p50)}, p99 ${latency(hour.p99)}`],
+    ['containers', `${formatInteger(directory.containers)}, with ${formatInteger(roles.length)} roles`],
+    ['requests', `${formatInteger(hour.requests)} in the last hour, ${formatInteger(hour.refused)} refused, ` +
+      `${formatInteger(hour.failed)} failed; p50 ${latency(hour.p50)}, p99 ${latency(hour.p99)}`],
     ['Docker', health(docker, time)],
     ['STS', health(sts, time)],
     ['metadata', health(upstream, time)],
@@ -72,7 +72,7 @@ function readable(answer: Status, where: string): string {
   if (roles.length > 0) {
     const rows = roles.map(({ role, containers, credentials, expires, error }) => [
       shorten(role, 44),
-      wholeNumber(containers),
+      formatInteger(containers),
       credentials,
       expires === null ? '-' : timeLeft(expires, time),
       shorten(error ?? '', 40),
@@ -80,7 +80,7 @@ function readable(answer: Status, where: string): string {
     lines.push('', ...table(['ROLE', 'CONTAINERS', 'CREDENTIALS', 'EXPIRES IN', 'ERROR'], rows).trimEnd().split('\n').map(cut));
   }
   if (errors.length > 0) {
-    const rows = errors.slice(0, MOST_ERRORS).map(({ message, about, error, count, last }) => [
+    const rows = errors.slice(0, MAX_ERRORS).map(({ message, about, error, count, last }) => [
       ago(last, time),
       `${count}x`,
       [message, about, error].filter((part) => part !== '').join(': '),

@@ -1,4 +1,4 @@
-import { printable } from '../printable.ts';
+import { printable } from '../util/printable.ts';
 
 /** Columns as wide as their widest cell, two spaces apart. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -9,10 +9,10 @@
  *   obtain    the same, waiting for a fetch where that is needed
  */
 
-import { backoff } from '../backoff.ts';
-import { within, type Clock } from '../clock.ts';
+import { backoff } from '../util/backoff.ts';
+import { withTimeout, type Clock } from '../util/clock.ts';
 import { AssumeRoleDenied, CredentialsUnavailable, type Credentials } from './credentials.ts';
-import { Limiter } from './limiter.ts';
+import { PrioritySemaphore } from './priority-semaphore.ts';
 
 export interface Keyed {
   readonly key: string;
@@ -33,12 +33,12 @@ export interface StoreOptions<Request extends Keyed> {
 }
 
 /** Failing calls are repeated after a second at first, and at least once a minute: a policy is mended at any time. */
-const RETRY_FIRST_MS = 1_000;
-const RETRY_LONGEST_MS = 60_000;
+const RETRY_INITIAL_MS = 1_000;
+const RETRY_MAX_MS = 60_000;
 /** While old credentials are still valid nobody waits longer than this for new ones: botocore gives up after 1 s. */
-const RENEWAL_PATIENCE_MS = 500;
+const RENEWAL_TIMEOUT_MS = 500;
 /** Nobody waits longer for a first answer; SDKs have given up by then. */
-const FIRST_PATIENCE_MS = 10_000;
+const FIRST_FETCH_TIMEOUT_MS = 10_000;
 /**
  * Renewal begins somewhere in this part of the time between the fetch and the offset, so that what was fetched together
  * is not renewed together. Of an hour's credentials at least 33 minutes are left then: STS may be away for half an hour,
@@ -68,12 +68,12 @@ interface Entry<Request> {
 
 export class CredentialStore<Request extends Keyed> {
   readonly #options: StoreOptions<Request>;
-  readonly #limiter: Limiter;
+  readonly #semaphore: PrioritySemaphore;
   readonly #entries = new Map<string, Entry<Request>>();
 
   constructor(options: StoreOptions<Request>) {
     this.#options = options;
-    this.#limiter = new Limiter(options.concurrency);
+    this.#semaphore = new PrioritySemaphore(options.concurrency);
   }
 
   get size(): number {
@@ -87,12 +87,12 @@ export class CredentialStore<Request extends Keyed> {
   }
 
   /** The request that is kept under the same key, if there is one: many containers ask for the same. */
-  same(request: Request): Request {
+  intern(request: Request): Request {
     return this.#entries.get(request.key)?.request ?? request;
   }
 
   /** Everything that may be handed out. */
-  *held(): Generator<Credentials> {
+  *values(): Generator<Credentials> {
     for (const entry of this.#entries.values()) {
       const credentials = this.#valid(entry);
       if (credentials) yield credentials;
@@ -100,7 +100,7 @@ export class CredentialStore<Request extends Keyed> {
   }
 
   /** What there is for a request, for an operator to look at. */
-  look(request: Request): { credentials: Credentials | undefined; error: Error | undefined } {
+  inspect(request: Request): { credentials: Credentials | undefined; error: Error | undefined } {
     const entry = this.#entries.get(request.key);
     return { credentials: entry && this.#valid(entry), error: entry?.lastError };
   }
@@ -118,10 +118,10 @@ export class CredentialStore<Request extends Keyed> {
 
     const inBackoff = entry.lastError !== undefined && clock.monotonic() < entry.nextAttempt;
     if (!inBackoff || entry.fetching) {
-      const patience = this.#valid(entry) ? RENEWAL_PATIENCE_MS : FIRST_PATIENCE_MS;
+      const timeout = this.#valid(entry) ? RENEWAL_TIMEOUT_MS : FIRST_FETCH_TIMEOUT_MS;
       entry.waiting += 1;
       try {
-        return await within(clock, patience, this.#fetch(entry), () => new Error('too slow'));
+        return await withTimeout(clock, timeout, this.#fetch(entry), () => new Error('too slow'));
       } catch {
         // Whatever went wrong stands in the entry; what is still valid is better than an error.
       } finally {
@@ -190,7 +190,7 @@ export class CredentialStore<Request extends Keyed> {
 
   /** The one fetch for an entry; whoever asks while it is under way shares it. */
   #fetch(entry: Entry<Request>): Promise<Credentials> {
-    entry.fetching ??= this.#limiter
+    entry.fetching ??= this.#semaphore
       .run(
         () => this.#fetchNow(entry),
         () => entry.waiting > 0,
@@ -229,13 +229,13 @@ export class CredentialStore<Request extends Keyed> {
     entry.failures = 0;
     entry.lastError = undefined;
     entry.nextAttempt = -Infinity;
-    this.#wake(entry, Math.max(fresh * (earliest + (latest - earliest) * random()), RETRY_FIRST_MS));
+    this.#wake(entry, Math.max(fresh * (earliest + (latest - earliest) * random()), RETRY_INITIAL_MS));
   }
 
   #keepFailure(entry: Entry<Request>, error: Error): void {
     const { clock, random, onFailed } = this.#options;
     entry.failures += 1;
-    const wait = backoff(entry.failures, RETRY_FIRST_MS, RETRY_LONGEST_MS, random);
+    const wait = backoff(entry.failures, RETRY_INITIAL_MS, RETRY_MAX_MS, random);
     entry.lastError =
       error instanceof AssumeRoleDenied || error instanceof CredentialsUnavailable
         ? error
@@ -260,7 +260,7 @@ export class CredentialStore<Request extends Keyed> {
     if (lastError instanceof AssumeRoleDenied) return lastError;
     const why = lastError?.message ?? 'STS takes too long to answer';
     const failure = new CredentialsUnavailable(why, { cause: lastError });
-    failure.retryAfter = Math.max(entry.nextAttempt - this.#options.clock.monotonic(), RETRY_FIRST_MS);
+    failure.retryAfter = Math.max(entry.nextAttempt - this.#options.clock.monotonic(), RETRY_INITIAL_MS);
     return failure;
   }
 }

@@ -9,7 +9,7 @@
 export class BadTarget extends Error {}
 
 /** Longer than any path of IMDS; a tag key of 128 characters is the longest part that AWS allows. */
-const LONGEST = 1024;
+const MAX_PATH_LENGTH = 1024;
 
 const ALPHABET = "A-Za-z0-9\\-._~:@!$&'()*+,=";
 /** Nothing to decode, to collapse or to resolve: nearly every request. */
@@ -24,7 +24,7 @@ const ENCODED_OCTET = /%([0-9A-Fa-f]{2})/g;
  * @throws BadTarget saying what is wrong with the target
  */
 export function canonicalPath(target: string): string {
-  if (target.length > LONGEST) throw new BadTarget(`the path is longer than ${LONGEST} characters`);
+  if (target.length > MAX_PATH_LENGTH) throw new BadTarget(`the path is longer than ${MAX_PATH_LENGTH} characters`);
   if (ALREADY_CANONICAL.test(target)) return target;
   if (!target.startsWith('/')) throw new BadTarget('the request target must be a path that begins with "/"');
 

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import type { Credentials } from '../credentials/credentials.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
-import type { UpstreamTiming } from '../upstream/imds.ts';
+import type { UpstreamTiming } from '../imds/client.ts';
 
 /** One request on its way to its answer, with what is found out about it on the way. */
 export interface Exchange {
@@ -32,7 +32,7 @@ export interface Exchange {
 export type Handler = (exchange: Exchange) => void | Promise<void>;
 
 /** Goes on at once with what is there, or when it is. */
-export function whenThere<T, U>(value: T | Promise<T>, goOn: (value: T) => U | Promise<U>): U | Promise<U> {
+export function mapMaybeAsync<T, U>(value: T | Promise<T>, goOn: (value: T) => U | Promise<U>): U | Promise<U> {
   return value instanceof Promise ? value.then(goOn) : goOn(value);
 }
 

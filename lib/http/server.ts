@@ -12,21 +12,22 @@
  */
 
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { Server as NetServer, type Socket } from 'node:net';
+import { Server as NetServer, type AddressInfo, type ListenOptions, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { pause, systemClock } from '../clock.ts';
-import type { Container } from '../containers/container.ts';
-import { normalAddress } from '../ip-address.ts';
-import { Memo } from '../memo.ts';
-import type { Log } from '../telemetry/log.ts';
+import { sleep, systemClock } from '../util/clock.ts';
+import type { Container } from '../docker/container.ts';
+import { normalAddress } from '../util/ip-address.ts';
+import { Memo } from '../util/memo.ts';
+import type { Log } from '../log/log.ts';
 import { canonicalPath } from './canonical-path.ts';
 import { sendText, SERVER, TOKEN_HEADER, type Exchange, type Handler } from './exchange.ts';
-import { errorPage, failureOf, Refusal, sendFailure, tooMuch } from './failure.ts';
-import { Pace } from './pace.ts';
+import { errorPage, failureOf, Refusal, sendFailure, overloaded } from './errors.ts';
+import { RateLimiter } from './rate-limiter.ts';
 import { route, type Route } from './router.ts';
 import type { SessionTokens } from './session-tokens.ts';
-import { Turns } from './turns.ts';
+import { FairQueue } from './fair-queue.ts';
 
 export interface Handlers {
   sessionToken: Handler;
@@ -45,9 +46,9 @@ export interface MetadataServerOptions {
   /** Whether reads without a session token are refused. */
   tokenRequired: boolean;
   /** The container behind an address and a connection, as far as it is known at once. */
-  glance: (address: string, connection: Socket) => Container | undefined;
-  /** Finds out what `glance` could not tell; undefined when there is nothing to wait for. Never rejects. */
-  settle?: (address: string, connection: Socket) => Promise<unknown> | undefined;
+  peek: (address: string, connection: Socket) => Container | undefined;
+  /** Finds out what `peek` could not tell; undefined when there is nothing to wait for. Never rejects. */
+  ensureResolved?: (address: string, connection: Socket) => Promise<unknown> | undefined;
   maxConnections: number;
   maxConnectionsPerAddress: number;
   /** 0 for no limit. */
@@ -75,23 +76,23 @@ const MAX_HEADER_BYTES = 8 * 1024;
 /** How often the read time-out is looked at; Node's own half a minute would make it meaningless. */
 const TIMEOUT_CHECK_MS = 1_000;
 /** An SDK makes its three requests within a second and comes back in an hour. */
-const KEEP_ALIVE_MS = 15_000;
+const KEEP_ALIVE_TIMEOUT_MS = 15_000;
 /** Who asks too fast waits, which costs nothing; who would wait longer than this is told so after it. */
-const LONGEST_DELAY_MS = 1_000;
+const MAX_DELAY_MS = 1_000;
 /** So long at least nothing is read from an address that has sent more than may wait. */
-const OVERRUN_DELAY_MS = 2_000;
+const OVERFLOW_DELAY_MS = 2_000;
 /** SDKs send some 10. Node drops what is beyond its limit, so that a header would not be seen. */
 const MAX_HEADERS = 100;
 /** A connection that is refused takes the answer at once, or never. */
-const REFUSAL_MS = 1_000;
+const REFUSAL_TIMEOUT_MS = 1_000;
 /** Of one address, in a turn of the event loop: some 0.2 ms, for which the others wait. */
-const REQUESTS_A_TURN = 4;
+const MAX_REQUESTS_PER_TURN = 4;
 /** SDKs ask for a handful. */
-const TARGETS_KEPT = 256;
+const MAX_CACHED_TARGETS = 256;
 /** At the end, what is in flight gets so long. */
-const DRAIN_MS = 4_000;
+const DRAIN_TIMEOUT_MS = 4_000;
 /** And an idle connection so long, in which a request that is on its way still arrives and is answered. */
-const LAST_REQUEST_MS = 500;
+const IDLE_DRAIN_TIMEOUT_MS = 500;
 
 /** Node's code for a request that has not come in time. */
 const TIMED_OUT = 'ERR_HTTP_REQUEST_TIMEOUT';
@@ -104,28 +105,28 @@ interface Reading {
 }
 
 /** Who shares the limits: everything from one address. */
-interface Peer {
+interface Client {
   readonly address: string;
   readonly connections: Set<Connection>;
   /** Answers that it waits for: on one connection there may be many requests behind each other. */
   waiting: number;
   /** Too many wait: nothing is read for a while, as Node keeps all that it has read until its connection ends. */
-  isHeld: boolean;
+  readsPaused: boolean;
   /** When that ended, or will; by performance.now(). */
-  heldUntil: number;
+  readsPausedUntil: number;
 }
 
 interface Connection {
   readonly socket: Socket;
-  readonly peer: Peer;
+  readonly client: Client;
   /** Answers that are not given yet. */
   readonly pending: Set<ServerResponse>;
   /** Requests whose time has not come yet. */
-  readonly delayed: Map<OwnExchange, NodeJS.Timeout>;
+  readonly delayed: Map<ConnectionExchange, NodeJS.Timeout>;
   /** It has been answered for the last time. */
-  isOver: boolean;
+  closing: boolean;
   /** More requests have come than an address may have waiting; it ends with the answer that says so. */
-  isOverrun: boolean;
+  overflowed: boolean;
 }
 
 const CONNECTION = Symbol('connection');
@@ -135,28 +136,28 @@ interface KnownSocket extends Duplex {
   [CONNECTION]?: Connection;
 }
 
-interface OwnExchange extends Exchange {
+interface ConnectionExchange extends Exchange {
   readonly connection: Connection;
 }
 
 export class MetadataServer {
   readonly #options: MetadataServerOptions;
   readonly #server: Server;
-  readonly #peers = new Map<string, Peer>();
-  readonly #readings = new Memo(TARGETS_KEPT, readTarget);
-  readonly #pace: Pace;
-  readonly #turns: Turns;
+  readonly #clients = new Map<string, Client>();
+  readonly #readings = new Memo(MAX_CACHED_TARGETS, readTarget);
+  readonly #rateLimiter: RateLimiter;
+  readonly #queue: FairQueue;
   #draining = false;
 
   constructor(options: MetadataServerOptions) {
     this.#options = options;
-    this.#pace = new Pace(options.maxRequestsPerSecond, () => performance.now());
-    this.#turns = new Turns(options.maxRequestsPerSecond === 0 ? Infinity : REQUESTS_A_TURN);
+    this.#rateLimiter = new RateLimiter(options.maxRequestsPerSecond, () => performance.now());
+    this.#queue = new FairQueue(options.maxRequestsPerSecond === 0 ? Infinity : MAX_REQUESTS_PER_TURN);
     this.#server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
       headersTimeout: options.readTimeout,
       requestTimeout: options.readTimeout,
-      keepAliveTimeout: KEEP_ALIVE_MS,
+      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
       // Node's own refusals would not count for the pace of who asks.
       requireHostHeader: false,
@@ -175,15 +176,28 @@ export class MetadataServer {
   }
 
   /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
-  listen(host: string, port: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(port, host, () => {
-        this.#server.off('error', reject);
-        const address = this.#server.address();
-        resolve(typeof address === 'object' && address ? address.port : port);
-      });
-    });
+  async listen(host: string, port: number): Promise<number> {
+    return (await this.#listen({ host, port })).port;
+  }
+
+  /**
+   * Takes over a socket that listens already.
+   *
+   * @returns where it listens; throws what `listen` reports
+   */
+  listenOn(fd: number): Promise<AddressInfo> {
+    return this.#listen({ fd });
+  }
+
+  async #listen(at: ListenOptions | { readonly fd: number }): Promise<AddressInfo> {
+    this.#server.listen(at);
+    await once(this.#server, 'listening');
+    return this.#server.address() as AddressInfo;
+  }
+
+  /** Gives up the address that it listens on, to listen on another one. */
+  async stopListening(): Promise<void> {
+    await new Promise((resolve) => NetServer.prototype.close.call(this.#server, resolve));
   }
 
   /**
@@ -191,12 +205,12 @@ export class MetadataServer {
    */
   async close(): Promise<void> {
     this.#draining = true;
-    for (const { connections } of this.#peers.values()) {
+    for (const { connections } of this.#clients.values()) {
       for (const { pending } of connections) for (const response of pending) response.shouldKeepAlive = false;
     }
     const timers = [
-      setTimeout(() => this.#server.closeIdleConnections(), LAST_REQUEST_MS),
-      setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS),
+      setTimeout(() => this.#server.closeIdleConnections(), IDLE_DRAIN_TIMEOUT_MS),
+      setTimeout(() => this.#server.closeAllConnections(), DRAIN_TIMEOUT_MS),
     ];
     // Not http.Server's own close, which breaks idle connections off at once, under a request that is on its way.
     await new Promise<void>((resolve) => NetServer.prototype.close.call(this.#server, () => resolve()));
@@ -209,27 +223,27 @@ export class MetadataServer {
       socket.destroy(); // It has gone already.
       return;
     }
-    let peer = this.#peers.get(address);
-    if (!peer) this.#peers.set(address, (peer = newPeer(address)));
-    if (peer.connections.size >= this.#options.maxConnectionsPerAddress) {
+    let client = this.#clients.get(address);
+    if (!client) this.#clients.set(address, (client = newClient(address)));
+    if (client.connections.size >= this.#options.maxConnectionsPerAddress) {
       refuseSocket(socket, 503, RETRY_AFTER);
       return;
     }
     const connection: Connection = {
-      socket, peer, pending: new Set(), delayed: new Map(), isOver: false, isOverrun: false,
+      socket, client, pending: new Set(), delayed: new Map(), closing: false, overflowed: false,
     };
     (socket as KnownSocket)[CONNECTION] = connection;
-    peer.connections.add(connection);
+    client.connections.add(connection);
     // Node reads on whenever an answer is finished.
-    socket.on('resume', holdBack);
-    if (peer.isHeld) socket.pause();
+    socket.on('resume', keepPaused);
+    if (client.readsPaused) socket.pause();
     socket.once('close', () => {
-      peer.connections.delete(connection);
-      this.#forget(peer);
+      client.connections.delete(connection);
+      this.#forget(client);
       for (const [exchange, timer] of connection.delayed) {
         clearTimeout(timer);
         exchange.response.statusCode = 429;
-        this.#answered(exchange, undefined, tooMuch(429, 'too_fast', 'the caller has left before its turn'));
+        this.#answered(exchange, undefined, overloaded(429, 'too_fast', 'the caller has left before its turn'));
       }
       // Of requests behind each other Node tells only the first that nobody is there any more.
       for (const response of connection.pending) if (!response.socket) response.destroy().emit('close');
@@ -239,29 +253,29 @@ export class MetadataServer {
   /** What came is no request. It is answered so, unless an answer is under way, into which nothing must be written. */
   #hangUp(error: NodeJS.ErrnoException, socket: Socket): void {
     const connection = (socket as KnownSocket)[CONNECTION];
-    if (connection?.isOver && connection.pending.size === 0) socket.destroySoon();
+    if (connection?.closing && connection.pending.size === 0) socket.destroySoon();
     else if (!socket.writable || error.code === 'ECONNRESET' || connection?.pending.size) socket.destroy();
-    else if (error.code === TIMED_OUT && connection && this.#wasHeld(connection.peer)) refuseSocket(socket, 503, RETRY_AFTER);
+    else if (error.code === TIMED_OUT && connection && this.#readsWerePaused(connection.client)) refuseSocket(socket, 503, RETRY_AFTER);
     else refuseSocket(socket, statusOfParseError(error.code));
   }
 
   /** What has come of it may be what was not read. */
-  #wasHeld({ heldUntil }: Peer): boolean {
-    return performance.now() < heldUntil + this.#options.readTimeout + TIMEOUT_CHECK_MS;
+  #readsWerePaused({ readsPausedUntil }: Client): boolean {
+    return performance.now() < readsPausedUntil + this.#options.readTimeout + TIMEOUT_CHECK_MS;
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
     const connection = (request.socket as KnownSocket)[CONNECTION];
     if (!connection) return; // It was refused.
-    if (connection.isOverrun) return; // It came with the one that was too many.
-    const { peer } = connection;
-    peer.waiting += 1;
+    if (connection.overflowed) return; // It came with the one that was too many.
+    const { client } = connection;
+    client.waiting += 1;
     connection.pending.add(response);
-    const exchange: OwnExchange = {
+    const exchange: ConnectionExchange = {
       request,
       response,
       connection,
-      address: peer.address,
+      address: client.address,
       began: performance.now(),
       id: randomUUID(),
       path: '',
@@ -275,39 +289,39 @@ export class MetadataServer {
     // After a refused body, what follows on the connection is no request.
     if (this.#draining || hasBody(request)) response.shouldKeepAlive = false;
     // A refusal comes late: told at once, whoever asks too much would ask again at once.
-    if (peer.waiting > this.#options.maxConnectionsPerAddress) {
+    if (client.waiting > this.#options.maxConnectionsPerAddress) {
       // Nobody needs to send so many behind each other; what else is on its way on this connection is not looked at.
-      connection.isOverrun = true;
+      connection.overflowed = true;
       response.shouldKeepAlive = false;
-      const refusal = tooMuch(503, 'too_many', 'too many requests of this address are waiting');
-      const delay = refusalDelay(OVERRUN_DELAY_MS);
-      this.#hold(peer, delay);
+      const refusal = overloaded(503, 'too_many', 'too many requests of this address are waiting');
+      const delay = refusalDelay(OVERFLOW_DELAY_MS);
+      this.#pauseReads(client, delay);
       this.#later(exchange, delay, () => this.#fail(exchange, undefined, refusal));
       return;
     }
-    const delay = this.#pace.delay(peer.address);
-    if (delay > LONGEST_DELAY_MS) {
-      const refusal = tooMuch(429, 'too_fast', 'too many requests from this address');
-      this.#later(exchange, refusalDelay(LONGEST_DELAY_MS), () => this.#fail(exchange, undefined, refusal));
+    const delay = this.#rateLimiter.delay(client.address);
+    if (delay > MAX_DELAY_MS) {
+      const refusal = overloaded(429, 'too_fast', 'too many requests from this address');
+      this.#later(exchange, refusalDelay(MAX_DELAY_MS), () => this.#fail(exchange, undefined, refusal));
     } else if (delay > 0) this.#later(exchange, delay, () => this.#answerInTurn(exchange));
     else this.#answerInTurn(exchange);
   }
 
   /** Reads nothing more from an address for so many milliseconds. */
-  #hold(peer: Peer, milliseconds: number): void {
-    if (peer.isHeld) return;
-    peer.isHeld = true;
-    peer.heldUntil = performance.now() + milliseconds;
-    for (const { socket } of peer.connections) socket.pause();
+  #pauseReads(client: Client, milliseconds: number): void {
+    if (client.readsPaused) return;
+    client.readsPaused = true;
+    client.readsPausedUntil = performance.now() + milliseconds;
+    for (const { socket } of client.connections) socket.pause();
     const release = (): void => {
-      peer.isHeld = false;
-      for (const { socket } of peer.connections) socket.resume();
-      this.#forget(peer);
+      client.readsPaused = false;
+      for (const { socket } of client.connections) socket.resume();
+      this.#forget(client);
     };
     setTimeout(release, milliseconds).unref();
   }
 
-  #later(exchange: OwnExchange, milliseconds: number, action: () => void): void {
+  #later(exchange: ConnectionExchange, milliseconds: number, action: () => void): void {
     const { delayed } = exchange.connection;
     const timer = setTimeout(() => {
       delayed.delete(exchange);
@@ -317,26 +331,26 @@ export class MetadataServer {
   }
 
   /** Nothing is left of it: who leaves while answers are waited for, and comes back, is the same one. */
-  #forget(peer: Peer): void {
-    if (peer.connections.size === 0 && peer.waiting === 0 && !peer.isHeld && this.#peers.get(peer.address) === peer) {
-      this.#peers.delete(peer.address);
+  #forget(client: Client): void {
+    if (client.connections.size === 0 && client.waiting === 0 && !client.readsPaused && this.#clients.get(client.address) === client) {
+      this.#clients.delete(client.address);
     }
   }
 
-  #answerInTurn(exchange: OwnExchange): void {
-    const turn = this.#turns.take(exchange.address);
+  #answerInTurn(exchange: ConnectionExchange): void {
+    const turn = this.#queue.take(exchange.address);
     if (turn) void turn.then(() => this.#answer(exchange));
     else this.#answer(exchange);
   }
 
-  #answer(exchange: OwnExchange): void {
+  #answer(exchange: ConnectionExchange): void {
     let found: Route | undefined;
     try {
       const { path, route } = this.#readings.of(exchange.request.url ?? '');
       exchange.path = path;
       found = route;
-      const settling = this.#settling(exchange, route);
-      const answering = settling ? settling.then(() => this.#proceed(exchange, route)) : this.#proceed(exchange, route);
+      const resolving = this.#ensureResolved(exchange, route);
+      const answering = resolving ? resolving.then(() => this.#proceed(exchange, route)) : this.#proceed(exchange, route);
       if (!answering) this.#answered(exchange, found, undefined);
       else {
         answering.then(
@@ -349,19 +363,19 @@ export class MetadataServer {
     }
   }
 
-  #fail(exchange: OwnExchange, found: Route | undefined, error: unknown): void {
+  #fail(exchange: ConnectionExchange, found: Route | undefined, error: unknown): void {
     const failure = failureOf(error);
     if (failure.unexpected && !exchange.response.headersSent) this.#logUnexpected(exchange, error);
     sendFailure(exchange, failure);
     this.#answered(exchange, found, error);
   }
 
-  #answered(exchange: OwnExchange, found: Route | undefined, failure: unknown): void {
+  #answered(exchange: ConnectionExchange, found: Route | undefined, failure: unknown): void {
     const { response, connection } = exchange;
     if (!connection.pending.delete(response)) return;
-    connection.peer.waiting -= 1;
-    this.#forget(connection.peer);
-    connection.isOver ||= !response.shouldKeepAlive;
+    connection.client.waiting -= 1;
+    this.#forget(connection.client);
+    connection.closing ||= !response.shouldKeepAlive;
     this.#options.onAnswered?.(exchange, found, failure, (performance.now() - exchange.began) / 1000);
   }
 
@@ -371,9 +385,9 @@ export class MetadataServer {
   }
 
   /** A session token is for the caller: before it is made or looked at it must be known who that is. */
-  #settling({ address, request }: Exchange, { kind }: Route): Promise<unknown> | undefined {
+  #ensureResolved({ address, request }: Exchange, { kind }: Route): Promise<unknown> | undefined {
     const isAboutToken = kind === 'session-token' || request.headers[TOKEN_HEADER] !== undefined;
-    return isAboutToken ? this.#options.settle?.(address, request.socket) : undefined;
+    return isAboutToken ? this.#options.ensureResolved?.(address, request.socket) : undefined;
   }
 
   /**
@@ -381,13 +395,13 @@ export class MetadataServer {
    *
    * @returns when it may be done
    */
-  async moreWork({ address }: Exchange, requests: number): Promise<void> {
+  async charge({ address }: Exchange, requests: number): Promise<void> {
     for (let counted = 0; counted < requests; counted += 1) {
-      let delay = this.#pace.delay(address);
-      for (; delay > LONGEST_DELAY_MS; delay = this.#pace.delay(address)) await pause(systemClock, LONGEST_DELAY_MS);
-      if (delay > 0) await pause(systemClock, delay);
+      let delay = this.#rateLimiter.delay(address);
+      for (; delay > MAX_DELAY_MS; delay = this.#rateLimiter.delay(address)) await sleep(systemClock, MAX_DELAY_MS);
+      if (delay > 0) await sleep(systemClock, delay);
     }
-    await this.#turns.take(address);
+    await this.#queue.take(address);
   }
 
   #check(exchange: Exchange, { kind }: Route): void {
@@ -414,15 +428,15 @@ export class MetadataServer {
       if (tokenRequired) throw new Refusal(401, 'token_missing', 'a session token is required');
       return;
     }
-    const [holder, earlierHolder] = [this.holderOf(exchange), exchange.address];
+    const [subject, earlierSubject] = [this.subjectOf(exchange), exchange.address];
     exchange.tokenSeconds =
-      typeof token === 'string' ? (tokens.remaining(token, holder) ?? tokens.remaining(token, earlierHolder)) : undefined;
+      typeof token === 'string' ? (tokens.remaining(token, subject) ?? tokens.remaining(token, earlierSubject)) : undefined;
     if (exchange.tokenSeconds === undefined) throw new Refusal(401, 'token_invalid', 'the session token is not valid');
   }
 
   /** Whom a session token is for: the container, so that it serves at all its addresses; an unknown caller's address. */
-  holderOf({ address, request }: Exchange): string {
-    return this.#options.glance(address, request.socket)?.id ?? address;
+  subjectOf({ address, request }: Exchange): string {
+    return this.#options.peek(address, request.socket)?.id ?? address;
   }
 
   #handle(exchange: Exchange, found: Route): void | Promise<void> {
@@ -462,13 +476,13 @@ function refusalDelay(least: number): number {
   return least * (1 + Math.random());
 }
 
-function newPeer(address: string): Peer {
-  return { address, connections: new Set(), waiting: 0, isHeld: false, heldUntil: -Infinity };
+function newClient(address: string): Client {
+  return { address, connections: new Set(), waiting: 0, readsPaused: false, readsPausedUntil: -Infinity };
 }
 
-function holdBack(this: KnownSocket): void {
+function keepPaused(this: KnownSocket): void {
   const connection = this[CONNECTION];
-  if (!connection?.isOverrun && !connection?.peer.isHeld) return;
+  if (!connection?.overflowed && !connection?.client.readsPaused) return;
   this.pause();
   // pause() tells nobody when it was called before, and Node, which reads past the stream, has gone on.
   this.emit('pause');
@@ -516,7 +530,7 @@ function refuseSocket(socket: Duplex, status: number, headers: readonly string[]
   ];
   // After CONNECT Node itself listens for nothing any more.
   socket.on('error', () => {});
-  const timer = setTimeout(() => socket.destroy(), REFUSAL_MS);
+  const timer = setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
   socket.once('close', () => clearTimeout(timer));
   socket.end(`${head.join('\r\n')}\r\n\r\n${page}`, () => socket.destroy());
 }

@@ -17,26 +17,26 @@ export class SessionTokens {
    * @param holder identifies the container, or the address of a caller that is none
    * @param seconds how long it is good for, from 1 to 21600
    */
-  issue(holder: string, seconds: number): string {
+  issue(subject: string, seconds: number): string {
     const expiry = Buffer.alloc(EXPIRY_BYTES);
     expiry.writeUIntBE(this.#now() + seconds * 1000, 0, EXPIRY_BYTES);
     const signed = Buffer.concat([VERSION, expiry]);
-    return Buffer.concat([signed, this.#mac(holder, signed)]).toString('base64url');
+    return Buffer.concat([signed, this.#mac(subject, signed)]).toString('base64url');
   }
 
   /** @returns the whole seconds it has left, at least 1; undefined when it is not a token of this holder, or over */
-  remaining(token: string, holder: string): number | undefined {
+  remaining(token: string, subject: string): number | undefined {
     const bytes = Buffer.from(token, 'base64url');
     // Exactly one spelling is a token; Node's decoder would take others.
     if (bytes.length !== TOKEN_BYTES || bytes.toString('base64url') !== token) return undefined;
     const signed = bytes.subarray(0, SIGNED_BYTES);
-    if (!timingSafeEqual(bytes.subarray(SIGNED_BYTES), this.#mac(holder, signed))) return undefined;
+    if (!timingSafeEqual(bytes.subarray(SIGNED_BYTES), this.#mac(subject, signed))) return undefined;
     const left = signed.readUIntBE(VERSION.length, EXPIRY_BYTES) - this.#now();
     return left > 0 ? Math.ceil(left / 1000) : undefined;
   }
 
-  #mac(holder: string, signed: Buffer): Buffer {
-    return createHmac('sha256', this.#key).update(signed).update(holder).digest();
+  #mac(subject: string, signed: Buffer): Buffer {
+    return createHmac('sha256', this.#key).update(signed).update(subject).digest();
   }
 }
 

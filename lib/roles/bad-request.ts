@@ -1,4 +1,4 @@
-import { printableJson } from '../printable.ts';
+import { printableJson } from '../util/printable.ts';
 
 /** What a container, or an operator for it, asks for means nothing. The message says what was wrong and what would do. */
 export class BadRoleRequest extends Error {}

@@ -3,7 +3,7 @@
  * it makes. A label counts before a variable, the operator's rule before both.
  */
 
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 import { parseRoleDuration, ROLE_DURATION_FORM } from './role-duration.ts';
 import { parseRoleReference, type RoleReference } from './role-reference.ts';
@@ -36,10 +36,10 @@ const ROLE_VARIABLES = [ROLE_VARIABLE, FIRST_ROLE_VARIABLE];
 const EXTERNAL_ID_LABELS = [EXTERNAL_ID_LABEL, IAM_DOCKER_EXTERNAL_ID_LABEL];
 const EXTERNAL_ID_VARIABLES = [EXTERNAL_ID_VARIABLE, IAM_DOCKER_EXTERNAL_ID_VARIABLE];
 
-export const WISH_LABELS: readonly string[] = [
+export const CLAIM_LABELS: readonly string[] = [
   ...ROLE_LABELS, ...EXTERNAL_ID_LABELS, POLICY_LABEL, SESSION_NAME_LABEL, DURATION_LABEL,
 ];
-export const WISH_VARIABLES: readonly string[] = [...ROLE_VARIABLES, ...EXTERNAL_ID_VARIABLES, POLICY_VARIABLE];
+export const CLAIM_VARIABLES: readonly string[] = [...ROLE_VARIABLES, ...EXTERNAL_ID_VARIABLES, POLICY_VARIABLE];
 
 /** Where a role comes from, in words for an operator. */
 export interface Assignment {
@@ -48,16 +48,16 @@ export interface Assignment {
 }
 
 /** What a container has in the end: its own wish (or why that means nothing), and what it has without one. */
-export interface Wish {
-  readonly own: Assignment | BadRoleRequest | undefined;
-  readonly otherwise: Assignment | BadRoleRequest | undefined;
+export interface RoleClaim {
+  readonly declared: Assignment | BadRoleRequest | undefined;
+  readonly fallback: Assignment | BadRoleRequest | undefined;
 }
 
 /** Source: STS API reference, `AssumeRole`, ExternalId and SourceIdentity. */
 const EXTERNAL_ID = /^[\w+=,.@:/-]{2,1224}$/;
 const SOURCE_IDENTITY = /^[\w+=,.@-]{2,64}$/;
 
-export function readWish(container: Container, settings: RoleSettings): Wish {
+export function parseRoleClaim(container: Container, settings: RoleSettings): RoleClaim {
   const rule = settings.rules.find((candidate) => candidate.matches(container));
   const attempt = (make: () => Assignment | undefined): Assignment | BadRoleRequest | undefined => {
     try {
@@ -76,12 +76,12 @@ export function readWish(container: Container, settings: RoleSettings): Wish {
   const fallback = rule?.defaultRole ?? settings.defaultRole;
   const fallbackSource = rule?.defaultRole ? `rule ${rule.number}, default` : 'default role';
   return {
-    own: attempt(() => {
+    declared: attempt(() => {
       if (rule?.role) return assign(rule.role, `rule ${rule.number}`);
       const named = firstSet(container, ROLE_LABELS, ROLE_VARIABLES);
       return named && assign(parseRoleReference(named.text, settings.accounts), named.source);
     }),
-    otherwise: attempt(() => fallback && assign(fallback, fallbackSource, settings.defaultPolicy)),
+    fallback: attempt(() => fallback && assign(fallback, fallbackSource, settings.defaultPolicy)),
   };
 }
 

@@ -1,17 +1,17 @@
-import type { AwsClients } from '../credentials/aws.ts';
+import type { AwsClients } from '../credentials/aws/clients.ts';
 import { AssumeRoleDenied } from '../credentials/credentials.ts';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../util/clock.ts';
 import { makeRoleArn, parseRoleArn, partitionOf, type RoleArn } from './role-arn.ts';
 import type { RoleReference } from './role-reference.ts';
 
 /** A role's account never changes; an hour notices one that was deleted and made anew with another path. */
-const FOUND_KEPT_MS = 60 * 60 * 1000;
+const FOUND_TTL_MS = 60 * 60 * 1000;
 /** More roles than any host's containers have. */
-const MOST_ANSWERS = 1_000;
+const MAX_ANSWERS = 1_000;
 /** One that does not come is asked for again. */
-const ANSWER_AWAITED_MS = 30 * 1000;
+const GET_ROLE_TIMEOUT_MS = 30 * 1000;
 /** Long enough that ten containers with the same wrong name ask once, short enough for whoever mends it. */
-const FAILURE_KEPT_MS = 10 * 1000;
+const FAILURE_TTL_MS = 10 * 1000;
 
 /**
  * From a reference to the ARN that AssumeRole needs. Only a name without an account has to be asked for: iam:GetRole
@@ -48,14 +48,14 @@ export class RoleResolver {
     const key = path + name;
     const known = this.#answers.get(key);
     if (known && this.#clock.monotonic() < known.until) return known.role;
-    const answer = { role: this.#ask(path, name), until: this.#clock.monotonic() + ANSWER_AWAITED_MS };
+    const answer = { role: this.#ask(path, name), until: this.#clock.monotonic() + GET_ROLE_TIMEOUT_MS };
     this.#answers.delete(key);
     this.#answers.set(key, answer);
     const [oldest] = this.#answers.keys();
-    if (this.#answers.size > MOST_ANSWERS && oldest !== undefined) this.#answers.delete(oldest);
+    if (this.#answers.size > MAX_ANSWERS && oldest !== undefined) this.#answers.delete(oldest);
     answer.role.then(
-      () => (answer.until = this.#clock.monotonic() + FOUND_KEPT_MS),
-      () => (answer.until = this.#clock.monotonic() + FAILURE_KEPT_MS),
+      () => (answer.until = this.#clock.monotonic() + FOUND_TTL_MS),
+      () => (answer.until = this.#clock.monotonic() + FAILURE_TTL_MS),
     );
     return answer.role;
   }

@@ -13,14 +13,14 @@ const ACCOUNT_ID = /^\d{12}$/;
 const ROLE_NAME = /^[\w+=,.@-]{1,64}$/;
 /** Printable ASCII without spaces, between slashes; 512 characters at most. */
 const ROLE_PATH = /^\/(?:[!-.0-~]+\/)*$/;
-const LONGEST_PATH = 512;
+const MAX_PATH_LENGTH = 512;
 
 /** @returns undefined when the text is not the ARN of a role */
 export function parseRoleArn(text: string): RoleArn | undefined {
   const match = ROLE_ARN.exec(text);
   if (!match) return undefined;
   const [arn, partition = '', accountId = '', path = '', name = ''] = match;
-  return path.length <= LONGEST_PATH ? { arn, partition, accountId, path, name } : undefined;
+  return path.length <= MAX_PATH_LENGTH ? { arn, partition, accountId, path, name } : undefined;
 }
 
 /** The parts must have passed the tests below. */
@@ -30,7 +30,7 @@ export function makeRoleArn(partition: string, accountId: string, path: string, 
 
 export const isAccountId = (text: string): boolean => ACCOUNT_ID.test(text);
 export const isRoleName = (text: string): boolean => ROLE_NAME.test(text);
-export const isRolePath = (text: string): boolean => text.length <= LONGEST_PATH && ROLE_PATH.test(text);
+export const isRolePath = (text: string): boolean => text.length <= MAX_PATH_LENGTH && ROLE_PATH.test(text);
 
 /**
  * The partition that a region belongs to. Source: the `partitions.json` that AWS publishes with its SDKs.

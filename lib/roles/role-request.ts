@@ -24,13 +24,13 @@ export interface RoleRequest {
 
 export function roleRequest(parameters: Omit<RoleRequest, 'key'>): RoleRequest {
   const { role, allowed, tags, ...rest } = parameters;
-  const named = meaningOf(role);
+  const named = roleKey(role);
   const patterns = allowed.map((list) => list.map(({ text }) => text));
   return { ...parameters, key: JSON.stringify([named, patterns, [...tags], ...sortedEntries(rest)]) };
 }
 
 /** The same for two references that name the same role, however they are written. */
-export function meaningOf(role: RoleReference): string {
+export function roleKey(role: RoleReference): string {
   return role.kind === 'arn' ? role.role.arn : [role.path, role.name, role.kind === 'account' && role.accountId].join(' ');
 }
 

@@ -1,5 +1,5 @@
-import { array, object, type JsonObject } from '../json.ts';
-import type { Container } from '../containers/container.ts';
+import { array, object, type JsonObject } from '../util/json.ts';
+import type { Container } from '../docker/container.ts';
 import { parseArnPattern, wildcard, type ArnPattern } from './arn-pattern.ts';
 import { BadRoleRequest } from './bad-request.ts';
 import { parseRoleReference, type AccountNames, type RoleReference } from './role-reference.ts';

@@ -1,4 +1,4 @@
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 import { parseTemplate, type Template } from './template.ts';
 
@@ -14,8 +14,8 @@ export type SessionNaming =
 
 /** Source: STS API reference, `AssumeRole`, RoleSessionName. */
 const NOT_ALLOWED = /[^\w+=,.@-]/g;
-const SHORTEST = 2;
-const LONGEST = 64;
+const MIN_LENGTH = 2;
+const MAX_LENGTH = 64;
 /** docker-ec2-metadata's own limits: 32 characters, of which the id and two dashes take 8. */
 const CLASSIC_ID = 6;
 const CLASSIC_HALF = (32 - CLASSIC_ID - 2) / 2;
@@ -31,8 +31,8 @@ export function parseSessionNaming(text: string): SessionNaming {
 
 /** A name that STS takes, from any text; empty for a text too short to make one. */
 export function sanitiseSessionName(text: string): string {
-  const name = text.replace(NOT_ALLOWED, '_').slice(0, LONGEST);
-  return name.length < SHORTEST ? '' : name;
+  const name = text.replace(NOT_ALLOWED, '_').slice(0, MAX_LENGTH);
+  return name.length < MIN_LENGTH ? '' : name;
 }
 
 export function sessionName(naming: SessionNaming, container: Container, host: string): string {
@@ -52,7 +52,7 @@ export function sessionName(naming: SessionNaming, container: Container, host: s
 function containerName(container: Container): string {
   const { name, shortId } = container;
   if (shortId === '') return sanitiseSessionName(name) || sanitiseSessionName(`caller-${name}`);
-  const start = name.replace(NOT_ALLOWED, '_').slice(0, LONGEST - shortId.length - 1);
+  const start = name.replace(NOT_ALLOWED, '_').slice(0, MAX_LENGTH - shortId.length - 1);
   return start === '' ? shortId : `${start}-${shortId}`;
 }
 

@@ -1,7 +1,7 @@
 import { BadRoleRequest, quote } from './bad-request.ts';
 
 /** Source: STS API reference, `AssumeRole`, Policy. What it is packed to counts as well, but only STS knows that. */
-const LONGEST_POLICY = 2048;
+const MAX_POLICY_LENGTH = 2048;
 
 /**
  * A session policy: what a role's session may do, of what the role may do.
@@ -25,8 +25,8 @@ export function sessionPolicy(policy: unknown): string {
     throw new BadRoleRequest('the session policy is not a JSON object with a "Statement"');
   }
   const compact = JSON.stringify(policy);
-  if (compact.length > LONGEST_POLICY) {
-    throw new BadRoleRequest(`the session policy has ${compact.length} characters; STS takes ${LONGEST_POLICY}`);
+  if (compact.length > MAX_POLICY_LENGTH) {
+    throw new BadRoleRequest(`the session policy has ${compact.length} characters; STS takes ${MAX_POLICY_LENGTH}`);
   }
   return compact;
 }

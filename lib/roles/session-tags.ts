@@ -1,4 +1,4 @@
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 
 /** Which labels and environment variables of a container become tags of its role session. */
@@ -10,7 +10,7 @@ export interface TagSources {
 /** Source: STS API reference, `Tag`; 50 tags at the most. */
 const TAG_KEY = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{1,128}$/u;
 const TAG_VALUE = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256}$/u;
-const MOST_TAGS = 50;
+const MAX_TAGS = 50;
 
 /**
  * Reads `Labels:team,stage`, `Env:X,Y`, or both with a space or a semicolon between them.
@@ -28,7 +28,7 @@ export function parseTagSources(text: string): TagSources | undefined {
     else return undefined;
   }
   const count = sources.labels.length + sources.env.length;
-  return count > 0 && count <= MOST_TAGS ? sources : undefined;
+  return count > 0 && count <= MAX_TAGS ? sources : undefined;
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { Container } from '../containers/container.ts';
+import type { Container } from '../docker/container.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 
 /** Text with places that are filled in for each container: `{container.name}-{label:team}`. */
@@ -10,30 +10,30 @@ export interface Template {
   fill(container: Container, host: string): string;
 }
 
-const PLACE = /\{([^{}]*)\}/g;
-const PLACES = '{container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}';
+const PLACEHOLDER = /\{([^{}]*)\}/g;
+const PLACEHOLDERS = '{container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}';
 
 /** @throws BadRoleRequest naming a place that does not exist */
 export function parseTemplate(text: string): Template {
-  const places = [...text.matchAll(PLACE)].map(([, place = '']) => place);
-  for (const place of places) {
-    if (!/^(?:container\.(?:name|id)|image|host|(?:label|env):.+)$/.test(place)) {
-      throw new BadRoleRequest(`${quote(text)} has the place {${place}}; there are ${PLACES}`);
+  const placeholders = [...text.matchAll(PLACEHOLDER)].map(([, placeholder = '']) => placeholder);
+  for (const placeholder of placeholders) {
+    if (!/^(?:container\.(?:name|id)|image|host|(?:label|env):.+)$/.test(placeholder)) {
+      throw new BadRoleRequest(`${quote(text)} has the place {${placeholder}}; there are ${PLACEHOLDERS}`);
     }
   }
-  if (text.replace(PLACE, '').match(/[{}]/)) throw new BadRoleRequest(`${quote(text)} has a brace without its other one`);
+  if (text.replace(PLACEHOLDER, '').match(/[{}]/)) throw new BadRoleRequest(`${quote(text)} has a brace without its other one`);
   const named = (kind: string): string[] =>
-    places.filter((place) => place.startsWith(kind)).map((place) => place.slice(kind.length));
+    placeholders.filter((placeholder) => placeholder.startsWith(kind)).map((placeholder) => placeholder.slice(kind.length));
   return {
     text,
     labels: named('label:'),
     env: named('env:'),
-    fill: (container, host) => text.replace(PLACE, (_, place: string) => fillPlace(place, container, host)),
+    fill: (container, host) => text.replace(PLACEHOLDER, (_, placeholder: string) => fillPlaceholder(placeholder, container, host)),
   };
 }
 
-function fillPlace(place: string, container: Container, host: string): string {
-  switch (place) {
+function fillPlaceholder(placeholder: string, container: Container, host: string): string {
+  switch (placeholder) {
     case 'container.name':
       return container.name;
     case 'container.id':
@@ -43,6 +43,6 @@ function fillPlace(place: string, container: Container, host: string): string {
     case 'host':
       return host;
   }
-  const [kind = '', name = ''] = place.split(/:(.*)/s);
+  const [kind = '', name = ''] = placeholder.split(/:(.*)/s);
   return (kind === 'label' ? container.labels : container.env).get(name) ?? '';
 }

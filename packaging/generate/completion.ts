@@ -1,7 +1,7 @@
 // Completion for bash and zsh, of both programs: their commands and flags, and the values of flags where these are a
 // fixed choice. A flag that takes anything else is followed by a file's name, as the shells do by themselves.
-import { OWN_FLAGS, USAGES } from '../../lib/cli.ts';
-import { SETTINGS, type Setting } from '../../lib/settings.ts';
+import { OWN_FLAGS, USAGES } from '../../lib/config/cli.ts';
+import { SETTINGS, type Setting } from '../../lib/config/settings.ts';
 import { flagsOf, type FirewallHelp } from './firewall-help.ts';
 
 interface Word {

@@ -1,5 +1,5 @@
-import { wrap } from '../../lib/cli.ts';
-import type { Setting } from '../../lib/settings.ts';
+import { wrap } from '../../lib/config/cli.ts';
+import type { Setting } from '../../lib/config/settings.ts';
 import { settingGroups } from './groups.ts';
 
 const WIDTH = 100;

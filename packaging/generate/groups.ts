@@ -1,4 +1,4 @@
-import { SETTINGS, type Setting, type SettingGroup } from '../../lib/settings.ts';
+import { SETTINGS, type Setting, type SettingGroup } from '../../lib/config/settings.ts';
 
 export interface Group {
   readonly name: SettingGroup;

@@ -1,5 +1,5 @@
-import { callOf, flagSpellings, OWN_FLAGS, USAGES } from '../../lib/cli.ts';
-import type { Setting } from '../../lib/settings.ts';
+import { callOf, flagSpellings, OWN_FLAGS, USAGES } from '../../lib/config/cli.ts';
+import type { Setting } from '../../lib/config/settings.ts';
 import type { Release } from './changelog.ts';
 import type { FirewallHelp, HelpEntry } from './firewall-help.ts';
 import { settingGroups } from './groups.ts';

@@ -12,7 +12,7 @@ const STS_MS = 100;
 /** From `network connect` to `start` on a real engine, as measured. */
 const START_TAKES_MS = 250;
 /** What an SDK waits for an answer, and how long a container rests before it asks again. */
-const CLIENT_PATIENCE_MS = 1000;
+const CLIENT_TIMEOUT_MS = 1000;
 
 interface Life {
   /** From the container's start to its first credentials. */
@@ -96,11 +96,11 @@ async function ask(port: number, from: string, role: string, fetchedAt: () => nu
     const asked = performance.now();
     const wasFetched = (fetchedAt() ?? Infinity) < asked;
     const path = `/latest/meta-data/iam/security-credentials/${role}`;
-    const answer = await request({ port, from, path, signal: AbortSignal.timeout(CLIENT_PATIENCE_MS) }).catch(() => undefined);
+    const answer = await request({ port, from, path, signal: AbortSignal.timeout(CLIENT_TIMEOUT_MS) }).catch(() => undefined);
     if (answer?.status === 200) {
       return { servedAfter: performance.now() - started, firstTry: tries === 1, failedThoughFetched };
     }
     if (wasFetched) failedThoughFetched += 1;
-    await pause(Math.max(0, asked + CLIENT_PATIENCE_MS - performance.now()));
+    await pause(Math.max(0, asked + CLIENT_TIMEOUT_MS - performance.now()));
   }
 }

@@ -16,7 +16,7 @@ const VERSIONS = (process.env['VERSIONS'] ?? '20,22,24,26').split(',');
 const PARTS = (process.env['PARTS'] ?? 'tests,bench').split(',');
 const OUT = 'build/matrix';
 /** On two processors more at once would only be slower, and late. */
-const TESTS_AT_ONCE = 4;
+const TEST_CONCURRENCY = 4;
 
 interface Result {
   readonly node: string;
@@ -72,7 +72,7 @@ function runTests(version: string, node: string): { tests: string; failed: numbe
   const log = `${OUT}/tests-${version}.log`;
   const output = openSync(log, 'w');
   spawnSync(node, [
-    '--enable-source-maps', '--test', '--test-reporter=spec', `--test-concurrency=${TESTS_AT_ONCE}`,
+    '--enable-source-maps', '--test', '--test-reporter=spec', `--test-concurrency=${TEST_CONCURRENCY}`,
     ...files.split('\n').filter((file) => file !== ''),
   ], { stdio: ['ignore', output, output], env: pathWith(node) });
   const count = (what: string): number => Number(new RegExp(`^[^a-z]*${what} (\\d+)$`, 'm').exec(readFileSync(log, 'utf8'))?.[1] ?? NaN);

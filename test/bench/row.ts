@@ -30,7 +30,7 @@ export function spreadOf(values: readonly number[]): readonly [number, number] {
 
 /** A figure that is the ratio of two, measured in turns. */
 export function ratioRow(
-  figure: string, what: string, unit: string, turns: Turns, target: { atLeast?: number; atMost?: number },
+  figure: string, what: string, unit: string, turns: FairQueue, target: { atLeast?: number; atMost?: number },
 ): Row {
   const ratios = turns.ours.map((ours, round) => ours / (turns.theirs[round] ?? NaN));
   const value = median(ratios);
@@ -44,7 +44,7 @@ export function ratioRow(
   };
 }
 
-export interface Turns {
+export interface FairQueue {
   readonly ours: readonly number[];
   readonly theirs: readonly number[];
 }
@@ -52,7 +52,7 @@ export interface Turns {
 /** Measures both in each round, each first in every other one. */
 export async function inTurns(
   rounds: number, measureOurs: () => Promise<number>, measureTheirs: () => Promise<number>,
-): Promise<Turns> {
+): Promise<FairQueue> {
   const ours: number[] = [];
   const theirs: number[] = [];
   for (let round = 0; round < rounds; round += 1) {
@@ -64,7 +64,7 @@ export async function inTurns(
 }
 
 /** The same ratio for comparison only: not judged, and without a target. */
-export function comparisonRow(figure: string, what: string, unit: string, turns: Turns): Row {
+export function comparisonRow(figure: string, what: string, unit: string, turns: FairQueue): Row {
   return { ...ratioRow(figure, what, unit, turns, {}), met: undefined };
 }
 

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import {
-  type Backend, FirewallHost, HOST4, HOST6, IMDS4, IMDS6, type Outcome, SEATS, until, whyNot,
+  type Exporter, FirewallHost, HOST4, HOST6, IMDS4, IMDS6, type Outcome, SEATS, until, whyNot,
 } from './firewall/firewall-host.ts';
 import { NOTHING, OTHERS } from './firewall/probe.ts';
 import { HOST_ROLE } from './host-identity.ts';
@@ -107,7 +107,7 @@ for (const backend of ['nft', 'legacy'] as const) {
 }
 
 /** Each test goes on from where the one before left the host. */
-function matrix(backend: Backend): void {
+function matrix(backend: Exporter): void {
   let host: FirewallHost;
   let bare: string[];
   before(async () => {
@@ -189,7 +189,7 @@ function matrix(backend: Backend): void {
     let asking = true;
     let asked = 0;
     const leaked = await host.leakedDuring(async () => {
-      const asker = (async () => {
+      const client = (async () => {
         for (; asking; asked += 1) {
           await probe.call('ask', IMDS4, 80);
           assert.equal(await probe.call('answer'), PROXIED);
@@ -197,7 +197,7 @@ function matrix(backend: Backend): void {
       })();
       for (let runs = 0; runs < 3; runs += 1) await host.setup();
       asking = false;
-      await asker;
+      await client;
     });
     assert.ok(asked >= 3, `only ${asked} requests`);
     assert.equal(leaked, 0);

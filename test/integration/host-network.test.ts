@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { parseCgroups } from '../../lib/callers/host/cgroup.ts';
 import { HostProcesses } from '../../lib/callers/host/processes.ts';
-import { systemClock } from '../../lib/clock.ts';
+import { systemClock } from '../../lib/util/clock.ts';
 import { runToEnd } from '../support/proxy.ts';
 import { anotherProxy, host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS, TOKEN, until } from './host.ts';
 

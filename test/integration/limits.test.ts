@@ -131,12 +131,12 @@ for (const [what, request] of [
     await Promise.race(full.map(({ over }) => over));
     assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
     const [, peak] = /^VmHWM:\s+(\d+) kB$/m.exec(await readFile(`/proc/${proxy.pid}/status`, 'utf8')) ?? [];
-    assert.ok(Number(peak) < MOST_KB, `${peak} kB`);
+    assert.ok(Number(peak) < MAX_KB, `${peak} kB`);
   });
 }
 
 /** A connection that is read from without end takes 50 MB. */
-const MOST_KB = 200 * 1024;
+const MAX_KB = 200 * 1024;
 
 test('an address in its IPv4 and its IPv6-mapped form is one address', async (t) => {
   const { proxy, ask } = await host(t, { env: { HOST: '::', MAX_CONNECTIONS_PER_ADDRESS: '2' } });

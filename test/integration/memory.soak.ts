@@ -28,7 +28,7 @@ const CONTAINERS = 8;
 const CONNECTIONS_EACH = 4;
 /** So many requests between two looks at what the stand-ins and the log have gathered. */
 const BATCH = 20_000;
-const LIVES_AT_ONCE = 8;
+const CONCURRENT_LIVES = 8;
 /** The stand-in takes a millisecond to find every path that can be read into a request. */
 const PASSED_THROUGH_EVERY = 40;
 
@@ -120,7 +120,7 @@ async function work(
 /** Container lives, each with a role of its own: some of the containers stay behind when they have ended. */
 async function lives(at: Host, share: string, count: number): Promise<void> {
   let begun = 0;
-  await Promise.all(Array.from({ length: LIVES_AT_ONCE }, async () => {
+  await Promise.all(Array.from({ length: CONCURRENT_LIVES }, async () => {
     while (begun < count) {
       const n = (begun += 1);
       const role = `${share}-${n}`;

@@ -4,8 +4,8 @@ import { HOUR, type Ledger, OFFSET_MS, SAMPLE_MS } from './ledger.ts';
 import { StsWithQuota } from './sts-with-quota.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
-/** STS_CALLS_AT_ONCE of lib/proxy.ts. */
-const CALLS_AT_ONCE = 16;
+/** MAX_CONCURRENT_STS_CALLS of lib/app.ts. */
+const MAX_CONCURRENT_CALLS = 16;
 /** What AssumeRole gives without DurationSeconds. */
 const LIFETIME_MS = HOUR;
 
@@ -57,7 +57,7 @@ class Host {
     const { clock, ledger, storeRandom } = this.#options;
     this.#store?.close();
     this.#store = new CredentialStore<Request>({
-      fetch: this.#fetch, clock, random: storeRandom, offset: OFFSET_MS, concurrency: CALLS_AT_ONCE,
+      fetch: this.#fetch, clock, random: storeRandom, offset: OFFSET_MS, concurrency: MAX_CONCURRENT_CALLS,
       onFetched: ({ credential }, { validUntil }) => ledger.got(credential, validUntil),
     });
     this.startContainers();

@@ -1,4 +1,4 @@
-import type { Clock } from '../../lib/clock.ts';
+import type { Clock } from '../../lib/util/clock.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 
 /**

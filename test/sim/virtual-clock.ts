@@ -1,4 +1,4 @@
-import type { Clock } from '../../lib/clock.ts';
+import type { Clock } from '../../lib/util/clock.ts';
 import { EventQueue } from './event-queue.ts';
 
 /** Node polls for input once in so many events: that costs more than most events do. */

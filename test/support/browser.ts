@@ -23,7 +23,7 @@ export interface View {
 }
 
 /** How long the browser may take for one command; turns a hang into a message. */
-const PATIENCE_MS = 60_000;
+const TIMEOUT_MS = 60_000;
 
 /**
  * Chromium without a window, driven over a pipe by the DevTools protocol. It gets a profile of its own, which is
@@ -68,7 +68,7 @@ export class Browser {
   send(method: string, params: Json = {}, sessionId?: string): Promise<Json> {
     const id = (this.#ids += 1);
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no answer to ${method}`)), PATIENCE_MS);
+      const timer = setTimeout(() => reject(new Error(`no answer to ${method}`)), TIMEOUT_MS);
       this.#waiting.set(id, ({ result = {}, error }) => {
         clearTimeout(timer);
         if (error) reject(new Error(`${method}: ${error.message}`));

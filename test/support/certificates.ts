@@ -63,8 +63,8 @@ function identifier(hex: string): Buffer {
   return tagged(0x06, Buffer.from(hex, 'hex'));
 }
 
-function name(commonName: string): Buffer {
-  const attribute = sequence(identifier('550403'), tagged(0x0c, Buffer.from(commonName)));
+function name(intern: string): Buffer {
+  const attribute = sequence(identifier('550403'), tagged(0x0c, Buffer.from(intern)));
   return sequence(tagged(0x31, attribute));
 }
 

@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { parseResponses, type RawResponse } from './http-bytes.ts';
 
 /** How long a client waits for an answer, in milliseconds. It turns a hang into a message, no more. */
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 export interface RequestOptions {
   readonly port: number;
@@ -41,8 +41,8 @@ export function request(options: RequestOptions): Promise<Response> {
       ...(signal !== undefined && { signal }),
     });
     const timer = setTimeout(() => {
-      outgoing.destroy(new Error(`no answer to ${method} ${path} within ${PATIENCE_MS} ms`));
-    }, PATIENCE_MS);
+      outgoing.destroy(new Error(`no answer to ${method} ${path} within ${TIMEOUT_MS} ms`));
+    }, TIMEOUT_MS);
     outgoing.once('close', () => clearTimeout(timer));
     outgoing.once('error', reject);
     outgoing.once('response', (incoming) => {
@@ -92,8 +92,8 @@ export function raw(options: RawOptions): Promise<RawResult> {
     let connected = false;
     const timer = setTimeout(() => {
       socket.destroy();
-      reject(new Error(`no answer to ${JSON.stringify(text.slice(0, 200))} within ${PATIENCE_MS} ms`));
-    }, PATIENCE_MS);
+      reject(new Error(`no answer to ${JSON.stringify(text.slice(0, 200))} within ${TIMEOUT_MS} ms`));
+    }, TIMEOUT_MS);
     const settle = (closed: boolean): void => {
       clearTimeout(timer);
       const received = Buffer.concat(chunks);

@@ -74,8 +74,8 @@ interface Connection {
 
 const TOKEN_HEADER = 'X-Aws-Ec2-Metadata-Token';
 const TTL_HEADER = 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds';
-const LONGEST_TTL = 21_600;
-const MOST_IDENTITIES = 1_000;
+const MAX_TTL_S = 21_600;
+const MAX_IDENTITIES = 1_000;
 /** What is written at once of a large body. */
 const PIECE = 64 * 1024;
 
@@ -234,7 +234,7 @@ export class Imds {
   /** Reading a target in every way takes a millisecond, in which nobody else is answered. */
   #identityIn(target: string): readonly string[] | undefined {
     if (!this.#identities.has(target)) {
-      if (this.#identities.size >= MOST_IDENTITIES) this.#identities.clear();
+      if (this.#identities.size >= MAX_IDENTITIES) this.#identities.clear();
       this.#identities.set(target, hostIdentityIn(target));
     }
     return this.#identities.get(target);
@@ -244,7 +244,7 @@ export class Imds {
     if (headerOf(rawHeaders, 'x-forwarded-for') !== undefined) return failure(403, 'Forbidden');
     const given = headerOf(rawHeaders, TTL_HEADER) ?? '';
     const ttl = /^\d+$/.test(given) ? Number(given) : 0;
-    if (ttl < 1 || ttl > LONGEST_TTL) return failure(400, 'Bad Request');
+    if (ttl < 1 || ttl > MAX_TTL_S) return failure(400, 'Bad Request');
     const token = randomBytes(40).toString('base64');
     this.#tokens.set(token, this.#now() + ttl * 1000);
     return withTtl(plain(token), ttl);

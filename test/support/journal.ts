@@ -2,7 +2,7 @@
  * How long a test waits for what must happen, in milliseconds. No assertion is about this figure: it only
  * turns a hang into a message, so it is far above what a busy two-core machine needs.
  */
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 interface Waiter<T> {
   readonly matches: (entry: T) => boolean;
@@ -39,18 +39,18 @@ export class Journal<T> {
   }
 
   /** The first entry that matches, be it here already or to come. Rejects after `patience` milliseconds. */
-  async first(matches: (entry: T) => boolean = () => true, patience = PATIENCE_MS): Promise<T> {
+  async first(matches: (entry: T) => boolean = () => true, patience = TIMEOUT_MS): Promise<T> {
     return onlyOne(await this.#wait(matches, 0, 1, patience));
   }
 
   /** The first matching entry that comes after this call. Rejects after `patience` milliseconds. */
-  async next(matches: (entry: T) => boolean = () => true, patience = PATIENCE_MS): Promise<T> {
+  async next(matches: (entry: T) => boolean = () => true, patience = TIMEOUT_MS): Promise<T> {
     return onlyOne(await this.#wait(matches, this.entries.length, 1, patience));
   }
 
   /** The first `count` entries that match, here or to come. Rejects after `patience` milliseconds. */
   async several(
-    count: number, matches: (entry: T) => boolean = () => true, patience = PATIENCE_MS,
+    count: number, matches: (entry: T) => boolean = () => true, patience = TIMEOUT_MS,
   ): Promise<T[]> {
     return await this.#wait(matches, 0, count, patience);
   }

@@ -1,6 +1,8 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
+import type { Server } from 'node:net';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import type { DockerEngine } from './docker-engine.ts';
 import type { Imds } from './imds.ts';
 import { Journal } from './journal.ts';
@@ -40,6 +42,8 @@ export interface ProxyOptions {
   /** Over everything that is set by default; undefined takes a variable away. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly args?: readonly string[];
+  /** A listening socket that the program inherits, as from systemd. */
+  readonly inherited?: Server;
 }
 
 /** What of a test's context is needed here: the place to hang the end of the program on. */
@@ -72,9 +76,7 @@ export interface Proxy {
  */
 export async function startProxy(test: Test, options: ProxyOptions = {}): Promise<Proxy> {
   const env = environment(options);
-  const child = spawn(process.execPath, [PROGRAM, ...options.args ?? []], {
-    env, stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const child = start(env, options);
   const logs = new Journal<LogLine>('a log line');
   createInterface({ input: child.stderr }).on('line', (text) => logs.add(parseLine(text)));
   const exit = exitOf(child);
@@ -116,6 +118,18 @@ export async function runToEnd(
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   return { ...await exitOf(child), stdout, stderr };
+}
+
+function start(env: Record<string, string>, { args = [], inherited }: ProxyOptions): ChildProcess & { stderr: Readable } {
+  const command = [process.execPath, PROGRAM, ...args];
+  if (!inherited) {
+    return spawn(process.execPath, command.slice(1), { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  }
+  // The shell knows its process number, which stays the same.
+  const announcing = ['-c', 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', 'sh', ...command];
+  const { fd } = (inherited as Server & { readonly _handle: { readonly fd: number } })._handle;
+  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', fd];
+  return spawn('/bin/sh', announcing, { env, stdio }) as ChildProcess & { stderr: Readable };
 }
 
 function environment({ docker, imds, sts, env = {} }: ProxyOptions): Record<string, string> {

@@ -1,5 +1,5 @@
-import { flagSpellings } from '../../lib/cli.ts';
-import { SETTINGS, type Setting } from '../../lib/settings.ts';
+import { flagSpellings } from '../../lib/config/cli.ts';
+import { SETTINGS, type Setting } from '../../lib/config/settings.ts';
 
 const MARKED = /(?<=<!-- settings -->\n)[^]*?(?=<!-- \/settings -->)/;
 

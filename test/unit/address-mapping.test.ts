@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { anyMapped, parseAddressMapping, type AddressMapping } from '../../lib/roles/address-mapping.ts';
+import { anyMapped, parseAddressMapping, type AddressMapping } from '../../lib/callers/address-mapping.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
 
 const ACCOUNTS = new Map([['prod', '123456789012']]);

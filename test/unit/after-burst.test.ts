@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { AfterBurst } from '../../lib/after-burst.ts';
+import { AfterBurst } from '../../lib/util/after-burst.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 
 function setUp() {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Container } from '../../lib/containers/container.ts';
-import { NoRole, RoleAssignments } from '../../lib/roles/assignments.ts';
+import type { Container } from '../../lib/docker/container.ts';
+import { NoRole, RoleAssignments } from '../../lib/assignments.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
 import { parseRoleReference, roleName } from '../../lib/roles/role-reference.ts';
 import type { RoleRequest } from '../../lib/roles/role-request.ts';
@@ -27,7 +27,7 @@ function setUp({ defaultRole, defaultAccountId, hostNetwork = false }: Settings 
   const assignments = new RoleAssignments({
     store: {
       warm: ({ key }) => void warmed.push(key),
-      same: (request) => request,
+      intern: (request) => request,
       retain: (request) => count(request, 1),
       release: (request) => count(request, -1),
     },
@@ -266,10 +266,10 @@ test('two sharers of a network name one role if they mean the same one, however 
 
 test('the role may be that of a sharer of its network only for one that names none and has addresses', () => {
   const { assignments } = setUp({ defaultRole: 'default' });
-  assert.ok(assignments.mayHaveSharersRole(container()));
-  assert.ok(!assignments.mayHaveSharersRole(container({ IAM_ROLE: 'app' })));
-  assert.ok(!assignments.mayHaveSharersRole(container({ IAM_ROLE: 'not a role' })));
+  assert.ok(assignments.mayUsePeerRole(container()));
+  assert.ok(!assignments.mayUsePeerRole(container({ IAM_ROLE: 'app' })));
+  assert.ok(!assignments.mayUsePeerRole(container({ IAM_ROLE: 'not a role' })));
   for (const network of ['host', 'none', { sharedWith: 'x' }] as const) {
-    assert.ok(!assignments.mayHaveSharersRole(container({}, network)));
+    assert.ok(!assignments.mayUsePeerRole(container({}, network)));
   }
 });

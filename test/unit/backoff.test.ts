@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { backoff } from '../../lib/backoff.ts';
+import { backoff } from '../../lib/util/backoff.ts';
 
 test('the wait doubles with each failure, up to the longest, and half of it is by chance', () => {
   for (const [failures, ceiling] of [

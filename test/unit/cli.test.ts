@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { helpText, parseCommandLine } from '../../lib/cli.ts';
-import { ConfigError } from '../../lib/config.ts';
-import { SETTINGS, type Setting } from '../../lib/settings.ts';
+import { helpText, parseCommandLine } from '../../lib/config/cli.ts';
+import { ConfigError } from '../../lib/config/config.ts';
+import { SETTINGS, type Setting } from '../../lib/config/settings.ts';
 
 const settings: Setting<unknown>[] = Object.values(SETTINGS);
 

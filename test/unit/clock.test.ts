@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { pause, systemClock, within } from '../../lib/clock.ts';
+import { sleep, systemClock, withTimeout } from '../../lib/util/clock.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { deferred, watch } from './helpers/promises.ts';
 
 test('an answer in time is the answer, and leaves no timer', async () => {
   const clock = new ManualClock();
   const { promise, resolve } = deferred<string>();
-  const answer = watch(within(clock, 100, promise, () => new Error('late')));
+  const answer = watch(withTimeout(clock, 100, promise, () => new Error('late')));
   await clock.advance(99);
   assert.equal(answer.state, 'pending');
   resolve('in time');
@@ -18,7 +18,7 @@ test('an answer in time is the answer, and leaves no timer', async () => {
 
 test('a failure in time is the failure', async () => {
   const clock = new ManualClock();
-  const answer = watch(within(clock, 100, Promise.reject(new Error('broken')), () => new Error('late')));
+  const answer = watch(withTimeout(clock, 100, Promise.reject(new Error('broken')), () => new Error('late')));
   await settled();
   assert.match(String(answer.error), /broken/);
   assert.deepEqual(clock.pending, []);
@@ -27,7 +27,7 @@ test('a failure in time is the failure', async () => {
 test('an answer that comes late is ignored, a failure too', async () => {
   const clock = new ManualClock();
   const late = deferred<string>();
-  const answer = watch(within(clock, 100, late.promise, () => new Error('late')));
+  const answer = watch(withTimeout(clock, 100, late.promise, () => new Error('late')));
   await clock.advance(100);
   assert.match(String(answer.error), /late/);
   late.reject(new Error('broken'));
@@ -37,7 +37,7 @@ test('an answer that comes late is ignored, a failure too', async () => {
 
 test('a pause lasts as long as it says', async () => {
   const clock = new ManualClock();
-  const over = watch(pause(clock, 50));
+  const over = watch(sleep(clock, 50));
   await clock.advance(49);
   assert.equal(over.state, 'pending');
   await clock.advance(1);

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { ConfigError, readConfig, type Environment, type FlagValues } from '../../lib/config.ts';
-import { SETTINGS, type Setting } from '../../lib/settings.ts';
+import { ConfigError, readConfig, type Environment, type FlagValues } from '../../lib/config/config.ts';
+import { SETTINGS, type Setting } from '../../lib/config/settings.ts';
 
 const settings: Setting<unknown>[] = Object.values(SETTINGS);
 const ROLE_FORMS = '"name", "name@123456789012", "path/name@123456789012" or a role ARN';

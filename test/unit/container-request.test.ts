@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Container } from '../../lib/containers/container.ts';
+import type { Container } from '../../lib/docker/container.ts';
 import { parseArnPattern } from '../../lib/roles/arn-pattern.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
-import { readWish, type Assignment } from '../../lib/roles/container-request.ts';
+import { parseRoleClaim, type Assignment } from '../../lib/roles/container-request.ts';
 import { parseRoleReference } from '../../lib/roles/role-reference.ts';
 import { parseRoleRules } from '../../lib/roles/role-rules.ts';
 import type { RoleSettings } from '../../lib/roles/role-settings.ts';
@@ -26,14 +26,14 @@ const container = ({ labels = {}, env = {}, name = 'web' }: Says): Container => 
 });
 
 const wish = (says: Says, settings: Partial<RoleSettings> = {}) =>
-  readWish(container(says), roleSettings({ host: 'host-1', ...settings }));
+  parseRoleClaim(container(says), roleSettings({ host: 'host-1', ...settings }));
 
 function assigned(found: Assignment | BadRoleRequest | undefined): Assignment {
   assert.ok(found !== undefined && !(found instanceof BadRoleRequest), String(found));
   return found;
 }
 
-const own = (says: Says, settings: Partial<RoleSettings> = {}) => assigned(wish(says, settings).own);
+const own = (says: Says, settings: Partial<RoleSettings> = {}) => assigned(wish(says, settings).declared);
 const role = (name: string): string => `${name}@${ACCOUNT}`;
 
 const IAM_DOCKER = 'com.swipely.iam-docker.iam-profile';
@@ -56,17 +56,17 @@ for (const [says, text, source] of [
 }
 
 test('a container that names no role has no wish of its own', () => {
-  assert.deepEqual(wish({}), { own: undefined, otherwise: undefined });
+  assert.deepEqual(wish({}), { declared: undefined, fallback: undefined });
   assert.deepEqual(wish({ env: { IAM_ROLE: ' ', IAM_POLICY: '{"Statement":[]}' } }), {
-    own: undefined,
-    otherwise: undefined,
+    declared: undefined,
+    fallback: undefined,
   });
 });
 
 test('the default role is what a container has otherwise, also one that names a role', () => {
   const defaultRole = parseRoleReference(role('fallback'));
   for (const says of [{}, { env: { IAM_ROLE: role('v') } }]) {
-    const { request, source } = assigned(wish(says, { defaultRole }).otherwise);
+    const { request, source } = assigned(wish(says, { defaultRole }).fallback);
     assert.deepEqual([request.role.text, source], [role('fallback'), 'default role']);
   }
 });
@@ -79,13 +79,13 @@ test("a rule's default role counts before the default role, its role before what
     ]),
     new Map(),
   );
-  const { own: first, otherwise } = wish(
+  const { declared: first, fallback } = wish(
     { env: { IAM_ROLE: role('v') } },
     { rules, defaultRole: parseRoleReference(role('fallback')) },
   );
   assert.deepEqual([assigned(first).request.role.text, assigned(first).source], [role('forced'), 'rule 2']);
   assert.deepEqual(
-    [assigned(otherwise).request.role.text, assigned(otherwise).source],
+    [assigned(fallback).request.role.text, assigned(fallback).source],
     [role('rule'), 'rule 2, default'],
   );
 });
@@ -106,9 +106,9 @@ test('a role without an account is in the default account, one with an account i
 test('the default policy is for the default role of a container that brings no policy, and for nothing else', () => {
   const settings = { defaultPolicy: '{"Statement":[]}', defaultRole: parseRoleReference(role('fallback')) };
   const narrow = '{"Statement":{}}';
-  assert.equal(assigned(wish({}, settings).otherwise).request.policy, '{"Statement":[]}');
+  assert.equal(assigned(wish({}, settings).fallback).request.policy, '{"Statement":[]}');
   assert.equal(own({ env: { IAM_ROLE: role('v') } }, settings).request.policy, undefined);
-  assert.equal(assigned(wish({ env: { IAM_POLICY: narrow } }, settings).otherwise).request.policy, narrow);
+  assert.equal(assigned(wish({ env: { IAM_POLICY: narrow } }, settings).fallback).request.policy, narrow);
   assert.equal(own({ env: { IAM_ROLE: role('v'), IAM_POLICY: narrow } }, settings).request.policy, narrow);
   assert.equal(
     own({ env: { IAM_ROLE: role('v'), IAM_POLICY: 'x' }, labels: { 'metadataproxy.policy': narrow } }).request
@@ -129,7 +129,7 @@ test("a rule's policy counts before the container's own, even if that means noth
 
 test('a policy that is nested too deep is a wrong one, no error of the program', () => {
   const IAM_POLICY = `{"Statement":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
-  assert.ok(wish({ env: { IAM_ROLE: role('v'), IAM_POLICY } }).own instanceof BadRoleRequest);
+  assert.ok(wish({ env: { IAM_ROLE: role('v'), IAM_POLICY } }).declared instanceof BadRoleRequest);
 });
 
 test("an external id is in a label before a variable, and in iam-docker's names after our own", () => {
@@ -237,14 +237,14 @@ for (const [says, message] of [
   ],
 ] as const) {
   test(`a container that says ${JSON.stringify(says)} has a wish that means nothing`, () => {
-    const found = wish(says).own;
+    const found = wish(says).declared;
     assert.ok(found instanceof BadRoleRequest);
     assert.equal(found.message, message);
   });
 }
 
 test('a secret external id that means nothing does not stand in the message', () => {
-  const found = wish({ env: { IAM_ROLE: role('v'), IAM_EXTERNAL_ID: 'top secret' } }).own;
+  const found = wish({ env: { IAM_ROLE: role('v'), IAM_EXTERNAL_ID: 'top secret' } }).declared;
   assert.ok(found instanceof BadRoleRequest);
   assert.doesNotMatch(found.message, /top secret/);
 });
@@ -252,7 +252,7 @@ test('a secret external id that means nothing does not stand in the message', ()
 test('a source identity from a template is checked for each container, and an empty one is none', () => {
   const sourceIdentity = parseTemplate('{label:owner}');
   const of = (owner: string) =>
-    wish({ env: { IAM_ROLE: role('v') }, labels: { owner } }, { sourceIdentity }).own;
+    wish({ env: { IAM_ROLE: role('v') }, labels: { owner } }, { sourceIdentity }).declared;
   assert.equal(assigned(of('jo@example.com')).request.sourceIdentity, 'jo@example.com');
   assert.equal(assigned(of('')).request.sourceIdentity, undefined);
   assert.ok(of('jo smith') instanceof BadRoleRequest);

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeContainer, type Kept } from '../../lib/containers/container.ts';
+import { describeContainer, type RetainedFields } from '../../lib/docker/container.ts';
 import { anEngineContainer } from './helpers/fixtures.ts';
 
-const NOTHING: Kept = { env: new Set(), labels: new Set() };
+const NOTHING: RetainedFields = { env: new Set(), labels: new Set() };
 
 test('of environment and labels only those that settings refer to are kept', () => {
   const found = anEngineContainer({

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/containers/container.ts';
-import { ContainerDirectory, type DirectoryState } from '../../lib/containers/directory.ts';
-import { EngineFailure, EngineUnreachable } from '../../lib/containers/docker.ts';
+import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
+import { ContainerDirectory, type DirectoryState } from '../../lib/docker/directory.ts';
+import { EngineFailure, EngineUnreachable } from '../../lib/docker/client.ts';
 import { anEngineContainer } from './helpers/fixtures.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { watch } from './helpers/promises.ts';
@@ -44,7 +44,7 @@ function setUp(t: TestContext) {
   t.after(() => directory.close());
   /** Whom an address belongs to: an id, or what the request is told. */
   const whoHas = async (address: string): Promise<string | undefined> => {
-    const asked = watch((async () => directory.find(address))());
+    const asked = watch((async () => directory.resolve(address))());
     await settled();
     // Somebody might be told to have it.
     if (asked.state === 'pending') await clock.advance(400);
@@ -53,7 +53,7 @@ function setUp(t: TestContext) {
   };
   /** Whom it belongs to at once, without a question to the engine. */
   const known = (address: string): string | undefined => {
-    const found = directory.find(address);
+    const found = directory.resolve(address);
     if (!(found instanceof Promise)) return found?.id;
     found.catch(() => {});
     return 'to be found out';
@@ -95,7 +95,7 @@ test('containers that run already are known after the first reading', async (t) 
     engine.runs('b', { [BRIDGE]: [OTHER_IP], 'other-network': ['172.18.0.2'] });
   });
   assert.deepEqual([IP, 'fd00::2', OTHER_IP, '172.18.0.2'].map(known), ['a', 'a', 'b', 'b']);
-  assert.deepEqual([...(directory.find(IP) as Container).env], [['IAM_ROLE', 'app']]);
+  assert.deepEqual([...(directory.resolve(IP) as Container).env], [['IAM_ROLE', 'app']]);
   assert.deepEqual(states, [{ state: 'synced', count: 2, error: undefined }]);
   assert.deepEqual(told.toSorted(), ['known a', 'known b', 'started a', 'started b']);
 });
@@ -194,7 +194,7 @@ test('a request that comes while the address is looked up waits for it and asks 
   engine.joins('a', BRIDGE, IP);
   engine.tell(connected('a', BRIDGE));
   await settled();
-  const answer = watch(Promise.resolve(directory.find(IP)));
+  const answer = watch(Promise.resolve(directory.resolve(IP)));
   await settled();
   assert.equal(answer.state, 'pending');
   network.release();
@@ -212,7 +212,7 @@ test('a request that comes while the container is inspected waits for that', asy
   engine.tell(connected('a', BRIDGE));
   await settled();
   assert.equal(known(IP), 'to be found out');
-  const answer = watch(Promise.resolve(directory.find(IP)));
+  const answer = watch(Promise.resolve(directory.resolve(IP)));
   inspect.release();
   await settled();
   assert.equal(answer.value?.id, 'a');
@@ -284,9 +284,9 @@ test('a container without an address of its own has started all the same', async
 
 test('a rename changes the name, and nothing else', async (t) => {
   const { engine, directory } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
-  const before = directory.find(IP);
+  const before = directory.resolve(IP);
   engine.tell(renamed('a', 'new-name'), renamed('unknown', 'x'), renamed('a', ''));
-  assert.equal(directory.find(IP), before);
+  assert.equal(directory.resolve(IP), before);
   assert.equal((before as Container).name, 'new-name');
 });
 
@@ -302,7 +302,7 @@ for (const [what, event] of [
     assert.equal(known(IP), 'a');
     engine.stops('a');
     engine.tell(event);
-    assert.equal(directory.glance(IP), undefined);
+    assert.equal(directory.peek(IP), undefined);
     assert.equal(known(IP), 'to be found out');
   });
 }
@@ -333,7 +333,7 @@ test('an address that is used again belongs to its new container alone', async (
     await settled();
     assert.equal(known(IP), id);
     end(engine, id);
-    assert.equal(directory.glance(IP), undefined);
+    assert.equal(directory.peek(IP), undefined);
   }
 });
 
@@ -353,7 +353,7 @@ test('an address that containers on different networks have is nobody\'s, until 
   engine.joins('b', 'plugin', IP);
   engine.tell(created('b'), connected('b', 'plugin', 'a-plugin'), started('b'));
   await settled();
-  await assert.rejects(async () => directory.find(IP), DirectoryUnavailable);
+  await assert.rejects(async () => directory.resolve(IP), DirectoryUnavailable);
   engine.stops('b');
   engine.tell(died('b'));
   assert.equal(known(IP), 'a');
@@ -364,7 +364,7 @@ test('nor is it anybody\'s when everything is read anew', async (t) => {
     engine.runs('a', { [BRIDGE]: [IP] });
     engine.runs('b', { plugin: [IP] });
   });
-  await assert.rejects(async () => directory.find(IP), DirectoryUnavailable);
+  await assert.rejects(async () => directory.resolve(IP), DirectoryUnavailable);
 });
 
 for (const driver of ['overlay', 'macvlan', 'ipvlan']) {
@@ -393,7 +393,7 @@ test('containers that are started and ended in one go leave nothing behind', asy
   );
   engine.removes('a');
   await settled();
-  assert.equal(directory.glance(IP), undefined);
+  assert.equal(directory.peek(IP), undefined);
   assert.deepEqual(running(), []);
   const count = (event: string): number => told.filter((one) => one === event).length;
   assert.equal(count('started a'), count('ended a'));
@@ -462,7 +462,7 @@ test('an address is not believed of a container that ended while the answer was 
     engine.tell(...events);
     network.release();
     await settled();
-    assert.equal(directory.glance(IP), undefined, events[0]?.kind);
+    assert.equal(directory.peek(IP), undefined, events[0]?.kind);
     assert.deepEqual(running(), []);
   }
 });
@@ -481,7 +481,7 @@ test('an old address is not believed of a container that started again while the
   await settled();
   network.release();
   await settled();
-  assert.equal(directory.glance(IP), undefined);
+  assert.equal(directory.peek(IP), undefined);
   assert.equal(known(OTHER_IP), 'a');
 });
 
@@ -494,7 +494,7 @@ test('an inspect that shows the address of a container that ended meanwhile is n
   end(engine, 'a');
   inspect.release();
   await settled();
-  assert.equal(directory.glance(IP), undefined);
+  assert.equal(directory.peek(IP), undefined);
   assert.deepEqual(running(), []);
 });
 
@@ -504,7 +504,7 @@ test('a rescan that began before a container ended does not bring it back', asyn
   );
   await clock.advance(1000);
   const list = engine.holds('list');
-  const nobody = watch(Promise.resolve(directory.find('10.9.9.9')));
+  const nobody = watch(Promise.resolve(directory.resolve('10.9.9.9')));
   await settled();
   assert.equal(list.waiting, 1);
   end(engine, 'a');
@@ -523,13 +523,13 @@ test('a rescan that began before a network was disconnected does not bring its a
   });
   await clock.advance(1000);
   const list = engine.holds('list');
-  void directory.find('10.9.9.9');
+  void directory.resolve('10.9.9.9');
   await settled();
   engine.leaves('a', BRIDGE);
   engine.tell(disconnected('a', BRIDGE));
   list.release();
   await settled();
-  assert.equal(directory.glance(IP), undefined);
+  assert.equal(directory.peek(IP), undefined);
   assert.equal(known('10.1.0.2'), 'a');
 });
 
@@ -552,8 +552,8 @@ test('an answer from before a re-sync does not start what the re-sync has ended'
   );
   await clock.advance(1000);
   const list = engine.holds('list');
-  directory.glance(IP);
-  void Promise.resolve(directory.find('10.9.9.9')).catch(() => {});
+  directory.peek(IP);
+  void Promise.resolve(directory.resolve('10.9.9.9')).catch(() => {});
   await settled();
   assert.equal(list.waiting, 1);
   const late = list;
@@ -565,7 +565,7 @@ test('an answer from before a re-sync does not start what the re-sync has ended'
   assert.deepEqual(told, ['known a', 'started a', 'ended a']);
   late.release();
   await settled();
-  assert.equal(directory.glance(IP), undefined);
+  assert.equal(directory.peek(IP), undefined);
   assert.deepEqual(running(), []);
   assert.deepEqual(told, ['known a', 'started a', 'ended a']);
 });
@@ -590,8 +590,8 @@ test('a container that no event has told of is found by that', async (t) => {
 test('who asks from an address before the engine tells of it waits for that, 0.4 s at the most', async (t) => {
   const { engine, clock, directory } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [OTHER_IP] }));
   await clock.advance(1000);
-  const early = watch(Promise.resolve(directory.find(IP)));
-  const tooEarly = watch(Promise.resolve(directory.find('10.9.9.9')));
+  const early = watch(Promise.resolve(directory.resolve(IP)));
+  const tooEarly = watch(Promise.resolve(directory.resolve('10.9.9.9')));
   await clock.advance(399);
   assert.deepEqual([early.state, tooEarly.state], ['pending', 'pending']);
   engine.joins('a', 'second', IP);
@@ -619,7 +619,7 @@ test('who was nobody is told so again without that wait, until somebody has had 
 
 /** The state of a question for IP after some milliseconds. */
 async function asked(directory: ContainerDirectory, clock: ManualClock, milliseconds: number) {
-  const answer = watch(Promise.resolve(directory.find(IP)));
+  const answer = watch(Promise.resolve(directory.resolve(IP)));
   await clock.advance(milliseconds);
   return answer;
 }
@@ -628,14 +628,14 @@ test('a thousand requests from unknown addresses share a rescan, and there are a
   const { engine, clock, directory } = await synced(t);
   await clock.advance(10_000);
   const answers = Array.from({ length: 1000 }, (_, index) => {
-    return watch(Promise.resolve(directory.find(`10.9.${index >> 8}.${index & 255}`)));
+    return watch(Promise.resolve(directory.resolve(`10.9.${index >> 8}.${index & 255}`)));
   });
   await settled();
   assert.equal(engine.count('list'), 2);
   await clock.advance(400);
   assert.ok(answers.every(({ state, value }) => state === 'fulfilled' && value === undefined));
   for (let request = 0; request < 100; request += 1) {
-    void directory.find('10.9.9.9');
+    void directory.resolve('10.9.9.9');
     await clock.advance(50);
   }
   assert.ok(engine.count('list') <= 2 + 11, `${engine.count('list')} lists in 5 s`);
@@ -646,10 +646,10 @@ test('who asks during a rescan is answered by the next one, which began later', 
   const { engine, clock, directory } = await synced(t);
   await clock.advance(1000);
   const list = engine.holds('list');
-  const first = watch(Promise.resolve(directory.find(IP)));
+  const first = watch(Promise.resolve(directory.resolve(IP)));
   await settled();
   engine.runs('a', { [BRIDGE]: [IP] }); // Too late for the list that is under way.
-  const second = watch(Promise.resolve(directory.find(IP)));
+  const second = watch(Promise.resolve(directory.resolve(IP)));
   list.release();
   await clock.advance(400);
   assert.deepEqual([first.state, first.value], ['fulfilled', undefined]);
@@ -662,11 +662,11 @@ test('the engine rests between rescans for as long as one took', async (t) => {
   const { engine, clock, directory } = await synced(t);
   await clock.advance(1000);
   const list = engine.holds('list');
-  void Promise.resolve(directory.find(IP)).catch(() => {});
+  void Promise.resolve(directory.resolve(IP)).catch(() => {});
   await clock.advance(900);
   list.release();
   await settled();
-  void Promise.resolve(directory.find(OTHER_IP)).catch(() => {});
+  void Promise.resolve(directory.resolve(OTHER_IP)).catch(() => {});
   const lists = engine.count('list');
   await clock.advance(899);
   assert.equal(engine.count('list'), lists);
@@ -688,7 +688,7 @@ test('nobody waits longer than five seconds for an engine that hangs', async (t)
   const { engine, clock, directory } = await synced(t);
   await clock.advance(1000);
   engine.holds('list');
-  const answer = watch(Promise.resolve(directory.find(IP)));
+  const answer = watch(Promise.resolve(directory.resolve(IP)));
   await clock.advance(4_999);
   assert.equal(answer.state, 'pending');
   await clock.advance(1);
@@ -701,7 +701,7 @@ test('while an engine hangs, what is known is answered at once', async (t) => {
   );
   await clock.advance(1000);
   engine.holds('list');
-  void Promise.resolve(directory.find(OTHER_IP)).catch(() => {});
+  void Promise.resolve(directory.resolve(OTHER_IP)).catch(() => {});
   await settled();
   assert.equal(known(IP), 'a');
 });
@@ -730,12 +730,12 @@ test('it is taken away with the overlay network, or with the container', async (
     const { engine, directory } = await synced(t, (engine) => {
       engine.runs('a', { [OVERLAY]: ['10.0.1.2'], [GATEWAY]: ['172.19.0.2'] });
     });
-    assert.equal(directory.glance('172.19.0.2')?.id, 'a');
+    assert.equal(directory.peek('172.19.0.2')?.id, 'a');
     engine.stops('a');
     engine.tell(event);
-    assert.equal(directory.glance('172.19.0.2'), undefined);
+    assert.equal(directory.peek('172.19.0.2'), undefined);
     await settled();
-    assert.equal(directory.glance('172.19.0.2'), undefined);
+    assert.equal(directory.peek('172.19.0.2'), undefined);
   }
 });
 
@@ -756,7 +756,7 @@ test('a dead container is not brought back by the disconnect from its overlay ne
   // The engine still shows the endpoint on the gateway bridge.
   engine.tell(died('a'), disconnected('a', OVERLAY, 'overlay'));
   await settled();
-  assert.equal(directory.glance('172.19.0.2'), undefined);
+  assert.equal(directory.peek('172.19.0.2'), undefined);
   assert.deepEqual(running(), []);
 });
 
@@ -765,18 +765,18 @@ test('a rescan takes no address away that an event has told of meanwhile', async
   await clock.advance(1000);
   const [list, gateway] = [engine.holds('list'), engine.holds(`network ${GATEWAY}`)];
   engine.runs('a', { [OVERLAY]: ['10.0.1.2'] }); // On the list, but not on the gateway bridge yet.
-  void directory.find('10.9.9.9');
+  void directory.resolve('10.9.9.9');
   await settled();
   assert.equal(gateway.waiting, 1);
   engine.holds(`network ${GATEWAY}`).release();
   engine.joins('a', GATEWAY, '172.19.0.2');
   engine.tell(created('a'), connected('a', OVERLAY, 'overlay'), started('a'));
   await settled();
-  assert.equal(directory.glance('172.19.0.2')?.id, 'a');
+  assert.equal(directory.peek('172.19.0.2')?.id, 'a');
   gateway.release();
   list.release();
   await settled();
-  assert.equal(directory.glance('172.19.0.2')?.id, 'a');
+  assert.equal(directory.peek('172.19.0.2')?.id, 'a');
 });
 
 // Without the stream of events
@@ -852,7 +852,7 @@ test('while the stream is broken and the engine answers, nothing old is used unt
   engine.breaksStream();
   await settled();
   assert.equal(directory.state, 'disconnected');
-  const answer = watch(Promise.resolve(directory.find(IP)));
+  const answer = watch(Promise.resolve(directory.resolve(IP)));
   await settled();
   assert.equal(answer.state, 'pending');
   // The list that is held was made after the change.
@@ -911,7 +911,7 @@ test('a burst of requests without the engine makes one attempt each tenth of a s
   engine.breaksStream();
   await clock.advance(60_000);
   const before = engine.count('events');
-  for (let request = 0; request < 100; request += 1) void Promise.resolve(directory.find(IP)).catch(() => {});
+  for (let request = 0; request < 100; request += 1) void Promise.resolve(directory.resolve(IP)).catch(() => {});
   await settled();
   assert.ok(engine.count('events') <= before + 1);
 });
@@ -954,7 +954,7 @@ test('a look-up that is under way when the stream breaks off does not answer fro
   await clock.advance(1000);
   engine.joins('b', BRIDGE, OTHER_IP); // Told by no event.
   const list = engine.holds('list');
-  const answer = watch(Promise.resolve(directory.find(OTHER_IP)));
+  const answer = watch(Promise.resolve(directory.resolve(OTHER_IP)));
   await settled();
   assert.equal(list.waiting, 1);
   engine.stops('b');
@@ -981,7 +981,7 @@ test('an address that was looked up before a re-sync does not push out the one o
   network.release();
   await settled();
   assert.equal(known(IP), 'b');
-  assert.equal(directory.glance(IP)?.id, 'b');
+  assert.equal(directory.peek(IP)?.id, 'b');
 });
 
 test('what is gone at a re-sync has ended, and what runs still has not', async (t) => {
@@ -1001,7 +1001,7 @@ test('a container that was renamed while nobody followed the events has its new 
   engine.runs('a', {}, { name: 'new-name' });
   engine.breaksStream();
   await settled();
-  assert.equal(directory.glance(IP)?.name, 'new-name');
+  assert.equal(directory.peek(IP)?.name, 'new-name');
 });
 
 test('a stream that breaks during the first reading is not taken for a success', async (t) => {
@@ -1039,15 +1039,15 @@ test('after the end nothing is followed any more', async (t) => {
 
 // Podman, which needs no daemon to start containers, and whose events come late
 
-async function daemonless(t: TestContext) {
+async function isPodman(t: TestContext) {
   return synced(t, (engine) => {
-    engine.daemonless = true;
+    engine.isPodman = true;
     engine.runs('a', { [BRIDGE]: [IP] });
   });
 }
 
 test('Podman is asked before each answer whether an address is still where it was', async (t) => {
-  const { engine, whoHas } = await daemonless(t);
+  const { engine, whoHas } = await isPodman(t);
   assert.equal(await whoHas(IP), 'a');
   // No event tells of it yet.
   engine.stops('a');
@@ -1057,7 +1057,7 @@ test('Podman is asked before each answer whether an address is still where it wa
 
 test("a network that is called label has no container's claims, but its addresses", async (t) => {
   const { engine, whoHas } = await synced(t, (all) => {
-    all.daemonless = true;
+    all.isPodman = true;
     all.runs('a', { label: [IP] });
   });
   engine.stops('a');
@@ -1065,7 +1065,7 @@ test("a network that is called label has no container's claims, but its addresse
 });
 
 test('who asks while Podman is asked about an address waits for the next asking, all for the same one', async (t) => {
-  const { engine, whoHas } = await daemonless(t);
+  const { engine, whoHas } = await isPodman(t);
   const before = engine.count('inspect a');
   const answers = Array.from({ length: 100 }, () => whoHas(IP));
   assert.deepEqual(new Set(await Promise.all(answers)), new Set(['a']));
@@ -1073,14 +1073,14 @@ test('who asks while Podman is asked about an address waits for the next asking,
 });
 
 test('an address that Podman has moved within a container does not stay where it was', async (t) => {
-  const { engine, whoHas } = await daemonless(t);
+  const { engine, whoHas } = await isPodman(t);
   engine.joins('a', BRIDGE, OTHER_IP);
   assert.equal(await whoHas(IP), undefined);
   assert.equal(await whoHas(OTHER_IP), 'a');
 });
 
 test("while Podman's service is away nobody is believed to have an address: containers start without it", async (t) => {
-  const { engine, clock, whoHas } = await daemonless(t);
+  const { engine, clock, whoHas } = await isPodman(t);
   engine.failure = new EngineUnreachable('no socket');
   engine.breaksStream();
   assert.equal(await whoHas(IP), 'unavailable');
@@ -1090,12 +1090,12 @@ test("while Podman's service is away nobody is believed to have an address: cont
 });
 
 test('when Podman says that a network of a container has changed, its addresses are read', async (t) => {
-  const { engine, directory } = await daemonless(t);
+  const { engine, directory } = await isPodman(t);
   engine.joins('a', BRIDGE, OTHER_IP);
-  engine.tell({ kind: 'rewire', container: 'a' });
+  engine.tell({ kind: 'networksChanged', container: 'a' });
   await settled();
-  assert.equal(directory.glance(OTHER_IP)?.id, 'a');
-  assert.equal(directory.glance(IP), undefined);
+  assert.equal(directory.peek(OTHER_IP)?.id, 'a');
+  assert.equal(directory.peek(IP), undefined);
 });
 
 // Who shares a container's network
@@ -1110,7 +1110,7 @@ async function owner(t: TestContext, prepare: (engine: ScriptedEngine) => void =
   });
   const { directory } = parts;
   const ask = async () => {
-    const known = directory.sharersKnown(directory.glance(IP) ?? assert.fail('the owner has its address'));
+    const known = directory.peersKnown(directory.peek(IP) ?? assert.fail('the owner has its address'));
     if (!known) return () => 'known';
     const asked = watch(known);
     await settled();
@@ -1135,7 +1135,7 @@ test('nobody is waited for where nobody can be about to share a network', async 
   });
   const calls = engine.calls.length;
   assert.equal((await ask())(), 'known');
-  assert.equal(directory.sharersKnown(describeContainer(anEngineContainer({ id: 'x' }), NOTHING)), undefined);
+  assert.equal(directory.peersKnown(describeContainer(anEngineContainer({ id: 'x' }), NOTHING)), undefined);
   assert.equal(engine.calls.length, calls);
 });
 
@@ -1309,7 +1309,7 @@ test('an inspect that hangs is waited for 0.4 s, and then not again for 5 s', as
 
 test('without a daemon the engine is asked who shares a network now: it tells of starts and ends late', async (t) => {
   const { engine, clock, ask, running } = await owner(t, (all) => {
-    all.daemonless = true;
+    all.isPodman = true;
     all.runs('before', {}, SHARING);
   });
   engine.stops('before');
@@ -1330,7 +1330,7 @@ test('without a daemon the engine is asked who shares a network now: it tells of
 });
 
 test('without a daemon a sharer is waited for as long after a list that took long', async (t) => {
-  const { engine, clock, ask, running } = await owner(t, (all) => void (all.daemonless = true));
+  const { engine, clock, ask, running } = await owner(t, (all) => void (all.isPodman = true));
   engine.exists('sharer', SHARING);
   const list = engine.holds('list');
   const waits = await ask();
@@ -1344,7 +1344,7 @@ test('without a daemon a sharer is waited for as long after a list that took lon
 });
 
 test('without a daemon a container that cannot be inspected, and does not run, holds up no list', async (t) => {
-  const { engine, clock, ask, whoHas } = await owner(t, (all) => void (all.daemonless = true));
+  const { engine, clock, ask, whoHas } = await owner(t, (all) => void (all.isPodman = true));
   engine.exists('stuck');
   engine.holds('inspect stuck');
   const waits = await ask();
@@ -1356,7 +1356,7 @@ test('without a daemon a container that cannot be inspected, and does not run, h
 
 test('without a daemon a list does not end what has started again since', async (t) => {
   const { engine, ask, told, running } = await owner(t, (all) => {
-    all.daemonless = true;
+    all.isPodman = true;
     all.runs('sharer', {}, SHARING);
   });
   engine.stops('sharer');
@@ -1372,7 +1372,7 @@ test('without a daemon a list does not end what has started again since', async 
 });
 
 test('without a daemon it cannot be told who shares a network when the engine does not answer', async (t) => {
-  const { engine, ask } = await owner(t, (all) => void (all.daemonless = true));
+  const { engine, ask } = await owner(t, (all) => void (all.isPodman = true));
   engine.fails('list');
   assert.equal((await ask())(), 'unavailable');
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseDockerEndpoint } from '../../lib/containers/docker-endpoint.ts';
+import { parseDockerEndpoint } from '../../lib/docker/endpoint.ts';
 
 for (const text of [
   'unix:///var/run/docker.sock',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseExpression } from '../../lib/expression.ts';
+import { parseExpression } from '../../lib/util/expression.ts';
 
 for (const source of ['(a+)+$', '^(/[a-z-]+)*/?([a-z/-]+)*$', '^/latest/(\\w+/?)*$', '^(([a-z])+.)+[A-Z]([a-z])+$', '(x|xx)+$', '(.*)*-$',
   '^/latest/(meta|meta-data|-data)*/$', '(\\d+)*$', '^(.*a){20}$']) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseGoDuration } from '../../lib/go-duration.ts';
+import { parseGoDuration } from '../../lib/util/go-duration.ts';
 
 for (const [text, milliseconds] of [
   ['0', 0],

@@ -3,10 +3,10 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { AdminServer } from '../../lib/admin/server.ts';
-import { parseCommandLine } from '../../lib/cli.ts';
+import { parseCommandLine } from '../../lib/config/cli.ts';
 import { askHealth } from '../../lib/commands/health.ts';
 import { aStatus } from './helpers/status.ts';
-import { ConfigError } from '../../lib/config.ts';
+import { ConfigError } from '../../lib/config/config.ts';
 
 async function listening(t: TestContext, answer: RequestListener): Promise<number> {
   const server = createServer(answer).listen(0, '127.0.0.1');

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCgroups } from '../../lib/callers/host/cgroup.ts';
 import { HostNetwork, hostCaller, type Connection, type HostNetworkOptions } from '../../lib/callers/host/network.ts';
-import type { Holder, HostConnection } from '../../lib/callers/host/processes.ts';
-import { DirectoryUnavailable, UnknownCaller, type Container } from '../../lib/containers/container.ts';
+import type { SocketProcess, HostConnection } from '../../lib/callers/host/processes.ts';
+import { DirectoryUnavailable, UnknownCaller, type Container } from '../../lib/docker/container.ts';
 import { parseRoleReference } from '../../lib/roles/role-reference.ts';
 import { aContainer } from './helpers/fixtures.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
@@ -12,10 +12,10 @@ const [A, B, C] = ['a1', 'b2', 'c3'].map((digits) => digits.repeat(32)) as [stri
 const HOST = hostCaller(parseRoleReference('host-role@123456789012'));
 const ADDRESS = '10.0.0.10';
 
-const at = (path: string): Holder => ({ place: parseCgroups(`0::${path}\n`), ownPids: true });
+const at = (path: string): SocketProcess => ({ cgroup: parseCgroups(`0::${path}\n`), ownPids: true });
 const connection = (): Connection => ({ remotePort: 40_404, localAddress: '::ffff:127.0.0.1', localPort: 18_000 });
 
-function made(holders: readonly Holder[] | Error, more: Partial<HostNetworkOptions> = {}) {
+function made(holders: readonly SocketProcess[] | Error, more: Partial<HostNetworkOptions> = {}) {
   const containers: Container[] = [
     aContainer({ id: A, name: 'a', network: 'host' }),
     aContainer({ id: B, name: 'b', network: 'own' }),
@@ -28,12 +28,12 @@ function made(holders: readonly Holder[] | Error, more: Partial<HostNetworkOptio
   const clock = new ManualClock();
   const network = new HostNetwork({
     processes: {
-      holdersOf: async (wanted) => {
+      processesOf: async (wanted) => {
         asked.push(wanted);
         if (answer.holders instanceof Error) throw answer.holders;
         return answer.holders;
       },
-      placeOf: async (pid) => parseCgroups(`0::/docker/${[A, B, C][pid - 1]}\n`),
+      cgroupOf: async (pid) => parseCgroups(`0::/docker/${[A, B, C][pid - 1]}\n`),
     },
     containerById: async (id) => containers.find((container) => container.id === id),
     firstProcessOf: async (id) => {
@@ -42,11 +42,11 @@ function made(holders: readonly Holder[] | Error, more: Partial<HostNetworkOptio
     },
     host: HOST,
     clock,
-    onTrouble: (reason) => troubles.push(reason),
-    ownAddresses: () => [ADDRESS],
+    onError: (reason) => troubles.push(reason),
+    hostAddresses: () => [ADDRESS],
     ...more,
   });
-  const find = (from = connection()): Promise<Container> => network.find(ADDRESS, from);
+  const find = (from = connection()): Promise<Container> => network.resolve(ADDRESS, from);
   return { network, asked, firsts, troubles, answer, clock, find };
 }
 
@@ -55,14 +55,14 @@ test('a process in a container on the host\'s network is that container', async 
 });
 
 test('it may be in fewer groups than the first process, but in none that it is not in', async () => {
-  const lines = (...all: string[]): Holder => ({
-    place: parseCgroups(all.map((line) => `1:${line}\n`).join('')),
+  const lines = (...all: string[]): SocketProcess => ({
+    cgroup: parseCgroups(all.map((line) => `1:${line}\n`).join('')),
     ownPids: true,
   });
-  const first = lines(`memory:/docker/${A}`, `pids:/docker/${A}`, 'cpu:/').place;
-  const placeOf = { processes: { holdersOf: async () => [], placeOf: async () => first } };
-  const find = (...holders: Holder[]): Promise<Container> =>
-    made([], { processes: { ...placeOf.processes, holdersOf: async () => holders } }).find();
+  const first = lines(`memory:/docker/${A}`, `pids:/docker/${A}`, 'cpu:/').cgroup;
+  const cgroupOf = { processes: { processesOf: async () => [], cgroupOf: async () => first } };
+  const find = (...holders: SocketProcess[]): Promise<Container> =>
+    made([], { processes: { ...cgroupOf.processes, processesOf: async () => holders } }).find();
   assert.equal((await find(lines(`memory:/docker/${A}/x`, 'pids:/', 'cpu:/'))).name, 'a');
   assert.equal((await find(lines(`memory:/docker/${A}`), lines(`pids:/docker/${A}`))).name, 'a');
   for (const holders of [
@@ -94,7 +94,7 @@ const away = async (): Promise<never> => {
 
 interface Case {
   readonly what: string;
-  readonly holders: readonly Holder[];
+  readonly holders: readonly SocketProcess[];
   readonly more?: Partial<HostNetworkOptions>;
   readonly why: RegExp;
 }
@@ -145,10 +145,10 @@ test('an engine that cannot tell the first process is passing trouble', async ()
 test('who is on a connection is found out once, and its container asked about once', async () => {
   const { network, find, asked, firsts } = made([at(`/docker/${A}`)]);
   const one = connection();
-  assert.equal(network.glance(one), undefined);
+  assert.equal(network.peek(one), undefined);
   await Promise.all([find(one), find(one)]);
   assert.equal((await find(one)).name, 'a');
-  assert.equal(network.glance(one)?.name, 'a');
+  assert.equal(network.peek(one)?.name, 'a');
   assert.equal(asked.length, 1);
   await find(connection());
   assert.deepEqual([asked.length, firsts.length], [2, 1]);
@@ -162,7 +162,7 @@ test('that somebody is nobody stands for the connection; that it cannot be told 
 
   const failing = made(new DirectoryUnavailable('not now'));
   await assert.rejects(failing.find(one), DirectoryUnavailable);
-  assert.equal(failing.network.glance(one), undefined);
+  assert.equal(failing.network.peek(one), undefined);
   failing.answer.holders = [at(`/docker/${A}`)];
   assert.equal((await failing.find(one)).name, 'a');
   assert.deepEqual(failing.troubles, ['not now']);
@@ -178,8 +178,8 @@ test('a connection that has ended is nobody\'s', async () => {
 
 test('the host\'s own addresses are loopback and those of its interfaces, read anew after a second', async () => {
   const addresses = [ADDRESS];
-  const { network, clock } = made([], { ownAddresses: () => addresses });
-  const own = (): boolean[] => ['127.0.0.1', '127.8.8.8', '::1', ADDRESS, '10.0.0.11'].map((one) => network.isOwn(one));
+  const { network, clock } = made([], { hostAddresses: () => addresses });
+  const own = (): boolean[] => ['127.0.0.1', '127.8.8.8', '::1', ADDRESS, '10.0.0.11'].map((one) => network.isHostAddress(one));
   assert.deepEqual(own(), [true, true, true, true, false]);
   addresses.splice(0, 1, '10.0.0.11');
   await clock.advance(999);

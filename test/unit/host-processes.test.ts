@@ -3,9 +3,9 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { systemClock, type Clock } from '../../lib/clock.ts';
-import { HostProcesses, type HostConnection, type Holder } from '../../lib/callers/host/processes.ts';
-import { DirectoryUnavailable } from '../../lib/containers/container.ts';
+import { systemClock, type Clock } from '../../lib/util/clock.ts';
+import { HostProcesses, type HostConnection, type SocketProcess } from '../../lib/callers/host/processes.ts';
+import { DirectoryUnavailable } from '../../lib/docker/container.ts';
 
 const A = 'a1'.repeat(32);
 const B = 'b2'.repeat(32);
@@ -52,7 +52,7 @@ function made(
     const redirected = [{ address: '169.254.169.254', port: 80 }];
     return new HostProcesses({ clock, redirected, exempt: new Set(exempt), proc });
   };
-  return { proc, processesOf, find: (exempt?: number[]) => processesOf(exempt).holdersOf(CONNECTION) };
+  return { proc, processesOf, find: (exempt?: number[]) => processesOf(exempt).processesOf(CONNECTION) };
 }
 
 function row(local: string, remote: string, inode = '4711', uid = 1000): string {
@@ -60,8 +60,8 @@ function row(local: string, remote: string, inode = '4711', uid = 1000): string 
 }
 
 const container = (id: string): Process => ({ files: { 7: 'socket:[4711]' }, cgroup: `/docker/${id}` });
-const inContainer = (id: string): Holder => ({
-  place: { kind: 'container', id, groups: [`:/docker/${id}`] },
+const inContainer = (id: string): SocketProcess => ({
+  cgroup: { kind: 'container', id, groups: [`:/docker/${id}`] },
   ownPids: true,
 });
 const unavailable = (why: RegExp) => (error: Error): boolean =>
@@ -87,7 +87,7 @@ test('the process is the one that has the socket at the other end', async (t) =>
 test('every process that has the socket is told, with its process namespace', async (t) => {
   const processes = { 5: container(A), 6: { ...container(B), pids: 'pid:[1]' }, 7: { files: { 3: 'socket:[4711]' } } };
   assert.deepEqual(await made(t, processes, [row(PEER, IMDS)]).find(), [
-    inContainer(A), { ...inContainer(B), ownPids: false }, { place: { kind: 'host' }, ownPids: true },
+    inContainer(A), { ...inContainer(B), ownPids: false }, { cgroup: { kind: 'host' }, ownPids: true },
   ]);
 });
 
@@ -151,8 +151,8 @@ test('look-ups that come together share a look, and the next one comes after a r
   };
   const { proc, processesOf } = made(t, { 5: container(A) }, [row(PEER, IMDS)]);
   const processes = processesOf([], clock);
-  const first = processes.holdersOf(CONNECTION);
-  const others = Array.from({ length: 50 }, () => processes.holdersOf(CONNECTION));
+  const first = processes.processesOf(CONNECTION);
+  const others = Array.from({ length: 50 }, () => processes.processesOf(CONNECTION));
   assert.deepEqual(await first, [inContainer(A)]);
   // What they ask is answered by what is there after they asked.
   writeFileSync(join(proc, '5/cgroup'), `0::/docker/${B}\n`);
@@ -183,6 +183,6 @@ test('a host without IPv6 has no table of it', async (t) => {
 test('all processes are counted, and placed by their numbers', async (t) => {
   const processes = made(t, { 5: container(A), 6: {} }, []).processesOf();
   assert.equal(await processes.survey(), 2);
-  assert.deepEqual(await processes.placeOf(5), inContainer(A).place);
-  assert.equal(await processes.placeOf(7), undefined);
+  assert.deepEqual(await processes.cgroupOf(5), inContainer(A).cgroup);
+  assert.equal(await processes.cgroupOf(7), undefined);
 });

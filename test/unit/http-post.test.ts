@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { httpPost, type Post } from '../../lib/telemetry/http-post.ts';
+import { httpPost, type Post } from '../../lib/telemetry/export/http-post.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { Receiver, type Reply } from '../support/receiver.ts';
 import { ManualClock } from './helpers/manual-clock.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isLoopback, normalAddress } from '../../lib/ip-address.ts';
+import { isLoopback, normalAddress } from '../../lib/util/ip-address.ts';
 
 const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
   '10.0.0.1': [

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { array, object, string } from '../../lib/json.ts';
+import { array, object, string } from '../../lib/util/json.ts';
 
 test('what was asked for is given, anything else is the neutral value of its type', () => {
   const [anObject, anArray] = [{ a: 1 }, [1]];

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Log, LOG_LEVELS, type LogFormat, type LogLevel } from '../../lib/telemetry/log.ts';
+import { Log, LOG_LEVELS, type LogFormat, type LogLevel } from '../../lib/log/log.ts';
 
 const NOW = Date.parse('2026-01-02T03:04:05.006Z');
 

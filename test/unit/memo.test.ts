@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Memo } from '../../lib/memo.ts';
+import { Memo } from '../../lib/util/memo.ts';
 
 test('what belongs to a key is made once', () => {
   const memo = new Memo(10, (key: string) => ({ key }));

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { MesosTasks } from '../../lib/callers/mesos.ts';
-import { DirectoryUnavailable } from '../../lib/containers/container.ts';
+import { DirectoryUnavailable } from '../../lib/docker/container.ts';
 
 /** An agent whose every answer is what `state` says, and a client with a clock of its own. */
 async function agent(t: TestContext, state: { text: string; status?: number }) {
@@ -56,7 +56,7 @@ test('a running task is found by each of its addresses, with its labels as label
       }),
     ),
   });
-  const found = await tasks.find('10.0.0.7');
+  const found = await tasks.resolve('10.0.0.7');
   assert.equal(found?.name, 'name of one');
   assert.deepEqual(
     [...found.labels],
@@ -66,8 +66,8 @@ test('a running task is found by each of its addresses, with its labels as label
     ],
   );
   assert.deepEqual([...found.env], [...found.labels]);
-  assert.equal((await tasks.find('fd00::7'))?.id, found.id);
-  assert.equal(await tasks.find('10.0.0.8'), undefined);
+  assert.equal((await tasks.resolve('fd00::7'))?.id, found.id);
+  assert.equal(await tasks.resolve('10.0.0.8'), undefined);
 });
 
 for (const state of ['TASK_STAGING', 'TASK_FINISHED', 'TASK_KILLED', 'TASK_FAILED', 'TASK_LOST']) {
@@ -75,7 +75,7 @@ for (const state of ['TASK_STAGING', 'TASK_FINISHED', 'TASK_KILLED', 'TASK_FAILE
     const { tasks } = await agent(t, {
       text: stateOf(task('one', [{ state, addresses: ['10.0.0.7'] }], { IAM_ROLE: 'app' })),
     });
-    assert.equal(await tasks.find('10.0.0.7'), undefined);
+    assert.equal(await tasks.resolve('10.0.0.7'), undefined);
   });
 }
 
@@ -97,7 +97,7 @@ test('all frameworks, executors and tasks are looked through', async (t) => {
     }),
   });
   for (const address of ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.0.4'])
-    assert.equal((await tasks.find(address))?.name, `name of ${address}`);
+    assert.equal((await tasks.resolve(address))?.name, `name of ${address}`);
 });
 
 test('two tasks of one name are two callers', async (t) => {
@@ -107,19 +107,19 @@ test('two tasks of one name are two callers', async (t) => {
       task('b', [{ state: 'TASK_RUNNING', addresses: ['10.0.0.2'] }]),
     ),
   });
-  assert.notEqual((await tasks.find('10.0.0.1'))?.id, (await tasks.find('10.0.0.2'))?.id);
+  assert.notEqual((await tasks.resolve('10.0.0.1'))?.id, (await tasks.resolve('10.0.0.2'))?.id);
 });
 
 test('an answer stands for a second, and no longer', async (t) => {
   const state = { text: stateOf(task('one', [{ state: 'TASK_RUNNING', addresses: ['10.0.0.7'] }])) };
   const { tasks, time, asked } = await agent(t, state);
-  await Promise.all(['10.0.0.7', '10.0.0.8', '10.0.0.7'].map((address) => tasks.find(address)));
+  await Promise.all(['10.0.0.7', '10.0.0.8', '10.0.0.7'].map((address) => tasks.resolve(address)));
   assert.equal(asked(), 1);
   state.text = stateOf();
   time.now = 999;
-  assert.equal((await tasks.find('10.0.0.7'))?.name, 'name of one');
+  assert.equal((await tasks.resolve('10.0.0.7'))?.name, 'name of one');
   time.now = 1000;
-  assert.equal(await tasks.find('10.0.0.7'), undefined);
+  assert.equal(await tasks.resolve('10.0.0.7'), undefined);
   assert.equal(asked(), 2);
 });
 
@@ -130,7 +130,7 @@ for (const [what, answer] of [
 ] as const) {
   test(`while the agent answers ${what} nobody can tell whose an address is`, async (t) => {
     const { tasks, url } = await agent(t, answer);
-    await assert.rejects(tasks.find('10.0.0.7'), (error) => {
+    await assert.rejects(tasks.resolve('10.0.0.7'), (error) => {
       assert.ok(error instanceof DirectoryUnavailable);
       assert.ok(error.message.startsWith(`the Mesos agent at ${url.href}: `), error.message);
       return true;
@@ -141,13 +141,13 @@ for (const [what, answer] of [
 test('an agent that is not there is asked again after a second', async (t) => {
   const state = { status: 500, text: '' };
   const { tasks, time } = await agent(t, state);
-  await assert.rejects(tasks.find('10.0.0.7'), DirectoryUnavailable);
+  await assert.rejects(tasks.resolve('10.0.0.7'), DirectoryUnavailable);
   Object.assign(state, {
     status: 200,
     text: stateOf(task('one', [{ state: 'TASK_RUNNING', addresses: ['10.0.0.7'] }])),
   });
   time.now = 1000;
-  assert.equal((await tasks.find('10.0.0.7'))?.name, 'name of one');
+  assert.equal((await tasks.resolve('10.0.0.7'))?.name, 'name of one');
 });
 
 test('a state of any other shape has no tasks', async (t) => {
@@ -159,6 +159,6 @@ test('a state of any other shape has no tasks', async (t) => {
     '{"frameworks": [{"executors": [{"tasks": [null, {"statuses": [{"state": "TASK_RUNNING"}]}]}]}]}',
   ]) {
     const { tasks } = await agent(t, { text });
-    assert.equal(await tasks.find('10.0.0.7'), undefined, text);
+    assert.equal(await tasks.resolve('10.0.0.7'), undefined, text);
   }
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { knownPath, knownVersion } from '../../lib/telemetry/metadata-paths.ts';
+import { knownPath, knownVersion } from '../../lib/telemetry/metrics/metadata-paths.ts';
 
 test('paths of the metadata service are told as they are', () => {
   for (const path of ['/', '/latest', '/latest/', '/latest/meta-data/', '/2021-07-15/meta-data/instance-id', '/latest/user-data']) {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { readConfig, type Environment } from '../../lib/config.ts';
-import { Log } from '../../lib/telemetry/log.ts';
-import { Metrics } from '../../lib/telemetry/metrics.ts';
-import { newRelicUrls, startNewRelic } from '../../lib/telemetry/new-relic.ts';
+import { readConfig, type Environment } from '../../lib/config/config.ts';
+import { Log } from '../../lib/log/log.ts';
+import { MetricsRegistry } from '../../lib/telemetry/metrics/registry.ts';
+import { newRelicUrls, startNewRelic } from '../../lib/telemetry/export/new-relic.ts';
 import { Receiver } from '../support/receiver.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 
@@ -25,7 +25,7 @@ async function setUp(t: TestContext, account?: string) {
   const receiver = await Receiver.start(t);
   receiver.always = { status: 202, body: '{"requestId":"1"}' };
   const clock = new ManualClock(START);
-  const metrics = new Metrics();
+  const metrics = new MetricsRegistry();
   let logged = '';
   const write = (lines: string): void => void (logged += lines);
   const log = new Log({ level: 'debug', format: 'text', host: 'h', write, now: clock.now });
@@ -56,8 +56,8 @@ async function setUp(t: TestContext, account?: string) {
 test('counters are counts of an interval, compressed, with the key as a header', async (t) => {
   const { receiver, metrics, pass, payload } = await setUp(t);
   const family = metrics.counter({ name: 'metadataproxy.http_request', help: '', labels: ['code', 'role-name'] });
-  family.of(['200', 'app']).add(3);
-  family.of(['404', '']).add(1);
+  family.labels(['200', 'app']).add(3);
+  family.labels(['404', '']).add(1);
   await pass();
   assert.deepEqual(await payload(1), {
     common: { timestamp: START, 'interval.ms': 60_000, attributes: COMMON },
@@ -70,7 +70,7 @@ test('counters are counts of an interval, compressed, with the key as a header',
   assert.equal(post?.headers['api-key'], LICENSE);
   assert.equal(post?.headers['content-encoding'], 'gzip');
   assert.equal(post?.headers['content-type'], 'application/json');
-  family.of(['200', 'app']).add(2);
+  family.labels(['200', 'app']).add(2);
   await pass();
   assert.deepEqual(await payload(2), {
     common: { timestamp: START + 60_000, 'interval.ms': 60_000, attributes: COMMON },
@@ -82,8 +82,8 @@ test('counters are counts of an interval, compressed, with the key as a header',
 
 test('gauges are told as they are, at the time when they were read', async (t) => {
   const { metrics, pass, payload } = await setUp(t);
-  metrics.gauge({ name: 'g', help: '' }).of().set(-1.5);
-  metrics.gauge({ name: 'nothing', help: '' }).of().set(NaN);
+  metrics.gauge({ name: 'g', help: '' }).labels().set(-1.5);
+  metrics.gauge({ name: 'nothing', help: '' }).labels().set(NaN);
   await pass();
   const { metrics: points } = await payload(1);
   assert.deepEqual(points, [{ name: 'g', type: 'gauge', value: -1.5, timestamp: START + 60_000, attributes: {} }]);
@@ -92,7 +92,7 @@ test('gauges are told as they are, at the time when they were read', async (t) =
 test('histograms are summaries of an interval, whose least and most are the bounds of their buckets', async (t) => {
   const { metrics, pass, payload } = await setUp(t);
   const bounds = [0.1, 1, 10];
-  const histogram = metrics.histogram({ name: 'h', help: '', bounds }).of();
+  const histogram = metrics.histogram({ name: 'h', help: '', bounds }).labels();
   const valueOf = async (count: number) => (await payload(count)).metrics[0]?.value;
   for (const value of [0.5, 0.5, 2]) histogram.observe(value);
   await pass();
@@ -103,7 +103,7 @@ test('histograms are summaries of an interval, whose least and most are the boun
   for (const value of [50, 50]) histogram.observe(value);
   await pass();
   assert.deepEqual(await valueOf(3), { count: 2, sum: 100, min: 10, max: 50 }, 'no less than the mean at the most');
-  metrics.counter({ name: 'c', help: '' }).of().add();
+  metrics.counter({ name: 'c', help: '' }).labels().add();
   await pass();
   assert.deepEqual((await payload(4)).metrics.map(({ name }) => name), ['c'], 'what did not happen is not told');
 });
@@ -115,11 +115,11 @@ test('refused credential requests are events of the account, one for each kind w
     labels: ['handler_name', 'request_path', 'role_name', 'response_code', 'error_description'],
   });
   const handler = 'iam-security-crentials-for-role';
-  family.of([handler, 'a', 'app', '403', 'denied']).add(2);
-  family.of([handler, 'b', 'app', '403', 'denied']).add(1);
-  family.of([handler, 'a', 'app', '200', '']).add(9);
-  family.of(['iam-info-handler', 'a', '', '404', '']).add(4);
-  family.of(['passthrough', 'a', '', '404', '']).add(8);
+  family.labels([handler, 'a', 'app', '403', 'denied']).add(2);
+  family.labels([handler, 'b', 'app', '403', 'denied']).add(1);
+  family.labels([handler, 'a', 'app', '200', '']).add(9);
+  family.labels(['iam-info-handler', 'a', '', '404', '']).add(4);
+  family.labels(['passthrough', 'a', '', '404', '']).add(8);
   await pass();
   const post = await receiver.posts.first(({ path }) => path === '/v1/accounts/12345/events');
   assert.equal(post.headers['api-key'], LICENSE);
@@ -132,7 +132,7 @@ test('refused credential requests are events of the account, one for each kind w
     { ...event, handler_name: 'iam-info-handler', response_code: '404', count: 4 },
   ]);
   await pass();
-  family.of([handler, 'a', 'app', '403', 'denied']).add(1);
+  family.labels([handler, 'a', 'app', '403', 'denied']).add(1);
   await pass();
   const [, second] = await receiver.posts.several(2, ({ path }) => path.endsWith('/events'));
   assert.deepEqual((JSON.parse(second?.text ?? '') as { count: number }[]).map(({ count }) => count), [1]);
@@ -159,20 +159,20 @@ test('keys of the European region go to its hosts', () => {
   assert.deepEqual(urlsFor(LICENSE, hosts), ['https://a:1/metric/v1', undefined]);
 });
 
-for (const [status, isPassing] of [[408, true], [429, true], [500, true], [503, true], [400, false], [403, false],
+for (const [status, isRetryable] of [[408, true], [429, true], [500, true], [503, true], [400, false], [403, false],
   [413, false]] as const) {
-  test(`an answer of ${status} is ${isPassing ? 'tried again' : 'final'}, and the key is in no log line`, async (t) => {
+  test(`an answer of ${status} is ${isRetryable ? 'tried again' : 'final'}, and the key is in no log line`, async (t) => {
     const { metrics, receiver, clock, dropped, pass, log } = await setUp(t);
-    metrics.counter({ name: 'c', help: '' }).of().add();
+    metrics.counter({ name: 'c', help: '' }).labels().add();
     receiver.replies.push({ status, body: `{"error":"${LICENSE} is no key"}` });
     await pass();
     await receiver.posts.first();
-    while (isPassing ? !clock.pending.includes(500) : dropped.length === 0) await new Promise(setImmediate);
-    assert.deepEqual(dropped, isPassing ? [] : [1]);
+    while (isRetryable ? !clock.pending.includes(500) : dropped.length === 0) await new Promise(setImmediate);
+    assert.deepEqual(dropped, isRetryable ? [] : [1]);
     assert.match(log(), /metrics cannot be sent; trying again backend=new-relic/);
     assert.doesNotMatch(log(), /NRAL/);
-    if (isPassing) await clock.advance(500);
-    if (isPassing) assert.equal((await receiver.posts.several(2)).at(1)?.text, receiver.posts.entries[0]?.text);
+    if (isRetryable) await clock.advance(500);
+    if (isRetryable) assert.equal((await receiver.posts.several(2)).at(1)?.text, receiver.posts.entries[0]?.text);
   });
 }
 
@@ -180,7 +180,7 @@ test('without a license key there is no such backend', () => {
   const clock = new ManualClock();
   const log = new Log({ level: 'info', format: 'json', host: 'h', write: () => {}, now: clock.now });
   const config = readConfig({}, { NEWRELIC_APP_NAME: 'proxy' });
-  const parts = { metrics: new Metrics(), version: '1', host: 'h', clock, log, random: () => 0, onDropped: () => {} };
+  const parts = { metrics: new MetricsRegistry(), version: '1', host: 'h', clock, log, random: () => 0, onDropped: () => {} };
   assert.equal(startNewRelic({ config, ...parts }), undefined);
   assert.deepEqual(clock.pending, []);
 });

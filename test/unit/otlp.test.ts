@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import type { Clock } from '../../lib/clock.ts';
-import { readConfig, type Environment } from '../../lib/config.ts';
-import { Log } from '../../lib/telemetry/log.ts';
-import { Metrics } from '../../lib/telemetry/metrics.ts';
-import { startOtlp } from '../../lib/telemetry/otlp.ts';
+import type { Clock } from '../../lib/util/clock.ts';
+import { readConfig, type Environment } from '../../lib/config/config.ts';
+import { Log } from '../../lib/log/log.ts';
+import { MetricsRegistry } from '../../lib/telemetry/metrics/registry.ts';
+import { startOtlp } from '../../lib/telemetry/export/otlp.ts';
 import { otlpProblems } from '../support/otlp-schema.ts';
 import { Receiver } from '../support/receiver.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
@@ -42,7 +42,7 @@ const nano = (seconds: number): string => `${START + seconds * 1_000}000000`;
 async function setUp(t: TestContext, env: Environment = {}, bend = (clock: ManualClock): Clock => clock) {
   const receiver = await Receiver.start(t);
   const clock = new ManualClock(START);
-  const metrics = new Metrics();
+  const metrics = new MetricsRegistry();
   let logged = '';
   const write = (lines: string): void => void (logged += lines);
   const log = new Log({ level: 'debug', format: 'json', host: 'h', write, now: clock.now });
@@ -70,8 +70,8 @@ async function setUp(t: TestContext, env: Environment = {}, bend = (clock: Manua
 test('counters are cumulative monotonic sums of whole numbers, with the labels that apply as attributes', async (t) => {
   const { receiver, metrics, next, metricsOf } = await setUp(t);
   const family = metrics.counter({ name: 'metadataproxy.http_request', help: 'Requests', labels: ['code', 'role'] });
-  family.of(['200', 'app']).add(3);
-  family.of(['404', '']).add();
+  family.labels(['200', 'app']).add(3);
+  family.labels(['404', '']).add();
   const [metric, ...others] = metricsOf(await next());
   assert.deepEqual(others, []);
   assert.deepEqual(metric, {
@@ -104,10 +104,10 @@ test('counters are cumulative monotonic sums of whole numbers, with the labels t
 test('a sum goes on from reading to reading, and a series that comes later starts where it was not yet', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const family = metrics.counter({ name: 'c', help: '', labels: ['a'] });
-  family.of(['one']).add(1);
+  family.labels(['one']).add(1);
   await next();
-  family.of(['one']).add(1);
-  family.of(['two']).add(5);
+  family.labels(['one']).add(1);
+  family.labels(['two']).add(5);
   const points = metricsOf(await next())[0]?.sum?.dataPoints;
   assert.deepEqual(points?.map((point) => ({ ...point, attributes: undefined })), [
     { attributes: undefined, startTimeUnixNano: nano(0), timeUnixNano: nano(120), asInt: '2' },
@@ -118,10 +118,10 @@ test('a sum goes on from reading to reading, and a series that comes later start
 test('a series that was forgotten and comes back starts anew', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const family = metrics.counter({ name: 'c', help: '' });
-  family.of().add(10);
+  family.labels().add(10);
   await next();
   family.clear();
-  family.of().add(1);
+  family.labels().add(1);
   const [point] = metricsOf(await next())[0]?.sum?.dataPoints ?? [];
   assert.deepEqual(point, { attributes: [], startTimeUnixNano: nano(60), timeUnixNano: nano(120), asInt: '1' });
 });
@@ -129,8 +129,8 @@ test('a series that was forgotten and comes back starts anew', async (t) => {
 test('gauges are doubles without a start, and what is no number is left out', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const family = metrics.gauge({ name: 'process.resident_memory_bytes', help: 'Memory', labels: ['a'] });
-  for (const [label, value] of [['x', 12.5], ['y', NaN], ['z', Infinity]] as const) family.of([label]).set(value);
-  metrics.gauge({ name: 'unknown', help: '' }).of().set(NaN);
+  for (const [label, value] of [['x', 12.5], ['y', NaN], ['z', Infinity]] as const) family.labels([label]).set(value);
+  metrics.gauge({ name: 'unknown', help: '' }).labels().set(NaN);
   metrics.gauge({ name: 'never used', help: '' });
   assert.deepEqual(metricsOf(await next()), [{
     name: 'process.resident_memory_bytes', description: 'Memory', unit: 'By',
@@ -144,7 +144,7 @@ test('gauges are doubles without a start, and what is no number is left out', as
 
 test('histograms have a count for each bucket alone, one more than bounds', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
-  const histogram = metrics.histogram({ name: 'm.duration_seconds', help: 'Time', bounds: [0.1, 1] }).of();
+  const histogram = metrics.histogram({ name: 'm.duration_seconds', help: 'Time', bounds: [0.1, 1] }).labels();
   for (const value of [0.05, 0.1, 0.5, 7]) histogram.observe(value);
   assert.deepEqual(metricsOf(await next()), [{
     name: 'm.duration_seconds', description: 'Time', unit: 's',
@@ -164,20 +164,20 @@ test("the unit of a metric is what its name says, and nanoseconds for go-metadat
     'm.age_seconds': 's', 'process.cpu_seconds_total': 's', 'm.memory_bytes': 'By',
     'metadataproxy.aws_request_time': 'ns', 'metadataproxy.containers': undefined, 'm.seconds_left': undefined,
   };
-  for (const name of Object.keys(units)) metrics.gauge({ name, help: '' }).of();
+  for (const name of Object.keys(units)) metrics.gauge({ name, help: '' }).labels();
   assert.deepEqual(Object.fromEntries(metricsOf(await next()).map(({ name, unit }) => [name, unit])), units);
 });
 
 test('a counter of seconds stays a double, whole or not', async (t) => {
   const { metrics, next } = await setUp(t);
-  metrics.counter({ name: 'process.cpu_seconds_total', help: '' }).of().add(2);
+  metrics.counter({ name: 'process.cpu_seconds_total', help: '' }).labels().add(2);
   assert.match(JSON.stringify(await next()), /"asDouble":2}/);
 });
 
 test('the resource is what the standard variables say, and by default this service on this host', async (t) => {
   const attributesOf = async (env: Environment) => {
     const { metrics, next } = await setUp(t, env);
-    metrics.counter({ name: 'c', help: '' }).of();
+    metrics.counter({ name: 'c', help: '' }).labels();
     const { resource, scopeMetrics } = (await next()).resourceMetrics[0];
     assert.deepEqual(scopeMetrics[0].scope, { name: 'metadataproxy', version: '1.2.3' });
     return Object.fromEntries(resource.attributes.map(({ key, value }) => [key, value.stringValue]));
@@ -199,7 +199,7 @@ test('/v1/metrics goes onto the endpoint for all signals, and nothing onto the o
     const receiver = await Receiver.start(t);
     const env = { [name]: `${receiver.url}${path}`, OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip' };
     const { metrics, clock } = await setUp(t, env);
-    metrics.counter({ name: 'c', help: '' }).of();
+    metrics.counter({ name: 'c', help: '' }).labels();
     await clock.advance(60_000);
     const post = await receiver.posts.first();
     assert.equal(post.headers['content-encoding'], 'gzip');
@@ -214,7 +214,7 @@ test('headers are sent with each request, those for metrics alone instead of tho
   const { metrics, receiver, next } = await setUp(t, {
     OTEL_EXPORTER_OTLP_HEADERS: 'api-key=other', OTEL_EXPORTER_OTLP_METRICS_HEADERS: 'api-key=a%20key,X-Scope=1',
   });
-  metrics.counter({ name: 'c', help: '' }).of();
+  metrics.counter({ name: 'c', help: '' }).labels();
   await next();
   const [post] = receiver.posts.entries;
   assert.equal(post?.headers['api-key'], 'a key');
@@ -228,21 +228,21 @@ test('without an endpoint, or with OTEL_SDK_DISABLED, there is no such backend',
 });
 
 test('only the answers that the specification calls passing are tried again', async (t) => {
-  for (const [status, isPassing] of [[429, true], [502, true], [503, true], [504, true], [500, false], [400, false],
+  for (const [status, isRetryable] of [[429, true], [502, true], [503, true], [504, true], [500, false], [400, false],
     [404, false], [413, false]] as const) {
     const { metrics, receiver, clock, dropped } = await setUp(t);
-    metrics.counter({ name: 'c', help: '' }).of();
+    metrics.counter({ name: 'c', help: '' }).labels();
     receiver.replies.push({ status });
     await clock.advance(60_000);
     await receiver.posts.first();
-    while (isPassing ? !clock.pending.includes(500) : dropped.length === 0) await new Promise(setImmediate);
-    assert.deepEqual(dropped, isPassing ? [] : [1], String(status));
+    while (isRetryable ? !clock.pending.includes(500) : dropped.length === 0) await new Promise(setImmediate);
+    assert.deepEqual(dropped, isRetryable ? [] : [1], String(status));
   }
 });
 
 test('data points that a partial success rejects are counted as dropped', async (t) => {
   const { metrics, receiver, clock, dropped, log } = await setUp(t);
-  for (const label of ['a', 'b', 'c']) metrics.counter({ name: label, help: '' }).of();
+  for (const label of ['a', 'b', 'c']) metrics.counter({ name: label, help: '' }).labels();
   receiver.replies.push({
     status: 200, body: '{"partialSuccess":{"rejectedDataPoints":"2","errorMessage":"hush is no key"}}',
   });
@@ -257,7 +257,7 @@ for (const body of ['', 'null', '[]', '<html>', '{"partialSuccess":[]}', '{"part
   '{"partialSuccess":{"rejectedDataPoints":{}}}', `{"partialSuccess":${'['.repeat(9_000)}`]) {
   test(`an answer of success stays one, whatever it says: ${body.slice(0, 50)}`, async (t) => {
     const { metrics, receiver, dropped, next, log } = await setUp(t);
-    metrics.counter({ name: 'c', help: '' }).of();
+    metrics.counter({ name: 'c', help: '' }).labels();
     receiver.always = { status: 200, body };
     await next();
     await next();
@@ -270,7 +270,7 @@ test('label values from containers are cut to what receivers take, and stay text
   const { metrics, next, metricsOf } = await setUp(t);
   const family = metrics.counter({ name: 'c', help: '', labels: ['label'] });
   const given = ['\ud800x', 'x'.repeat(100_000), '\u0000"\\\n', `${'x'.repeat(4_095)}😀`];
-  for (const value of given) family.of([value]).add();
+  for (const value of given) family.labels([value]).add();
   const points = metricsOf(await next())[0]?.sum?.dataPoints ?? [];
   const values = points.map(({ attributes }) => attributes[0]?.value.stringValue);
   assert.deepEqual(values, ['\ufffdx', 'x'.repeat(4_096), '\u0000"\\\n', `${'x'.repeat(4_095)}\ufffd`]);
@@ -279,7 +279,7 @@ test('label values from containers are cut to what receivers take, and stay text
 test('many series are told in several requests, none of them large', async (t) => {
   const { metrics, receiver, clock } = await setUp(t);
   const family = metrics.counter({ name: 'c', help: '', labels: ['label'] });
-  for (let index = 0; index < 2_000; index += 1) family.of([`${index}${'x'.repeat(500)}`]).add();
+  for (let index = 0; index < 2_000; index += 1) family.labels([`${index}${'x'.repeat(500)}`]).add();
   await clock.advance(60_000);
   const told = new Set<string>();
   for (let count = 1; told.size < 2_000; count += 1) {
@@ -295,7 +295,7 @@ test('many series are told in several requests, none of them large', async (t) =
 
 test('what happened since the last interval is sent at the end', async (t) => {
   const { metrics, receiver, backend } = await setUp(t);
-  metrics.counter({ name: 'c', help: '' }).of().add(4);
+  metrics.counter({ name: 'c', help: '' }).labels().add(4);
   await backend?.close();
   assert.match(receiver.posts.entries[0]?.text ?? '', /"asInt":"4"/);
 });
@@ -305,7 +305,7 @@ test('a clock that is set back makes no sum end before it starts', async (t) => 
   const { metrics, receiver, backend } = await setUp(t, {}, (clock) => ({
     now: () => clock.now() + time.ahead, monotonic: clock.monotonic, after: clock.after.bind(clock),
   }));
-  metrics.counter({ name: 'c', help: '' }).of();
+  metrics.counter({ name: 'c', help: '' }).labels();
   time.ahead = 0;
   await backend?.close();
   const request = JSON.parse(receiver.posts.entries[0]?.text ?? '') as Request;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { request as httpRequest } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import { passThrough } from '../../lib/http/handlers/pass-through.ts';
-import { Imds } from '../../lib/upstream/imds.ts';
+import { Imds } from '../../lib/imds/client.ts';
 import { request, type RequestOptions, type Response } from '../support/client.ts';
 import { headerOf } from '../support/http-bytes.ts';
 import {

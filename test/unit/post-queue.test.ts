@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { Log } from '../../lib/telemetry/log.ts';
-import { PostQueue, type PostQueueOptions } from '../../lib/telemetry/post-queue.ts';
-import { batches, Pusher } from '../../lib/telemetry/pusher.ts';
+import { Log } from '../../lib/log/log.ts';
+import { PostQueue, type PostQueueOptions } from '../../lib/telemetry/export/post-queue.ts';
+import { batches, Pusher } from '../../lib/telemetry/export/pusher.ts';
 import { Journal } from '../support/journal.ts';
 import { Receiver } from '../support/receiver.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
@@ -24,7 +24,7 @@ async function setUp(t: TestContext, more: Partial<PostQueueOptions> = {}) {
     headers: { 'Api-Key': 'hush-hush' },
     gzip: false,
     timeout: 10_000,
-    isPassing: (status) => status === 429 || status >= 500,
+    isRetryable: (status) => status === 429 || status >= 500,
     onDropped: (points) => dropped.push(points),
     clock,
     random: () => 0,

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseDockerEndpoint } from '../../lib/containers/docker-endpoint.ts';
-import { DockerEngine, type EngineEvent } from '../../lib/containers/docker.ts';
+import { parseDockerEndpoint } from '../../lib/docker/endpoint.ts';
+import { DockerEngine, type EngineEvent } from '../../lib/docker/client.ts';
 import { CredentialsUnavailable, type Credentials } from '../../lib/credentials/credentials.ts';
 import { CredentialStore } from '../../lib/credentials/store.ts';
-import { parseGoDuration } from '../../lib/go-duration.ts';
+import { parseGoDuration } from '../../lib/util/go-duration.ts';
 import { DockerEngine as StandIn } from '../support/docker-engine.ts';
 import { SeededRandom } from '../support/seeded-random.ts';
 import { someCredentials } from './helpers/fixtures.ts';

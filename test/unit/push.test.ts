@@ -4,13 +4,13 @@ import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { readConfig } from '../../lib/config.ts';
-import { Log } from '../../lib/telemetry/log.ts';
-import { startBackends } from '../../lib/telemetry/backends.ts';
-import { DogStatsD } from '../../lib/telemetry/dogstatsd.ts';
-import { Metrics } from '../../lib/telemetry/metrics.ts';
-import { Statsd } from '../../lib/telemetry/statsd.ts';
-import { Statsite } from '../../lib/telemetry/statsite.ts';
+import { readConfig } from '../../lib/config/config.ts';
+import { Log } from '../../lib/log/log.ts';
+import { startExporters } from '../../lib/telemetry/export/start.ts';
+import { DogStatsD } from '../../lib/telemetry/export/dogstatsd.ts';
+import { MetricsRegistry } from '../../lib/telemetry/metrics/registry.ts';
+import { Statsd } from '../../lib/telemetry/export/statsd.ts';
+import { Statsite } from '../../lib/telemetry/export/statsite.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { INTERVAL, told, type Told } from './helpers/pushing.ts';
 import { streamReceiver, udpReceiver } from './helpers/receivers.ts';
@@ -24,10 +24,10 @@ const REQUEST = {
 const LABELS = ['latest', 'passthrough', '200'];
 
 /** Counts `lines` different series, each a line of `bytes` bytes as statsd has it. */
-function countMany(metrics: Metrics, lines: number, bytes: number): void {
+function countMany(metrics: MetricsRegistry, lines: number, bytes: number): void {
   const family = metrics.counter({ name: 'n', help: '', labels: ['l'] });
   const rest = 'n.:1.000000|c\n'.length;
-  for (let n = 0; n < lines; n += 1) family.of([`${n}`.padStart(bytes - rest, 'x')]).add();
+  for (let n = 0; n < lines; n += 1) family.labels([`${n}`.padStart(bytes - rest, 'x')]).add();
 }
 
 // UDP
@@ -37,16 +37,16 @@ test('statsd: one datagram an interval, with what was counted in it', async (t) 
   const { clock, metrics, options, spells, dropped } = told();
   const backend = new Statsd({ ...options, address: local(receiver.port) });
   const requests = metrics.counter(REQUEST);
-  requests.of(LABELS).add(2);
+  requests.labels(LABELS).add(2);
   await clock.advance(INTERVAL - 1);
   assert.deepEqual(receiver.packets.entries, []);
   await clock.advance(1);
   await receiver.packets.first();
-  requests.of(LABELS).add();
+  requests.labels(LABELS).add();
   await clock.advance(INTERVAL);
   await receiver.packets.several(2);
   await clock.advance(INTERVAL);
-  requests.of(LABELS).add(5);
+  requests.labels(LABELS).add(5);
   await backend.close();
   await receiver.packets.several(3);
   assert.deepEqual(receiver.packets.entries, [2, 1, 5].map((n) =>
@@ -58,8 +58,8 @@ test('DogStatsD: datagrams of tags', async (t) => {
   const receiver = await udpReceiver(t);
   const { clock, metrics, options } = told();
   const backend = new DogStatsD({ ...options, address: local(receiver.port) });
-  metrics.counter(REQUEST).of(LABELS).add(2);
-  metrics.gauge({ ...REQUEST, name: 'metadataproxy.aws_response_time' }).of(['', 'passthrough', '']).set(1_234_567);
+  metrics.counter(REQUEST).labels(LABELS).add(2);
+  metrics.gauge({ ...REQUEST, name: 'metadataproxy.aws_response_time' }).labels(['', 'passthrough', '']).set(1_234_567);
   await clock.advance(INTERVAL);
   assert.equal(await receiver.packets.first(),
     'metadataproxy.http_request:2|c|#api_version:latest,handler_name:passthrough,response_code:200\n' +
@@ -67,11 +67,11 @@ test('DogStatsD: datagrams of tags', async (t) => {
   await backend.close();
 });
 
-for (const [name, most, Backend] of [['statsd', 1400, Statsd], ['DogStatsD', 1432, DogStatsD]] as const) {
+for (const [name, most, Exporter] of [['statsd', 1400, Statsd], ['DogStatsD', 1432, DogStatsD]] as const) {
   test(`${name}: datagrams have ${most} bytes at the most, and all that was counted`, async (t) => {
     const receiver = await udpReceiver(t);
     const { clock, metrics, options, dropped } = told();
-    const backend = new Backend({ ...options, address: local(receiver.port) });
+    const backend = new Exporter({ ...options, address: local(receiver.port) });
     countMany(metrics, 100, 100);
     await clock.advance(INTERVAL);
     await backend.close();
@@ -124,7 +124,7 @@ test('a name that does not resolve is trouble, and nothing of what was counted i
       return [{ address: '127.0.0.1', family: 4 }];
     },
   });
-  metrics.counter(REQUEST).of(LABELS).add(2);
+  metrics.counter(REQUEST).labels(LABELS).add(2);
   await clock.advance(10 * INTERVAL);
   metrics.counter(REQUEST);
   assert.deepEqual([spells.entries, dropped()], [['trouble: getaddrinfo ENOTFOUND receiver.invalid'], 0]);
@@ -136,10 +136,10 @@ test('a name that does not resolve is trouble, and nothing of what was counted i
 });
 
 test('the real resolver says of receiver.invalid that there is none', async () => {
-  for (const Backend of [Statsd, Statsite]) {
+  for (const Exporter of [Statsd, Statsite]) {
     const { clock, metrics, options, spells } = told();
-    const backend = new Backend({ ...options, address: { host: 'receiver.invalid', port: 8125 } });
-    metrics.counter(REQUEST).of(LABELS).add();
+    const backend = new Exporter({ ...options, address: { host: 'receiver.invalid', port: 8125 } });
+    metrics.counter(REQUEST).labels(LABELS).add();
     await clock.advance(INTERVAL);
     assert.match(await spells.first(), /^trouble: getaddrinfo (ENOTFOUND|EAI_AGAIN) receiver\.invalid$/);
     await backend.close();
@@ -154,7 +154,7 @@ test('a look-up that hangs is given up after 30 s, and no second one is begun be
     return new Promise(() => {});
   };
   const backend = new Statsd({ ...options, address: { host: 'slow.example', port: 1 }, lookup });
-  metrics.counter(REQUEST).of(LABELS).add();
+  metrics.counter(REQUEST).labels(LABELS).add();
   await clock.advance(INTERVAL + 30_000);
   assert.deepEqual(spells.entries, ['trouble: nothing was taken for 30 s']);
   await clock.advance(600_000);
@@ -175,7 +175,7 @@ test('after a failure the next address of the name is tried', async (t) => {
     lookup: async () => [{ address: '127.0.0.2', family: 4 }, { address: '127.0.0.1', family: 4 }],
   });
   const gauge = metrics.gauge({ ...REQUEST, name: 'g' });
-  gauge.of(LABELS).set(1);
+  gauge.labels(LABELS).set(1);
   await clock.advance(INTERVAL);
   await spells.first();
   await clock.advance(3 * INTERVAL);
@@ -207,7 +207,7 @@ test('statsite: lines over one connection, round after round', async (t) => {
   const backend = new Statsite({ ...at.options, address: local(receiver.port) });
   const requests = at.metrics.counter(REQUEST);
   for (const n of [1, 2, 3]) {
-    requests.of(LABELS).add(n);
+    requests.labels(LABELS).add(n);
     await at.clock.advance(INTERVAL);
     await receiver.came(new RegExp(`:${n}\\.000000\\|c\\n$`));
   }
@@ -222,14 +222,14 @@ test('statsite: while it is away nothing is lost; then it is reached again', asy
   const at = told();
   const backend = new Statsite({ ...at.options, address: local(before.port) });
   const requests = at.metrics.counter(REQUEST);
-  requests.of(LABELS).add();
+  requests.labels(LABELS).add();
   await at.clock.advance(INTERVAL);
   await before.came(/:1\.000000\|c\n$/);
   await before.close();
   await at.spells.first();
-  requests.of(LABELS).add(10);
+  requests.labels(LABELS).add(10);
   for (let n = 0; n < 20; n += 1) await at.clock.advance(INTERVAL);
-  requests.of(LABELS).add(10);
+  requests.labels(LABELS).add(10);
   const after = await streamReceiver(t, { port: before.port });
   await untilRound(at, () => after.text() !== '');
   assert.deepEqual(sums(after.text()), { 'metadataproxy.http_request.latest.passthrough.200': 20 });
@@ -268,7 +268,7 @@ for (const [how, onConnection] of [
     const backend = new Statsite({ ...at.options, address: local(receiver.port) });
     const requests = at.metrics.counter(REQUEST);
     await untilRound(at, () => {
-      requests.of(LABELS).add();
+      requests.labels(LABELS).add();
       return receiver.connections.entries.length >= 5;
     });
     assert.equal(at.spells.entries.length, 1, at.spells.entries.join());
@@ -284,13 +284,13 @@ test('statsite: a receiver that never reads holds back one packet, is given up a
   // More than the kernel takes for both ends (tcp_wmem, tcp_rmem).
   for (let family = 0; family < 10; family += 1) {
     const counters = at.metrics.counter({ name: `n${family}`, help: '', labels: ['l'] });
-    for (let n = 0; n < 1_800; n += 1) counters.of([`${n}`.padStart(4_000, 'x')]).add();
+    for (let n = 0; n < 1_800; n += 1) counters.labels([`${n}`.padStart(4_000, 'x')]).add();
   }
   await untilRound(at, () => at.spells.entries.length > 0);
   assert.deepEqual(at.spells.entries, ['trouble: nothing was taken for 30 s']);
   assert.ok(at.dropped() >= 1 && at.dropped() <= 2 * (16 * 1024) / 4_000, `${at.dropped()}`);
   let unread = 0;
-  for (const family of at.metrics.read()) unread += family.series.length;
+  for (const family of at.metrics.collect()) unread += family.series.length;
   assert.equal(unread, 18_000);
   const closed = backend.close();
   await at.clock.advance(1_000);
@@ -311,7 +311,7 @@ test('statsite: what a receiver says is not read on', async (t) => {
   });
   const at = told();
   const backend = new Statsite({ ...at.options, address: local(receiver.port) });
-  at.metrics.counter(REQUEST).of(LABELS).add();
+  at.metrics.counter(REQUEST).labels(LABELS).add();
   await untilRound(at, () => receiver.connections.entries.length > 0);
   await new Promise((resolve) => setTimeout(resolve, 200));
   assert.ok(taken < 32 * 1024 * 1024, `${taken}`);
@@ -354,7 +354,7 @@ test('close sends what is left, and waits a second for a receiver that does not 
   const receiver = await streamReceiver(t);
   const at = told();
   const backend = new Statsite({ ...at.options, address: local(receiver.port) });
-  at.metrics.counter(REQUEST).of(LABELS).add(4);
+  at.metrics.counter(REQUEST).labels(LABELS).add(4);
   await backend.close();
   await receiver.came(/:4\.000000\|c\n$/);
   assert.deepEqual(at.clock.pending, []);
@@ -365,9 +365,9 @@ test('close sends what is left, and waits a second for a receiver that does not 
 test('every backend that is set is started, and what each drops is counted', async (t) => {
   const [statsd, datadog] = [await udpReceiver(t), await udpReceiver(t)];
   const statsite = await streamReceiver(t);
-  const [clock, metrics] = [new ManualClock(), new Metrics()];
+  const [clock, metrics] = [new ManualClock(), new MetricsRegistry()];
   const log = new Log({ level: 'info', format: 'text', host: '', write: () => {}, now: () => 0 });
-  const backends = startBackends(
+  const backends = startExporters(
     {
       ...readConfig({}, {}),
       statsdAddress: local(statsd.port),
@@ -378,8 +378,8 @@ test('every backend that is set is started, and what each drops is counted', asy
     metrics, log, clock, '1.2.3',
   );
   assert.equal(backends.length, 3);
-  metrics.counter({ name: 'long', help: '', labels: ['l'] }).of(['x'.repeat(9_000)]).add();
-  metrics.counter({ name: 'short', help: '' }).of().add();
+  metrics.counter({ name: 'long', help: '', labels: ['l'] }).labels(['x'.repeat(9_000)]).add();
+  metrics.counter({ name: 'short', help: '' }).labels().add();
   await clock.advance(1_000);
   const short = /^short:1\.000000\|c$/m;
   await Promise.all([
@@ -387,7 +387,7 @@ test('every backend that is set is started, and what each drops is counted', asy
     statsite.came(short),
     datadog.packets.first((text) => /^short:1\|c$/m.test(text)),
   ]);
-  const dropped = metrics.read().find(({ name }) => name === 'metadataproxy.telemetry_dropped_total');
+  const dropped = metrics.collect().find(({ name }) => name === 'metadataproxy.telemetry_dropped_total');
   assert.deepEqual(dropped?.series.map((series) => [series.labels[0], 'value' in series && series.value]), [
     ['statsd', 1], ['statsite', 1], ['datadog', 1],
   ]);
@@ -397,5 +397,5 @@ test('every backend that is set is started, and what each drops is counted', asy
 
 test('without a setting there is no backend', () => {
   const log = new Log({ level: 'info', format: 'text', host: '', write: () => {}, now: () => 0 });
-  assert.deepEqual(startBackends(readConfig({}, {}), new Metrics(), log, new ManualClock(), '1.2.3'), []);
+  assert.deepEqual(startExporters(readConfig({}, {}), new MetricsRegistry(), log, new ManualClock(), '1.2.3'), []);
 });

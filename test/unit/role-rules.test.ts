@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Container } from '../../lib/containers/container.ts';
+import type { Container } from '../../lib/docker/container.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
 import { parseRoleRules, type RoleRule } from '../../lib/roles/role-rules.ts';
 import { aContainer } from './helpers/fixtures.ts';

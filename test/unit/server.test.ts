@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
-import { UnknownCaller, type Container } from '../../lib/containers/container.ts';
+import { UnknownCaller, type Container } from '../../lib/docker/container.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import type { Exchange } from '../../lib/http/exchange.ts';
 import { raw, request } from '../support/client.ts';
@@ -271,8 +271,8 @@ test('who is behind a connection is found out before a session token is made or 
   const known = new Map<unknown, Container>();
   let next = 'one';
   const { port } = await startServer(t, {}, {
-    glance: (_address, connection) => known.get(connection),
-    settle: async (_address, connection) => {
+    peek: (_address, connection) => known.get(connection),
+    ensureResolved: async (_address, connection) => {
       await new Promise((resolve) => setImmediate(resolve));
       known.set(connection, container(next));
     },

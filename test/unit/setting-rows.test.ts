@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { settingRows } from '../../lib/admin/setting-rows.ts';
-import { readConfig, type Config, type Environment, type FlagValues } from '../../lib/config.ts';
-import { SETTINGS } from '../../lib/settings.ts';
+import { readConfig, type Config, type Environment, type FlagValues } from '../../lib/config/config.ts';
+import { SETTINGS } from '../../lib/config/settings.ts';
 
 function rowsOf(env: Environment, flags: FlagValues = {}, config: Config = readConfig(flags, env)) {
   return new Map(settingRows(config, config.logLevel).map((row) => [row.name, row]));

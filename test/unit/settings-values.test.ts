@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ConfigError, readConfig, type Environment, type FlagValues } from '../../lib/config.ts';
-import { readSettingFile } from '../../lib/setting-file.ts';
-import { SETTINGS, type Setting, type SettingName } from '../../lib/settings.ts';
-import { REQUEST_LABELS } from '../../lib/telemetry/request-labels.ts';
+import { ConfigError, readConfig, type Environment, type FlagValues } from '../../lib/config/config.ts';
+import { readSettingFile } from '../../lib/config/watched-file.ts';
+import { SETTINGS, type Setting, type SettingName } from '../../lib/config/settings.ts';
+import { REQUEST_LABELS } from '../../lib/telemetry/metrics/request-labels.ts';
 
 const DURATION = 'a duration such as "15m" or "5m30s"';
 const YES_OR_NO = '"true" or "false"';

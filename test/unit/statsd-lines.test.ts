@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { dogstatsdLine, framed } from '../../lib/telemetry/dogstatsd.ts';
-import { Increases } from '../../lib/telemetry/increases.ts';
-import { Metrics } from '../../lib/telemetry/metrics.ts';
-import { packets } from '../../lib/telemetry/packets.ts';
-import { parseDatadogAddress, parseReceiverAddress } from '../../lib/telemetry/receiver-address.ts';
-import { samples, type Sample } from '../../lib/telemetry/samples.ts';
-import { statsdLine } from '../../lib/telemetry/statsd.ts';
+import { dogstatsdLine, framed } from '../../lib/telemetry/export/dogstatsd.ts';
+import { Deltas } from '../../lib/telemetry/export/deltas.ts';
+import { MetricsRegistry } from '../../lib/telemetry/metrics/registry.ts';
+import { packets } from '../../lib/telemetry/export/packets.ts';
+import { parseDatadogAddress, parseReceiverAddress } from '../../lib/telemetry/export/receiver-address.ts';
+import { samples, type Sample } from '../../lib/telemetry/export/samples.ts';
+import { statsdLine } from '../../lib/telemetry/export/statsd.ts';
 
 const LABELS = ['api_version', 'handler_name', 'role_name', 'response_code', 'request_path'];
 const REQUEST: Sample = {
@@ -75,32 +75,32 @@ test('over a stream a packet follows its length in 4 bytes, little-endian', () =
 // What is told
 
 test('a counter is told when it grew, and by how much', () => {
-  const [metrics, increases] = [new Metrics(), new Increases()];
+  const [metrics, deltas] = [new MetricsRegistry(), new Deltas()];
   const requests = metrics.counter({ name: 'requests', help: '', labels: ['code'] });
-  requests.of(['200']).add(3);
-  requests.of(['404']);
-  const told = (): unknown => [...samples(metrics, increases)].flat().map(({ labels, value }) => [labels[0], value]);
+  requests.labels(['200']).add(3);
+  requests.labels(['404']);
+  const told = (): unknown => [...samples(metrics, deltas)].flat().map(({ labels, value }) => [labels[0], value]);
   assert.deepEqual(told(), [['200', 3]]);
   assert.deepEqual(told(), []);
-  requests.of(['200']).add(2);
-  requests.of(['404']).add();
+  requests.labels(['200']).add(2);
+  requests.labels(['404']).add();
   assert.deepEqual(told(), [['200', 2], ['404', 1]]);
 });
 
 test('a gauge is told each time, if it has a value', () => {
-  const [metrics, increases] = [new Metrics(), new Increases()];
+  const [metrics, deltas] = [new MetricsRegistry(), new Deltas()];
   const gauges = metrics.gauge({ name: 'known', help: '', labels: ['n'] });
-  gauges.of(['a']).set(7);
-  gauges.of(['b']).set(NaN);
+  gauges.labels(['a']).set(7);
+  gauges.labels(['b']).set(NaN);
   for (const _ of [1, 2]) {
-    assert.deepEqual([...samples(metrics, increases)].flat().map(({ kind, value }) => [kind, value]), [['gauge', 7]]);
+    assert.deepEqual([...samples(metrics, deltas)].flat().map(({ kind, value }) => [kind, value]), [['gauge', 7]]);
   }
 });
 
 test('a histogram is told as count, sum and quantiles of what was observed since it was last told', () => {
-  const [metrics, increases] = [new Metrics(), new Increases()];
-  const histogram = metrics.histogram({ name: 'took', help: '', bounds: [1, 2, 4] }).of();
-  const told = (): unknown => [...samples(metrics, increases)].flat().map(({ name, kind, value }) => [name, kind, value]);
+  const [metrics, deltas] = [new MetricsRegistry(), new Deltas()];
+  const histogram = metrics.histogram({ name: 'took', help: '', bounds: [1, 2, 4] }).labels();
+  const told = (): unknown => [...samples(metrics, deltas)].flat().map(({ name, kind, value }) => [name, kind, value]);
   assert.deepEqual(told(), []);
   for (let n = 0; n < 100; n += 1) histogram.observe(3);
   assert.deepEqual(told(), [

@@ -7,7 +7,7 @@ import { AdminServer } from '../../lib/admin/server.ts';
 import type { Status } from '../../lib/admin/status.ts';
 import { NoStatus } from '../../lib/commands/no-status.ts';
 import { status } from '../../lib/commands/status.ts';
-import { readConfig } from '../../lib/config.ts';
+import { readConfig } from '../../lib/config/config.ts';
 import { aRow, aStatus, NOW } from './helpers/status.ts';
 
 const configOf = (port: number) => readConfig({}, { ADMIN_ADDR: `127.0.0.1:${port}` });

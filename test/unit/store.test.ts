@@ -227,7 +227,7 @@ test('credentials survive half an hour without STS, whenever that begins', async
         else fetches[answered]?.reject(new CredentialsUnavailable('down'));
         await settled();
       }
-      assert.ok(store.look(A).credentials);
+      assert.ok(store.inspect(A).credentials);
     };
     for (let minute = 0; minute < beginning; minute += 1) await minuteWith(true);
     for (let minute = 0; minute < 30; minute += 1) await minuteWith(false);
@@ -578,10 +578,10 @@ test('after the end nothing is kept and no timer is left', async () => {
 test('of requests that ask for the same one is kept, and none when nobody uses it', () => {
   const { store } = setUp();
   const kept = { ...A };
-  assert.notEqual(store.same({ ...A }), kept, 'nothing is kept yet');
+  assert.notEqual(store.intern({ ...A }), kept, 'nothing is kept yet');
   store.retain(kept);
-  assert.equal(store.same({ ...A }), kept);
-  assert.equal(store.same(B), B);
+  assert.equal(store.intern({ ...A }), kept);
+  assert.equal(store.intern(B), B);
   store.release(kept);
-  assert.notEqual(store.same({ ...A }), kept);
+  assert.notEqual(store.intern({ ...A }), kept);
 });

@@ -1,4 +1,4 @@
-import { latency, wholeNumber } from '../../figures.ts';
+import { latency, formatInteger } from '../../util/format.ts';
 import { html, type Html, type Part } from '../html.ts';
 import type { RequestFigures, Status } from '../status.ts';
 
@@ -27,12 +27,12 @@ function requestChart(minutes: readonly RequestFigures[], hour: RequestFigures):
     return [bar('served', served), bar('refused', refused), bar('failed', failed)];
   });
   const told =
-    `${wholeNumber(hour.requests)} requests in the last hour, at most ${wholeNumber(most)} in one minute; ` +
-    `${wholeNumber(hour.refused)} refused, ${wholeNumber(hour.failed)} failed.`;
+    `${formatInteger(hour.requests)} requests in the last hour, at most ${formatInteger(most)} in one minute; ` +
+    `${formatInteger(hour.refused)} refused, ${formatInteger(hour.failed)} failed.`;
   return html`<figure>
 <figcaption><strong>Requests a minute</strong> <span class="key"><span class="key-served">served</span>
 <span class="key-refused">refused</span> <span class="key-failed">failed</span></span></figcaption>
-${plot('requests', 'Requests a minute', told, [wholeNumber(top), '0'], [grid(0), grid(HEIGHT), bars])}</figure>`;
+${plot('requests', 'Requests a minute', told, [formatInteger(top), '0'], [grid(0), grid(HEIGHT), bars])}</figure>`;
 }
 
 function latencyChart(minutes: readonly RequestFigures[], hour: RequestFigures): Html {

@@ -1,7 +1,7 @@
 /** Which container a process is in, by the names of its control groups. */
 
 /** What the file /proc/PID/cgroup says of a process. */
-export type CgroupPlace =
+export type CgroupIdentity =
   /** No name on the way has anything of a container. */
   | { readonly kind: 'host' }
   | {
@@ -31,7 +31,7 @@ const ID = /(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/;
  *
  * A container may make groups below its own, under any name: so the first name from the root that has an id counts.
  */
-export function parseCgroups(text: string): CgroupPlace {
+export function parseCgroups(text: string): CgroupIdentity {
   const lines = text.split('\n').filter((line) => line !== '').map(parseLine);
   if (lines.length === 0 || lines.includes(undefined)) {
     return { kind: 'unclear', why: 'its control groups cannot be read' };

@@ -1,10 +1,10 @@
-import type { Clock } from '../../clock.ts';
-import { DirectoryUnavailable, UnknownCaller, type Container } from '../../containers/container.ts';
-import { isLoopback, normalAddress } from '../../ip-address.ts';
-import { ownAddresses } from '../../own-addresses.ts';
+import type { Clock } from '../../util/clock.ts';
+import { DirectoryUnavailable, UnknownCaller, type Container } from '../../docker/container.ts';
+import { isLoopback, normalAddress } from '../../util/ip-address.ts';
+import { hostAddresses } from '../../util/host-addresses.ts';
 import { ROLE_VARIABLE } from '../../roles/container-request.ts';
 import type { RoleReference } from '../../roles/role-reference.ts';
-import type { Holder, HostProcesses } from './processes.ts';
+import type { SocketProcess, HostProcesses } from './processes.ts';
 
 /** What Node's socket tells of a connection. */
 export interface Connection {
@@ -14,7 +14,7 @@ export interface Connection {
 }
 
 export interface HostNetworkOptions {
-  processes: Pick<HostProcesses, 'holdersOf' | 'placeOf'>;
+  processes: Pick<HostProcesses, 'processesOf' | 'cgroupOf'>;
   /** A container by its id, if the engine has it. */
   containerById: (id: string) => Promise<Container | undefined>;
   /** The number of its first process, if it runs. */
@@ -23,12 +23,12 @@ export interface HostNetworkOptions {
   host: Container | undefined;
   clock: Clock;
   /** Told each time that it cannot be told who somebody is. */
-  onTrouble: (reason: string) => void;
-  ownAddresses?: () => Iterable<string>;
+  onError: (reason: string) => void;
+  hostAddresses?: () => Iterable<string>;
 }
 
 /** Interfaces come and go with containers; until then an address of the host is nobody's. */
-const ADDRESSES_STAND_MS = 1_000;
+const ADDRESSES_TTL_MS = 1_000;
 
 const FOREIGN_GROUPS =
   'a process is in a control group that has the name of a container, but is not that of its first process; or the ' +
@@ -40,8 +40,8 @@ const FOREIGN_GROUPS =
  */
 export class HostNetwork {
   readonly #options: HostNetworkOptions;
-  readonly #asked = new WeakMap<Connection, Promise<Container>>();
-  readonly #found = new WeakMap<Connection, Container>();
+  readonly #resolving = new WeakMap<Connection, Promise<Container>>();
+  readonly #resolved = new WeakMap<Connection, Container>();
   /** The control groups of containers, as their first processes have shown them. */
   readonly #groups = new WeakMap<Container, ReadonlySet<string>>();
   #addresses: ReadonlySet<string> = new Set();
@@ -56,12 +56,12 @@ export class HostNetwork {
    *
    * @throws DirectoryUnavailable when the system does not tell
    */
-  isOwn(address: string): boolean {
+  isHostAddress(address: string): boolean {
     if (isLoopback(address)) return true;
     const now = this.#options.clock.monotonic();
     if (now >= this.#addressesUntil) {
-      this.#addresses = new Set((this.#options.ownAddresses ?? ownAddresses)());
-      this.#addressesUntil = now + ADDRESSES_STAND_MS;
+      this.#addresses = new Set((this.#options.hostAddresses ?? hostAddresses)());
+      this.#addressesUntil = now + ADDRESSES_TTL_MS;
     }
     return this.#addresses.has(address);
   }
@@ -69,47 +69,47 @@ export class HostNetwork {
   /**
    * @throws UnknownCaller for whom nothing is meant, DirectoryUnavailable when it cannot be told
    */
-  find(address: string, connection: Connection): Promise<Container> {
-    let asked = this.#asked.get(connection);
+  resolve(address: string, connection: Connection): Promise<Container> {
+    let asked = this.#resolving.get(connection);
     if (!asked) {
-      asked = this.#findOut(address, connection);
-      this.#asked.set(connection, asked);
+      asked = this.#resolve(address, connection);
+      this.#resolving.set(connection, asked);
       asked.then(
-        (container) => this.#found.set(connection, container),
+        (container) => this.#resolved.set(connection, container),
         (error: unknown) => {
           if (error instanceof UnknownCaller) return;
-          this.#asked.delete(connection);
-          this.#options.onTrouble((error as Error).message);
+          this.#resolving.delete(connection);
+          this.#options.onError((error as Error).message);
         },
       );
     }
     return asked;
   }
 
-  /** Whom `find` has found. */
-  glance(connection: Connection): Container | undefined {
-    return this.#found.get(connection);
+  /** Whom `resolve` has found. */
+  peek(connection: Connection): Container | undefined {
+    return this.#resolved.get(connection);
   }
 
-  async #findOut(address: string, { remotePort, localAddress, localPort }: Connection): Promise<Container> {
+  async #resolve(address: string, { remotePort, localAddress, localPort }: Connection): Promise<Container> {
     const local = normalAddress(localAddress ?? '');
     if (remotePort === undefined || local === undefined || localPort === undefined) {
       throw new DirectoryUnavailable('the connection has ended');
     }
-    const holders = await this.#options.processes.holdersOf({
+    const processes = await this.#options.processes.processesOf({
       peer: { address, port: remotePort },
       local: { address: local, port: localPort },
     });
     const ids = new Set<string | undefined>();
     const groups: string[] = [];
-    for (const { place } of holders) {
-      if (place.kind === 'unclear') throw new DirectoryUnavailable(`the process cannot be placed: ${place.why}`);
-      ids.add(place.kind === 'container' ? place.id : undefined);
-      if (place.kind === 'container') groups.push(...place.groups);
+    for (const { cgroup } of processes) {
+      if (cgroup.kind === 'unclear') throw new DirectoryUnavailable(`the process cannot be placed: ${cgroup.why}`);
+      ids.add(cgroup.kind === 'container' ? cgroup.id : undefined);
+      if (cgroup.kind === 'container') groups.push(...cgroup.groups);
     }
     if (ids.size !== 1) throw new UnknownCaller('the connection is held by processes of different containers');
     const [id] = ids;
-    return id === undefined ? this.#hostCaller(holders) : this.#container(id, groups);
+    return id === undefined ? this.#hostCaller(processes) : this.#container(id, groups);
   }
 
   async #container(id: string, groups: readonly string[]): Promise<Container> {
@@ -134,14 +134,14 @@ export class HostNetwork {
     const pid = await firstProcessOf(container.id).catch((error: Error) => {
       throw new DirectoryUnavailable(error.message, { cause: error });
     });
-    const place = pid === undefined ? undefined : await processes.placeOf(pid);
-    if (place?.kind === 'container' && place.id === container.id) this.#groups.set(container, new Set(place.groups));
+    const cgroup = pid === undefined ? undefined : await processes.cgroupOf(pid);
+    if (cgroup?.kind === 'container' && cgroup.id === container.id) this.#groups.set(container, new Set(cgroup.groups));
     if (!areKnown()) throw new DirectoryUnavailable(FOREIGN_GROUPS);
   }
 
   /** That no group has a container's name says little: engines may give other ones. But each numbers processes anew. */
-  #hostCaller(holders: readonly Holder[]): Container {
-    if (!holders.every(({ ownPids }) => ownPids)) {
+  #hostCaller(processes: readonly SocketProcess[]): Container {
+    if (!processes.every(({ ownPids }) => ownPids)) {
       throw new UnknownCaller('the process is in a container that the engine does not know');
     }
     const { host } = this.#options;

@@ -12,9 +12,9 @@
 import { constants, opendirSync, readlinkSync, type Dir, type Dirent } from 'node:fs';
 import { open, readdir, readFile, readlink, type FileHandle } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { pause, within, type Clock } from '../../clock.ts';
-import { DirectoryUnavailable } from '../../containers/container.ts';
-import { parseCgroups, type CgroupPlace } from './cgroup.ts';
+import { sleep, withTimeout, type Clock } from '../../util/clock.ts';
+import { DirectoryUnavailable } from '../../docker/container.ts';
+import { parseCgroups, type CgroupIdentity } from './cgroup.ts';
 import { socketsAtPort, type End, type SocketRow } from './socket-table.ts';
 
 export interface HostProcessesOptions {
@@ -34,8 +34,8 @@ export interface HostConnection {
 }
 
 /** A process that holds the other end of a connection. */
-export interface Holder {
-  readonly place: CgroupPlace;
+export interface SocketProcess {
+  readonly cgroup: CgroupIdentity;
   /** Whether it is in the proxy's own process namespace, as everything of the host is. */
   readonly ownPids: boolean;
 }
@@ -43,11 +43,11 @@ export interface Holder {
 /** A turn in which nothing else is done; what is asked meanwhile waits no longer than for a garbage collection. */
 const TURN_MS = 2;
 /** How many names of open files the kernel is asked for at once. */
-const FILES_AT_ONCE = 256;
+const READDIR_BATCH = 256;
 /** Looking rests as long as it took: half of the time is left to the others if one container connects all day. */
 const REST_FACTOR = 1;
 /** SDKs give a request up after a second or two. */
-const PATIENCE_MS = 5_000;
+const SCAN_TIMEOUT_MS = 5_000;
 
 export const NO_PERMISSION =
   'the proxy may not look at every process: it needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and no ' +
@@ -58,13 +58,13 @@ const EXEMPT =
   'it looks like the connection of a user that is not redirected (for root that takes --host-network-root and ' +
   'HOST_NETWORK=root)';
 const SEVERAL_ROWS = 'several sockets of this host have the address and port of the connection';
-const NO_HOLDER =
+const NO_PROCESS =
   'no process is seen that holds the connection: has it ended, or are not all processes in /proc (--pid=host)?';
 const TOO_SLOW = 'the processes of this host take too long to look at';
 
 interface Question {
   readonly connection: HostConnection;
-  readonly resolve: (holders: readonly Holder[]) => void;
+  readonly resolve: (processes: readonly SocketProcess[]) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -78,7 +78,7 @@ export class HostProcesses {
   readonly #options: HostProcessesOptions;
   readonly #proc: string;
   #questions: Question[] = [];
-  #looking = false;
+  #isScanning = false;
 
   constructor(options: HostProcessesOptions) {
     this.#options = options;
@@ -89,16 +89,16 @@ export class HostProcesses {
    * @returns one holder at least, of everyone that there is
    * @throws DirectoryUnavailable when it cannot be told
    */
-  holdersOf(connection: HostConnection): Promise<readonly Holder[]> {
-    const answer = new Promise<readonly Holder[]>((resolve, reject) => {
+  processesOf(connection: HostConnection): Promise<readonly SocketProcess[]> {
+    const answer = new Promise<readonly SocketProcess[]>((resolve, reject) => {
       this.#questions.push({ connection, resolve, reject });
     });
-    if (!this.#looking) void this.#look();
-    return within(this.#options.clock, PATIENCE_MS, answer, () => new DirectoryUnavailable(TOO_SLOW));
+    if (!this.#isScanning) void this.#scan();
+    return withTimeout(this.#options.clock, SCAN_TIMEOUT_MS, answer, () => new DirectoryUnavailable(TOO_SLOW));
   }
 
   /** @returns undefined when there is no such process */
-  placeOf(pid: number): Promise<CgroupPlace | undefined> {
+  cgroupOf(pid: number): Promise<CgroupIdentity | undefined> {
     return readFile(`${this.#proc}/${pid}/cgroup`, 'utf8').then(parseCgroups, () => undefined);
   }
 
@@ -112,9 +112,9 @@ export class HostProcesses {
     return (await this.#findSockets(new Set())).processes;
   }
 
-  async #look(): Promise<void> {
+  async #scan(): Promise<void> {
     const { clock } = this.#options;
-    this.#looking = true;
+    this.#isScanning = true;
     while (this.#questions.length > 0) {
       const began = clock.monotonic();
       const questions = this.#questions;
@@ -125,9 +125,9 @@ export class HostProcesses {
         const failure = error instanceof DirectoryUnavailable ? error : unavailable(error);
         for (const { reject } of questions) reject(failure);
       }
-      await pause(clock, (clock.monotonic() - began) * REST_FACTOR);
+      await sleep(clock, (clock.monotonic() - began) * REST_FACTOR);
     }
-    this.#looking = false;
+    this.#isScanning = false;
   }
 
   async #answer(questions: readonly Question[]): Promise<void> {
@@ -142,13 +142,13 @@ export class HostProcesses {
     const { sockets } = await this.#findSockets(new Set(asked.map(({ inode }) => inode)));
     const ownPids = await readlink(`${this.#proc}/self/ns/pid`);
     for (const { question, inode } of asked) {
-      const holders: Holder[] = [];
+      const processes: SocketProcess[] = [];
       for (const socket of sockets.get(inode) ?? []) {
-        const holder = await this.#holder(socket, inode, ownPids);
-        if (holder) holders.push(holder);
+        const owner = await this.#readProcess(socket, inode, ownPids);
+        if (owner) processes.push(owner);
       }
-      if (holders.length > 0) question.resolve(holders);
-      else question.reject(new DirectoryUnavailable(NO_HOLDER));
+      if (processes.length > 0) question.resolve(processes);
+      else question.reject(new DirectoryUnavailable(NO_PROCESS));
     }
   }
 
@@ -197,7 +197,7 @@ export class HostProcesses {
       if (isOver()) await rest();
       const seen = new Set<string>();
       const path = `${this.#proc}/${pid}/fd`;
-      const directory = ifThere(() => opendirSync(path, { bufferSize: FILES_AT_ONCE }));
+      const directory = ifThere(() => opendirSync(path, { bufferSize: READDIR_BATCH }));
       try {
         for (let file = nextIn(directory); file; file = nextIn(directory)) {
           // A process may have a million files open.
@@ -221,7 +221,7 @@ export class HostProcesses {
    *
    * @returns undefined when it has gone meanwhile, or has closed the socket
    */
-  async #holder({ pid, fd }: OpenSocket, inode: string, ownPids: string): Promise<Holder | undefined> {
+  async #readProcess({ pid, fd }: OpenSocket, inode: string, ownPids: string): Promise<SocketProcess | undefined> {
     let handle: FileHandle | undefined;
     try {
       handle = await open(`${this.#proc}/${pid}`, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -230,7 +230,7 @@ export class HostProcesses {
       if (!(await hasSocket())) return undefined;
       const [cgroups, pids] = await Promise.all([readFile(`${held}/cgroup`, 'utf8'), readlink(`${held}/ns/pid`)]);
       if (!(await hasSocket())) return undefined;
-      return { place: parseCgroups(cgroups), ownPids: pids === ownPids };
+      return { cgroup: parseCgroups(cgroups), ownPids: pids === ownPids };
     } catch (error) {
       if (isGone(error)) return undefined;
       throw error;

@@ -1,7 +1,7 @@
 /** The kernel's table of TCP sockets, as /proc/net/tcp and /proc/net/tcp6 show it. Source: proc_pid_net(5). */
 
 import { endianness } from 'node:os';
-import { normalAddress } from '../../ip-address.ts';
+import { normalAddress } from '../../util/ip-address.ts';
 
 /** One end of a connection; the address in its normal form. */
 export interface End {

@@ -1,8 +1,8 @@
-import type { Callers } from '../callers.ts';
-import { sendText, whenThere, type Handler } from '../exchange.ts';
+import type { CredentialService } from '../credential-service.ts';
+import { sendText, mapMaybeAsync, type Handler } from '../exchange.ts';
 
 /** `meta-data/iam/`: what there is for a caller that has a role. */
-export function iamListing(callers: Callers): Handler {
+export function iamListing(credentialService: CredentialService): Handler {
   return (exchange) =>
-    whenThere(callers.roleOf(exchange), () => sendText(exchange, 'info\nsecurity-credentials/'));
+    mapMaybeAsync(credentialService.roleOf(exchange), () => sendText(exchange, 'info\nsecurity-credentials/'));
 }

@@ -1,8 +1,8 @@
-import { isLoopback } from '../../ip-address.ts';
-import { ownAddresses } from '../../own-addresses.ts';
-import type { Exposition } from '../../telemetry/prometheus.ts';
+import { isLoopback } from '../../util/ip-address.ts';
+import { hostAddresses } from '../../util/host-addresses.ts';
+import type { Exposition } from '../../telemetry/metrics/prometheus.ts';
 import { send, type Exchange, type Handler } from '../exchange.ts';
-import { Refusal } from '../failure.ts';
+import { Refusal } from '../errors.ts';
 
 /**
  * `/metrics` where go-metadataproxy had it: for a scraper on this host alone, no container and nobody from elsewhere.
@@ -15,7 +15,7 @@ export function metrics(
 ): Handler {
   return (exchange: Exchange) => {
     const { address, request } = exchange;
-    if (!expose || isContainer(address) || !(isLoopback(address) || ownAddresses().has(address))) {
+    if (!expose || isContainer(address) || !(isLoopback(address) || hostAddresses().has(address))) {
       throw new Refusal(404, 'not_metrics', 'the metrics are for this host alone');
     }
     const { type, text } = expose(request.headers.accept ?? '');

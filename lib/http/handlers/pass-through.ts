@@ -1,9 +1,9 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { systemClock } from '../../clock.ts';
-import { AskerGone, UpstreamUnreachable, type Imds } from '../../upstream/imds.ts';
+import { systemClock } from '../../util/clock.ts';
+import { ClientDisconnected, UpstreamUnreachable, type Imds } from '../../imds/client.ts';
 import { ownHeaders, TOKEN_HEADER, TOKEN_TTL_HEADER, type Exchange, type Handler } from '../exchange.ts';
-import { Refusal, tooMuch } from '../failure.ts';
-import { Places } from '../places.ts';
+import { Refusal, overloaded } from '../errors.ts';
+import { Semaphore } from '../semaphore.ts';
 
 /** The request headers that can change an answer of IMDS. No other one goes there. */
 const REQUEST_HEADERS = [
@@ -43,9 +43,9 @@ const BYTES_OF_A_REQUEST = 16 * 1024;
  * Requests of one address under way at the real service, which answers in a millisecond: SDKs have one at a time. Without
  * that, one container that reads nothing of its answers would hold hundreds of connections there.
  */
-const AT_ONCE = 16;
+const MAX_CONCURRENT_REQUESTS = 16;
 /** One more waits as long as it would for its pace. */
-const PATIENCE_MS = 1_000;
+const ACQUIRE_TIMEOUT_MS = 1_000;
 
 export interface PassThroughLimits {
   /** Nothing at all goes through. */
@@ -57,38 +57,38 @@ export interface PassThroughLimits {
 }
 
 /** @returns a promise of when as much more work may be done for a caller as so many requests are; undefined for now */
-export type MoreWork = (exchange: Exchange, requests: number) => Promise<void> | undefined;
+export type Charge = (exchange: Exchange, requests: number) => Promise<void> | undefined;
 
 /**
  * Everything that names no credential: streamed from the real IMDS, under its own status and headers.
  *
- * @param moreWork asked for each piece of a large body; undefined where callers have no pace
+ * @param charge asked for each piece of a large body; undefined where callers have no pace
  */
 export function passThrough(
   imds: Imds,
   { disabled, allow, deny }: PassThroughLimits,
-  moreWork: MoreWork | undefined,
+  charge: Charge | undefined,
 ): Handler {
-  const places = new Places(AT_ONCE, PATIENCE_MS, systemClock);
+  const semaphore = new Semaphore(MAX_CONCURRENT_REQUESTS, ACQUIRE_TIMEOUT_MS, systemClock);
   return async (exchange) => {
     const { address, path } = exchange;
     if (disabled) throw new Refusal(403, 'not_passed_through', 'the settings pass nothing through');
     if ((allow && !allow.test(path)) || deny?.test(path)) {
       throw new Refusal(404, 'not_passed_through', 'the settings do not pass this path through');
     }
-    const taken = places.take(address);
-    if (taken !== true && !(await taken)) {
-      throw tooMuch(503, 'too_many', 'too many requests of this address are under way');
+    const acquired = semaphore.acquire(address);
+    if (acquired !== true && !(await acquired)) {
+      throw overloaded(503, 'too_many', 'too many requests of this address are under way');
     }
-    let isLeft = false;
-    const leave = (): void => {
-      if (!isLeft) places.leave(address);
-      isLeft = true;
+    let isReleased = false;
+    const release = (): void => {
+      if (!isReleased) semaphore.release(address);
+      isReleased = true;
     };
     try {
-      await ask(exchange, leave);
+      await ask(exchange, release);
     } finally {
-      leave();
+      release();
     }
   };
 
@@ -99,9 +99,9 @@ export function passThrough(
     let answer: IncomingMessage;
     try {
       const method = request.method === 'HEAD' ? 'HEAD' : 'GET';
-      answer = await imds.request({ method, path, headers: requestHeaders(request), asker: response, timing });
+      answer = await imds.request({ method, path, headers: requestHeaders(request), client: response, timing });
     } catch (error) {
-      if (error instanceof AskerGone) return;
+      if (error instanceof ClientDisconnected) return;
       throw error;
     }
     answer.once('close', onDone);
@@ -117,8 +117,8 @@ export function passThrough(
       throw error;
     }
     const isSmall = Number(answer.headers['content-length']) <= BYTES_OF_A_REQUEST;
-    await relay(answer, response, isSmall || !moreWork ? undefined : ({ length }) => {
-      return moreWork(exchange, Math.ceil(length / BYTES_OF_A_REQUEST));
+    await relay(answer, response, isSmall || !charge ? undefined : ({ length }) => {
+      return charge(exchange, Math.ceil(length / BYTES_OF_A_REQUEST));
     });
   }
 }
@@ -133,7 +133,7 @@ export function passThrough(
 function relay(
   answer: IncomingMessage,
   response: ServerResponse,
-  pace: ((piece: Buffer) => Promise<void> | undefined) | undefined,
+  throttle: ((piece: Buffer) => Promise<void> | undefined) | undefined,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     // A body that breaks off must not look complete, so the container's connection breaks off as well.
@@ -148,10 +148,10 @@ function relay(
     });
     answer.on('data', (piece: Buffer) => {
       const drained = response.write(piece) ? undefined : new Promise((resolve) => response.once('drain', resolve));
-      const paced = pace?.(piece);
-      if (!drained && !paced) return;
+      const throttled = throttle?.(piece);
+      if (!drained && !throttled) return;
       answer.pause();
-      void Promise.all([drained, paced]).then(() => answer.resume());
+      void Promise.all([drained, throttled]).then(() => answer.resume());
     });
     answer.once('end', () => response.end());
     answer.once('error', fail);

@@ -1,22 +1,22 @@
 import { TOKEN_TTL_HEADER, send, type Exchange, type Handler } from '../exchange.ts';
-import { Refusal } from '../failure.ts';
+import { Refusal } from '../errors.ts';
 import type { SessionTokens } from '../session-tokens.ts';
 
 /** Six hours. Source: EC2 user guide, "Use the Instance Metadata Service". */
-const LONGEST_TTL_S = 21_600;
+const MAX_TTL_S = 21_600;
 
 /** `PUT /latest/api/token`. A request that came through another proxy gets none, as with IMDS. */
-export function sessionToken(tokens: SessionTokens, holderOf: (exchange: Exchange) => string): Handler {
+export function sessionToken(tokens: SessionTokens, subjectOf: (exchange: Exchange) => string): Handler {
   return (exchange) => {
     const { headers } = exchange.request;
     if (headers['x-forwarded-for'] !== undefined) throw new Refusal(403, 'forwarded', 'the request for a token was forwarded');
     const ttl = headers[TOKEN_TTL_HEADER.toLowerCase()];
     const seconds = typeof ttl === 'string' && /^\d{1,5}$/.test(ttl) ? Number(ttl) : 0;
-    if (seconds < 1 || seconds > LONGEST_TTL_S) {
-      throw new Refusal(400, 'token_ttl', `${TOKEN_TTL_HEADER} must be a whole number from 1 to ${LONGEST_TTL_S}`);
+    if (seconds < 1 || seconds > MAX_TTL_S) {
+      throw new Refusal(400, 'token_ttl', `${TOKEN_TTL_HEADER} must be a whole number from 1 to ${MAX_TTL_S}`);
     }
     exchange.tokenSeconds = seconds;
-    const body = tokens.issue(holderOf(exchange), seconds);
+    const body = tokens.issue(subjectOf(exchange), seconds);
     send(exchange, { status: 200, type: 'text/plain', body });
   };
 }

@@ -12,7 +12,7 @@ import { SideProgram } from '../side-program.ts';
 import type { ListenerCalls } from './listener.ts';
 import { type Answer, OTHERS, type ProbeCalls } from './probe.ts';
 
-export type Backend = 'nft' | 'legacy';
+export type Exporter = 'nft' | 'legacy';
 
 export const IMDS4 = '169.254.169.254';
 export const IMDS6 = 'fd00:ec2::254';
@@ -82,7 +82,7 @@ export class FirewallHost {
   }
 
   /** Builds the host, without Docker and without rules. */
-  static async create(backend: Backend): Promise<FirewallHost> {
+  static async create(backend: Exporter): Promise<FirewallHost> {
     const logs = join('build', 'e2e-firewall', backend);
     rmSync(logs, { recursive: true, force: true });
     mkdirSync(logs, { recursive: true });
@@ -305,7 +305,7 @@ export class FirewallHost {
 }
 
 /** Why a backend cannot be used on this machine; undefined if it can. */
-export async function whyNot(backend: Backend): Promise<string | undefined> {
+export async function whyNot(backend: Exporter): Promise<string | undefined> {
   for (const program of FAMILIES) {
     const command = `/usr/sbin/${program}-${backend}`;
     // In a namespace of its own, because even a look makes the tables.
@@ -325,7 +325,7 @@ export async function until(isSo: () => Promise<boolean>): Promise<void> {
 }
 
 /** Makes `iptables` on PATH that of a backend: Docker finds it there, and so does iptables/setup. */
-function useBackend(backend: Backend, directory: string): void {
+function useBackend(backend: Exporter, directory: string): void {
   mkdirSync(directory);
   for (const program of FAMILIES) {
     for (const part of ['', '-save', '-restore']) {

@@ -9,7 +9,7 @@ import { SeededRandom } from '../../support/seeded-random.ts';
 const FULL = process.env['SOAK'] === '1';
 const LIVES = FULL ? 510 : 60;
 const RESTARTS = FULL ? 4 : 2;
-const AT_ONCE = 4;
+const CONCURRENCY = 4;
 
 /** One after the other; a container without a role is told so, whoever had its address before. */
 const ROLES = ['app', 'worker', 'app', 'worker', undefined] as const;
@@ -18,8 +18,8 @@ const ROLES = ['app', 'worker', 'app', 'worker', undefined] as const;
 const NETWORKS = { home: '172.31.253.0/29', away: '172.31.252.0/29' } as const;
 
 /** Between two things that happen to a container, in milliseconds. */
-const SHORTEST_STAY = 100;
-const LONGEST_STAY = 300;
+const MIN_STAY = 100;
+const MAX_STAY = 300;
 
 // The first instruction asks, and so do all others until it is killed: a line for each request, with the
 // status of its program and all that it was told. Two seconds are what an SDK has patience for.
@@ -145,7 +145,7 @@ export function churn(lab: Lab): void {
       return { container, role, fate };
     };
     // A container is killed at any moment of its questions: no event would be that.
-    const stay = (): Promise<void> => delay(random.int(SHORTEST_STAY, LONGEST_STAY));
+    const stay = (): Promise<void> => delay(random.int(MIN_STAY, MAX_STAY));
     const end = async (life: Life): Promise<void> => {
       await stay();
       await lab.docker.api('POST', `/containers/${life.container.id}/kill`);
@@ -168,7 +168,7 @@ export function churn(lab: Lab): void {
     };
     const restartDaemon = async (liveRestore: boolean): Promise<void> => {
       const fate = 'sees the daemon restart';
-      const survivors = await Promise.all(Array.from({ length: AT_ONCE }, () => begin(fate)));
+      const survivors = await Promise.all(Array.from({ length: CONCURRENCY }, () => begin(fate)));
       await stay();
       const before = lab.proxy.log.length;
       await lab.docker.stop();
@@ -181,8 +181,8 @@ export function churn(lab: Lab): void {
     // Every other restart stops all containers and brings them back at whatever addresses; the next one is one
     // that they go on over, without a daemon, and leaves it as it was.
     for (let restart = 1; restart <= RESTARTS; restart += 1) {
-      const until = Math.round(LIVES * restart / RESTARTS) - AT_ONCE;
-      await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+      const until = Math.round(LIVES * restart / RESTARTS) - CONCURRENCY;
+      await Promise.all(Array.from({ length: CONCURRENCY }, async () => {
         while (lives < until) await live();
       }));
       await restartDaemon(restart % 2 === 1);

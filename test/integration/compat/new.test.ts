@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { test } from 'node:test';
 import { runToEnd } from '../../support/proxy.ts';
-import { SETTINGS, type Setting } from '../../../lib/settings.ts';
+import { SETTINGS, type Setting } from '../../../lib/config/settings.ts';
 import {
   ACCOUNT,
   arnOf,

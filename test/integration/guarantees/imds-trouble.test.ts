@@ -14,7 +14,7 @@ const USER_DATA = '/latest/user-data';
 const COUNT = sized(20, 200);
 const ROUNDS = sized(1, 10);
 /** More bodies of 10 MB at once would keep this thread, in which the stand-in is, from answering in time. */
-const AT_ONCE = 40;
+const CONCURRENCY = 40;
 const ADDRESSES = 10;
 /** As many idle connections to the metadata service the proxy keeps, at the most. */
 const KEPT = 16;
@@ -65,7 +65,7 @@ test('whatever is wrong with a body, no client takes it for whole, and no socket
       const struck = own.imds.fault(USER_DATA, fault);
       // An address has a limit of its own, which is not what is tried here.
       const texts: string[] = [];
-      await abreast(Array.from({ length: COUNT }, (_, n) => n), AT_ONCE, async (n) => {
+      await abreast(Array.from({ length: COUNT }, (_, n) => n), CONCURRENCY, async (n) => {
         texts.push(await read(own.proxy.port, leaveAfter, `127.0.1.${1 + n % ADDRESSES}`));
       });
       assert.equal(texts.length, COUNT);

@@ -2,7 +2,7 @@ import { connect, type Socket } from 'node:net';
 import { parseResponses } from '../../support/http-bytes.ts';
 
 /** It turns a hang into a failure, no more. */
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 export interface LaneAnswer {
   /** Everything that came, as latin1. */
@@ -41,7 +41,7 @@ export class Lane {
     this.#toHead = bytes.startsWith('HEAD ');
     return new Promise((resolve) => {
       const socket = this.#socket ?? this.#open();
-      const timer = setTimeout(() => socket.destroy(new Error('HUNG')), PATIENCE_MS);
+      const timer = setTimeout(() => socket.destroy(new Error('HUNG')), TIMEOUT_MS);
       this.#settle = (failure) => {
         clearTimeout(timer);
         this.#settle = undefined;
@@ -91,7 +91,7 @@ export function sendAll(port: number, from: string, bytes: string): Promise<stri
     const timer = setTimeout(() => {
       reject(new Error(`no end of the answer to ${JSON.stringify(bytes.slice(0, 300))}; so far ${text.slice(0, 300)}`));
       socket.destroy();
-    }, PATIENCE_MS);
+    }, TIMEOUT_MS);
     socket.setEncoding('latin1').on('data', (chunk: string) => (text += chunk)).on('error', () => {});
     socket.once('close', () => {
       clearTimeout(timer);

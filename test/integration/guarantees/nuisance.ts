@@ -34,7 +34,7 @@ export class NuisanceMaker {
   constructor(options: NuisanceOptions) {
     this.#options = options;
     // Of this thread. It is to take from the others what the proxy gives it, not what the machine does.
-    setPriority(LEAST_PRIORITY);
+    setPriority(LOWEST_PRIORITY);
     this.#timer = setInterval(() => this.#drip(), DRIP_MS);
   }
 
@@ -103,7 +103,7 @@ export class NuisanceMaker {
   }
 }
 
-const LEAST_PRIORITY = 19;
+const LOWEST_PRIORITY = 19;
 const BATCH = 100;
 const DRIP_MS = 200;
 /** So long it waits before it takes the place of a connection that has ended. */

@@ -18,7 +18,7 @@ const GRACE_MS = 1_500;
 /** The SDK's attempts for one call of ours. */
 const ATTEMPTS = 2;
 
-interface Trouble {
+interface RecentError {
   readonly what: string;
   /** In the log's reason. */
   readonly reason: RegExp;
@@ -27,7 +27,7 @@ interface Trouble {
   begin(sts: Sts, clock: { skew: number }): Promise<() => Promise<void>> | (() => Promise<void>);
 }
 
-function fault(what: string, one: StsFault, reason: RegExp, isSilent = false): Trouble {
+function fault(what: string, one: StsFault, reason: RegExp, isSilent = false): RecentError {
   return {
     what, reason, isSilent,
     begin: (sts) => {
@@ -37,7 +37,7 @@ function fault(what: string, one: StsFault, reason: RegExp, isSilent = false): T
   };
 }
 
-const TROUBLES: readonly Trouble[] = [
+const TROUBLES: readonly RecentError[] = [
   {
     what: 'cannot be reached',
     reason: /ECONNREFUSED/,
@@ -90,7 +90,7 @@ describe('while STS', { concurrency: true }, () => {
   }
 });
 
-async function outlast(t: TestContext, trouble: Trouble): Promise<void> {
+async function outlast(t: TestContext, trouble: RecentError): Promise<void> {
   const clock = { skew: 0 };
   const [docker, sts] = [await DockerEngine.start(), await Sts.start({ now: () => Date.now() + clock.skew })];
   // At the level debug each failure is told: they are counted here.

@@ -1,13 +1,13 @@
 import type { TestContext } from 'node:test';
-import type { Container } from '../../../lib/containers/container.ts';
+import type { Container } from '../../../lib/docker/container.ts';
 import type { Exchange } from '../../../lib/http/exchange.ts';
 import { MetadataServer, type Handlers, type MetadataServerOptions } from '../../../lib/http/server.ts';
 import { SessionTokens } from '../../../lib/http/session-tokens.ts';
 import { sendText } from '../../../lib/http/exchange.ts';
 import { sessionToken } from '../../../lib/http/handlers/session-token.ts';
-import { systemClock } from '../../../lib/clock.ts';
-import { AnswerLog } from '../../../lib/http/answer-log.ts';
-import { Log } from '../../../lib/telemetry/log.ts';
+import { systemClock } from '../../../lib/util/clock.ts';
+import { AccessLog } from '../../../lib/telemetry/access-log.ts';
+import { Log } from '../../../lib/log/log.ts';
 import { Journal } from '../../support/journal.ts';
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly level: string; readonly msg: string };
@@ -26,14 +26,14 @@ export async function startServer(
     for (const line of text.trim().split('\n')) lines.add(JSON.parse(line) as LogLine);
   };
   const log = new Log({ level: 'debug', format: 'json', host: 'host', write, now: Date.now });
-  const answerLog = new AnswerLog(log, systemClock);
+  const answerLog = new AccessLog(log, systemClock);
   const time = { now: Date.now() };
   const tokens = new SessionTokens(() => time.now);
   const says = (name: string) => (exchange: Exchange) => sendText(exchange, `${name} ${exchange.path}`);
   const containers = new Map<string, Container>();
   const server: MetadataServer = new MetadataServer({
     handlers: {
-      sessionToken: sessionToken(tokens, (exchange) => server.holderOf(exchange)),
+      sessionToken: sessionToken(tokens, (exchange) => server.subjectOf(exchange)),
       iamListing: says('listing'),
       iamInfo: says('info'),
       roleName: says('role name'),
@@ -45,7 +45,7 @@ export async function startServer(
     },
     tokens,
     tokenRequired: false,
-    glance: (address) => containers.get(address),
+    peek: (address) => containers.get(address),
     maxConnections: 100,
     maxConnectionsPerAddress: 100,
     maxRequestsPerSecond: 0,

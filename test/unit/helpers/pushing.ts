@@ -1,5 +1,5 @@
-import { Metrics } from '../../../lib/telemetry/metrics.ts';
-import type { PushOptions } from '../../../lib/telemetry/push.ts';
+import { MetricsRegistry } from '../../../lib/telemetry/metrics/registry.ts';
+import type { PushOptions } from '../../../lib/telemetry/export/push.ts';
 import { Journal } from '../../support/journal.ts';
 import { ManualClock } from './manual-clock.ts';
 
@@ -7,7 +7,7 @@ export const INTERVAL = 10_000;
 
 export interface Told {
   readonly clock: ManualClock;
-  readonly metrics: Metrics;
+  readonly metrics: MetricsRegistry;
   readonly options: PushOptions;
   /** Lines that were told of as dropped, in all. */
   readonly dropped: () => number;
@@ -18,7 +18,7 @@ export interface Told {
 /** What a backend is given, and what it tells. */
 export function told(): Told {
   const clock = new ManualClock();
-  const metrics = new Metrics();
+  const metrics = new MetricsRegistry();
   const spells = new Journal<string>('a spell');
   let dropped = 0;
   return {
@@ -32,8 +32,8 @@ export function told(): Told {
       random: () => 0,
       interval: INTERVAL,
       onDropped: (lines) => (dropped += lines),
-      onTrouble: ({ message }) => spells.add(`trouble: ${message}`),
-      onOver: () => spells.add('over'),
+      onError: ({ message }) => spells.add(`trouble: ${message}`),
+      onRecovered: () => spells.add('over'),
     },
   };
 }

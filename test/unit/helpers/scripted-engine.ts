@@ -1,4 +1,4 @@
-import { EngineFailure, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/containers/docker.ts';
+import { EngineFailure, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/client.ts';
 import { anEngineContainer } from './fixtures.ts';
 import { deferred } from './promises.ts';
 
@@ -33,7 +33,7 @@ export class ScriptedEngine {
   /** Every call in order: `list`, `inspect {id}`, `network {id}`, `events`. */
   readonly calls: string[] = [];
   /** As Podman is. */
-  daemonless = false;
+  isPodman = false;
   /** Thrown by every call while set. */
   failure: Error | undefined;
   readonly #containers = new Map<string, Described>();
@@ -157,7 +157,7 @@ export class ScriptedEngine {
       this.#streams = this.#streams.filter((other) => other !== stream);
       end(new Error('aborted'));
     });
-    return { ended, daemonless: this.daemonless };
+    return { ended, isPodman: this.isPodman };
   }
 
   #show(id: string): EngineContainer {

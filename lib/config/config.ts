@@ -1,0 +1,197 @@
+/**
+ * Flags and environment become one validated, frozen configuration; flag over environment over default. Every problem
+ * is found before any is reported.
+ */
+
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { readTlsFiles } from '../docker/endpoint.ts';
+import { parseRoleReference, type AccountNames, type RoleReference } from '../roles/role-reference.ts';
+import { SETTINGS, type ListenAddress, type Setting, type SettingName, type SettingValues } from './settings.ts';
+
+/** Settings that only say something about others. */
+type Combined =
+  | 'server'
+  | 'verbose'
+  | 'debug'
+  | 'dockerTlsVerify'
+  | 'dockerCertPath'
+  | 'roleExpirationThreshold'
+  | 'credentialRefreshPeriod'
+  | 'eventHandlers'
+  | 'queueSize';
+
+export type Config = Omit<SettingValues, Combined | 'defaultRole' | 'hostRole' | 'accountNames'> & {
+  readonly defaultRole: RoleReference | undefined;
+  readonly hostRole: RoleReference | undefined;
+  readonly accountNames: AccountNames;
+  /** What was given, as it was written, and where; every other setting has its default. */
+  readonly given: ReadonlyMap<SettingName, GivenSetting>;
+  /** One line each, for the log: what was given and does not count. */
+  readonly notices: readonly string[];
+};
+
+/** `source` is a variable or a flag. */
+export interface GivenSetting {
+  readonly source: string;
+  readonly text: string;
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+/** What was given on the command line; `true` for a flag without a value. */
+export type FlagValues = Readonly<Partial<Record<SettingName, string>>>;
+
+/** One line for each thing that is wrong with the settings. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+/** What a demonstration without settings is about; 123456789012 is the account of AWS's own examples. */
+const DEMO_ROLE = 'arn:aws:iam::123456789012:role/demo-role';
+
+/** @throws ConfigError */
+export function readConfig(flags: FlagValues, env: Environment): Config {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  const all = new Map<SettingName, GivenSetting>();
+  for (const name of Object.keys(SETTINGS) as SettingName[]) {
+    const setting: Setting<unknown> = SETTINGS[name];
+    const given = find(name, setting, flags, env);
+    if (given) all.set(name, given);
+    const { source, text } = given ?? { source: '', text: setting.default };
+    values[name] = text === undefined ? undefined : parse(setting, source, text, problems);
+  }
+  // Each value was made by the parser of its own setting.
+  const config = combine(values as SettingValues, all, problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return Object.freeze(config);
+}
+
+/** An empty variable is how environment files say "not set", and an empty flag how older start scripts do. */
+function find(
+  name: SettingName,
+  setting: Setting<unknown>,
+  flags: FlagValues,
+  env: Environment,
+): GivenSetting | undefined {
+  const flag = flags[name]?.trim();
+  if (flag && setting.flag) return { source: `--${setting.flag.name}`, text: flag };
+  for (const variable of setting.env) {
+    const text = env[variable]?.trim();
+    if (text) return { source: variable, text };
+  }
+  return undefined;
+}
+
+function parse(setting: Setting<unknown>, source: string, text: string, problems: string[]): unknown {
+  const expected = `expected ${setting.expects}`;
+  let reason = expected;
+  try {
+    const value = setting.parse(text);
+    if (value !== undefined) return value;
+  } catch (error) {
+    reason = `${(error as Error).message}; ${expected}`;
+  }
+  problems.push(`${source}: ${shown(setting, text)}is not valid: ${reason}`);
+  return undefined;
+}
+
+/** What was given, for a message: without a secret, and without the password that a URL may have. */
+function shown({ secret }: Setting<unknown>, text: string): string {
+  return secret ? 'what it is set to ' : `${JSON.stringify(text.replace(/(?<=:\/\/[^/?#:]*:)[^/?#]*(?=@)/, '***'))} `;
+}
+
+/** What follows from settings together. */
+function combine(values: SettingValues, given: Config['given'], problems: string[]): Config {
+  const {
+    server, verbose, debug, dockerTlsVerify, dockerCertPath, roleExpirationThreshold,
+    credentialRefreshPeriod, eventHandlers, queueSize, ...config
+  } = values;
+  const accountNames = config.accountNames ?? new Map();
+  const notices: string[] = [];
+  for (const name of ['credentialRefreshPeriod', 'eventHandlers', 'queueSize'] as const) {
+    if (given.has(name)) notices.push(`--${SETTINGS[name].flag?.name}: ${SETTINGS[name].help}`);
+  }
+
+  if ((config.otlpEndpoint ?? config.otlpMetricsEndpoint) && !config.otlpDisabled) {
+    const protocol = given.get('otlpProtocol')?.source ?? '';
+    if (config.otlpProtocol === 'grpc') {
+      problems.push(`${protocol}: "grpc" is not valid: expected "http/json" and an OTLP/HTTP endpoint (port 4318)`);
+    } else if (config.otlpProtocol === 'http/protobuf') {
+      notices.push(`${protocol}: metrics are sent as http/json, which receivers of http/protobuf take, too`);
+    }
+  }
+  for (const name of ['newRelicAppName', 'newRelicAccountId'] as const) {
+    if (given.has(name) && !config.newRelicLicense) {
+      notices.push(`${given.get(name)?.source} has no effect without NEWRELIC_LICENSE`);
+    }
+  }
+  const threshold = roleExpirationThreshold === undefined ? undefined : roleExpirationThreshold * 60_000;
+  const offsetGiven = given.has('roleCacheOffset');
+  if (offsetGiven && threshold !== undefined && threshold !== config.roleCacheOffset) {
+    notices.push('ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET counts');
+  }
+  if (config.hostRole !== undefined && config.hostNetwork === 'nobody') {
+    notices.push('HOST_ROLE has no effect without HOST_NETWORK');
+  }
+  const defaultRole = config.defaultRole ?? (config.mockCredentials ? DEMO_ROLE : undefined);
+  return {
+    ...config,
+    host: server?.host || config.host,
+    port: server?.port ?? config.port,
+    logLevel: verbose || debug ? 'debug' : config.logLevel,
+    docker: withTls(config.docker, dockerTlsVerify, dockerCertPath, problems),
+    roleCacheOffset: offsetGiven ? config.roleCacheOffset : (threshold ?? config.roleCacheOffset),
+    accountNames,
+    defaultRole: readRole(defaultRole, given.get('defaultRole')?.source ?? '', accountNames, problems),
+    hostRole: readRole(config.hostRole, given.get('hostRole')?.source ?? '', accountNames, problems),
+    given,
+    notices,
+  };
+}
+
+/** Read here because an account may be one of AWS_ACCOUNT_MAP. */
+function readRole(
+  text: string | undefined,
+  source: string,
+  accounts: AccountNames,
+  problems: string[],
+): RoleReference | undefined {
+  try {
+    return text === undefined ? undefined : parseRoleReference(text, accounts);
+  } catch (error) {
+    problems.push(`${source}: ${JSON.stringify(text)} is not valid: ${(error as Error).message}`);
+    return undefined;
+  }
+}
+
+function withTls(
+  docker: SettingValues['docker'],
+  verify: boolean,
+  certPath: string | undefined,
+  problems: string[],
+): SettingValues['docker'] {
+  if (docker?.kind !== 'tcp' || !(verify || certPath)) return docker;
+  try {
+    return { ...docker, tls: readTlsFiles(certPath ?? join(homedir(), '.docker')) };
+  } catch (error) {
+    problems.push(`DOCKER_CERT_PATH: cannot read the TLS files (${(error as Error).message})`);
+    return docker;
+  }
+}
+
+/** As a URL has it: an IPv6 address in brackets. */
+export function hostAndPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Where something that listens on this host is asked; no host, or every address, is loopback. */
+export function urlOf({ host, port }: ListenAddress, path: string): URL {
+  const reachable = host === '' || host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return new URL(`http://${hostAndPort(reachable, port)}${path}`);
+}

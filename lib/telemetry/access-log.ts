@@ -1,0 +1,53 @@
+import type { Clock } from '../util/clock.ts';
+import type { Fields, Log } from '../log/log.ts';
+import { LogDeduplicator } from '../log/deduplicator.ts';
+import type { Exchange } from '../http/exchange.ts';
+import type { Route } from '../http/router.ts';
+
+const CREDENTIAL_ANSWERS: ReadonlySet<Route['kind']> = new Set(['iam-info', 'role-credentials', 'container-credentials']);
+
+/** The audit: who got which role's credentials or was refused them, one line each; and at debug every other answer. */
+export class AccessLog {
+  readonly #log: Log;
+  readonly #refusals: LogDeduplicator;
+
+  constructor(log: Log, clock: Clock) {
+    this.#log = log;
+    this.#refusals = new LogDeduplicator(clock.monotonic, clock.after);
+  }
+
+  /** As AnswerListener. */
+  answered(exchange: Exchange, found: Route | undefined, failure: unknown, seconds: number): void {
+    const log = this.#log;
+    if (found === undefined || !CREDENTIAL_ANSWERS.has(found.kind)) {
+      if (log.writes('debug')) log.debug('answered', fieldsOf(exchange, failure, seconds));
+    } else if (!log.writes('info')) return;
+    else if (failure === undefined) log.info('credentials served', fieldsOf(exchange, failure, seconds));
+    else this.#refused(exchange, failure, fieldsOf(exchange, failure, seconds));
+  }
+
+  #refused({ address, container, response }: Exchange, failure: unknown, fields: Fields): void {
+    const tell = (repeated: number): void => {
+      this.#log.info('credentials refused', repeated === 0 ? fields : { ...fields, repeated });
+    };
+    if (this.#log.writes('debug')) tell(0);
+    // One container's thousands of refused requests are two lines a minute.
+    else this.#refusals.deduplicate(`${container?.id ?? address} ${response.statusCode} ${String(failure)}`, tell);
+  }
+}
+
+function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields {
+  const { id, request, response, path, address, container, credentials, roleRequest } = exchange;
+  return {
+    request_id: id,
+    method: request.method,
+    path: path || request.url,
+    status: response.statusCode,
+    ms: Math.round(seconds * 1_000_000) / 1000,
+    address,
+    container: container?.name,
+    container_id: container?.shortId || undefined,
+    role_arn: credentials?.roleArn ?? roleRequest?.role.text,
+    error: failure instanceof Error ? failure.message : undefined,
+  };
+}

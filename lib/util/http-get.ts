@@ -1,0 +1,30 @@
+import { request } from 'node:http';
+
+export interface TextAnswer {
+  readonly status: number;
+  readonly text: string;
+}
+
+/**
+ * A small text over HTTP.
+ *
+ * @param timeout milliseconds for the whole of it
+ * @param longest characters; a longer answer is an error
+ * @throws what the connection threw, or an Error that says that the answer is too long or too slow
+ */
+export function httpGet(url: URL, timeout: number, maxLength: number): Promise<TextAnswer> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request(url, { signal: AbortSignal.timeout(timeout) }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        text += chunk;
+        if (text.length > maxLength) response.destroy(new Error(`the answer is longer than ${maxLength} characters`));
+      });
+      response.on('error', reject);
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+    });
+    outgoing.on('error', reject);
+    outgoing.end();
+  });
+}
