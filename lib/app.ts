@@ -34,6 +34,7 @@ import type { RoleRequest } from './roles/role-request.ts';
 import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
 import { WatchedFile } from './config/watched-file.ts';
 import type { Log } from './log/log.ts';
+import type { Events } from './events.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 import { firewallState } from './firewall-state.ts';
 import { Imds } from './imds/client.ts';
@@ -51,9 +52,6 @@ export interface RunningProxy {
 
 /** How many calls of STS are under way at once, at the most: far below its quota, enough for a host that starts up. */
 const MAX_CONCURRENT_STS_CALLS = 16;
-
-/** Different reasons why callers on the host are not told that are logged; there are few, but for a daemon's errors. */
-const MAX_HOST_NETWORK_ERRORS = 100;
 
 /** Who is asking in a demonstration, where there need be no Docker. */
 const DEMO_CONTAINER: Container = {
@@ -88,22 +86,20 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
       credentials: () => store.values(),
       firewall: () => firewallState(clock.now()),
     },
-    peek,
-    requestFor: (container) => assignments.requestFor(container),
   });
   const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
   const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
-  const rules = follow(log, telemetry, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
+  const rules = follow(telemetry, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
     assignments.replaceSettings(roleSettings(config, now));
   });
   const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
-    onTokenless: (reason) => telemetry.noUpstreamToken(reason),
+    onTokenless: (reason) => telemetry.upstreamTokenFailed(reason),
   });
   const clients = awsClients(config, imds, {
-    onCall: (...call) => telemetry.called(...call),
+    onCall: (...call) => telemetry.awsCallEnded(...call),
     onSourceCredentialsWorked: () => sourceCredentials.worked(),
     onSourceCredentialsFailed: (message, refused) => sourceCredentials.failed(message, refused),
   });
@@ -112,7 +108,7 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     forget: () => clients.forget(),
     clock,
     random: Math.random,
-    onFailed: (error) => telemetry.noSourceCredentials(error),
+    onFailed: (error) => telemetry.sourceCredentialsFailed(error),
   });
   const store = new CredentialStore<RoleRequest>({
     fetch: credentialFetcher(config, clients, log),
@@ -120,16 +116,16 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     random: Math.random,
     offset: config.roleCacheOffset,
     concurrency: MAX_CONCURRENT_STS_CALLS,
-    onFetched: (...fetched) => telemetry.fetched(...fetched),
-    onFailed: (...failed) => telemetry.notFetched(...failed),
+    onFetched: (...fetched) => telemetry.credentialsFetched(...fetched),
+    onFailed: (...failed) => telemetry.credentialsFailed(...failed),
   });
   const assignments = new RoleAssignments({
     store,
     settings: roleSettings(config, rules?.value ?? []),
     hostNetwork: config.hostNetwork !== 'nobody',
-    onBadRequest: (container, error) => telemetry.badRequest(container, error),
+    onBadRequest: (container, error) => telemetry.roleRequestInvalid(container, error),
   });
-  const engine = new DockerEngine(config.docker, (at) => telemetry.eventSent(at));
+  const engine = new DockerEngine(config.docker, (at) => telemetry.engineEventReceived(at));
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
@@ -139,9 +135,9 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     onKnown: (container) => assignments.known(container),
     onStarted: (container) => assignments.started(container),
     onEnded: (container) => assignments.ended(container),
-    onState: (state, detail) => telemetry.directory(state, detail),
+    onState: (state, detail) => telemetry.directoryStateChanged(state, detail),
   });
-  const mapping = follow(log, telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
+  const mapping = follow(telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
   });
@@ -151,7 +147,7 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     directory,
     mapping: () => mapping?.value,
     others: await otherSources(config, directory),
-    hostNetwork: await followHostNetwork(config, log, engine, directory, assignments),
+    hostNetwork: await followHostNetwork(config, telemetry, engine, directory, assignments),
   });
   const resolve: CallerResolver['resolve'] = (address, connection) =>
     config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : resolver.resolve(address, connection);
@@ -184,7 +180,9 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
     onAnswered: (exchange, found, failure, seconds) => {
-      telemetry.answered(exchange, found, failure, seconds);
+      exchange.container ??= resolver.peek(exchange.address, exchange.request.socket);
+      exchange.roleRequest ??= roleRequestOf(assignments, exchange.container);
+      telemetry.requestAnswered(exchange, found, failure, seconds);
       afterBurst.answered();
     },
     log,
@@ -227,10 +225,18 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   }
 }
 
+/** The role that metrics and the log name for a request that did not ask for credentials. */
+function roleRequestOf(assignments: RoleAssignments, container: Container | undefined): RoleRequest | undefined {
+  try {
+    return container && assignments.requestFor(container);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Follows the file that a setting names, if it names one. */
 function follow<T>(
-  log: Log,
-  telemetry: Telemetry,
+  events: Pick<Events, 'fileReloaded' | 'fileReloadFailed'>,
   setting: string,
   path: string | undefined,
   parse: (text: string) => T,
@@ -242,10 +248,10 @@ function follow<T>(
     path,
     parse,
     onChange: (now, before) => {
-      log.info('file read', { setting, path });
+      events.fileReloaded(setting, path);
       use(now, before);
     },
-    onBroken: (error) => telemetry.fileBroken(setting, path, error),
+    onBroken: (error) => events.fileReloadFailed(setting, path, error),
   });
 }
 
@@ -267,19 +273,14 @@ async function otherSources(config: Config, directory: ContainerDirectory): Prom
 /** @returns undefined when nobody's connections are redirected on the host itself */
 async function followHostNetwork(
   config: Config,
-  log: Log,
+  events: Pick<Events, 'hostNetworkFailed'>,
   engine: DockerEngine,
   directory: ContainerDirectory,
   assignments: RoleAssignments,
 ): Promise<HostNetwork | undefined> {
   if (config.hostNetwork === 'nobody') return undefined;
   const processes = await hostProcesses(config);
-  const reported = new Set<string>();
-  const onError = (reason: string): void => {
-    if (reported.has(reason) || reported.size === MAX_HOST_NETWORK_ERRORS) return;
-    reported.add(reason);
-    log.error('callers on the host are not told', { setting: 'HOST_NETWORK', error: reason });
-  };
+  const onError = (reason: string): void => events.hostNetworkFailed(reason);
   // What is wrong for all of them is better known now than when somebody asks.
   processes.survey().catch(({ message }: Error) => onError(message));
   const host = config.hostRole && hostCaller(config.hostRole);

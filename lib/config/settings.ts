@@ -60,7 +60,6 @@ export interface Setting<T> {
 }
 
 const OTLP_FORM = 'an http:// or https:// URL without a name and password';
-const HTTPS_FORM = 'https://host or https://host:port';
 const KEY_VALUE_FORM = '"name=value,name=value", percent-encoded where need be';
 const DURATION_FORM = 'a duration such as "15m" or "5m30s"';
 
@@ -129,18 +128,6 @@ function headerList(text: string): ReadonlyMap<string, string> | undefined {
     if (!isHeader || HEADERS_OF_THE_REQUEST.test(name)) return undefined;
   }
   return headers;
-}
-
-/** Of New Relic, which takes nothing without TLS. */
-function httpsUrl(text: string): URL | undefined {
-  const url = receiverUrl(text);
-  return url?.protocol === 'https:' && url.pathname === '/' && url.search === '' && url.hash === '' ? url : undefined;
-}
-
-/** Below a second it would be asked for more than it is worth. */
-function parseInterval(text: string): number | undefined {
-  const milliseconds = parseGoDuration(text);
-  return milliseconds !== undefined && milliseconds >= 1000 && milliseconds <= 3_600_000 ? milliseconds : undefined;
 }
 
 export interface ListenAddress {
@@ -824,7 +811,7 @@ export const SETTINGS = {
     from: 'go',
     default: 'metadataproxy',
     expects: 'anything',
-    help: 'service.name of what New Relic is sent.',
+    help: 'service.name at New Relic.',
     parse: (text) => text,
   }),
   newRelicLicense: optional({
@@ -832,43 +819,10 @@ export const SETTINGS = {
     env: ['NEWRELIC_LICENSE'],
     from: 'go',
     expects: 'a license key, which is 40 letters and digits',
-    help: "Sends metrics to New Relic's Metric API; a key of the European region is known by its beginning.",
+    help: "Export metrics to New Relic's OTLP endpoint. The key's prefix selects the European region.",
     secret: true,
     // Insert keys have dashes and another length; the form is there for what can't be one.
     parse: (text) => (/^[\w-]{16,100}$/.test(text) ? text : undefined),
-  }),
-  newRelicAccountId: optional({
-    group: 'Logging and metrics',
-    env: ['NEWRELIC_ACCOUNT_ID'],
-    from: 'new',
-    expects: 'digits',
-    help: 'Sends refused and failed credential requests to the Event API of this account, too, counted by kind.',
-    parse: (text) => (/^\d{1,12}$/.test(text) ? text : undefined),
-  }),
-  newRelicMetricUrl: optional({
-    group: 'Logging and metrics',
-    env: ['NEWRELIC_METRIC_URL'],
-    from: 'new',
-    expects: HTTPS_FORM,
-    help: "Another host than New Relic's own for the Metric API.",
-    parse: httpsUrl,
-  }),
-  newRelicEventUrl: optional({
-    group: 'Logging and metrics',
-    env: ['NEWRELIC_EVENT_URL'],
-    from: 'new',
-    expects: HTTPS_FORM,
-    help: "Another host than New Relic's own for the Event API.",
-    parse: httpsUrl,
-  }),
-  newRelicInterval: setting({
-    group: 'Logging and metrics',
-    env: ['NEWRELIC_INTERVAL'],
-    from: 'new',
-    default: '1m',
-    expects: 'a duration from "1s" to "1h"',
-    help: 'How often New Relic is sent something.',
-    parse: parseInterval,
   }),
 
   mockApi: setting({

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import type { RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -48,7 +48,7 @@ interface Receivers {
 }
 
 async function startReceivers(): Promise<Receivers> {
-  const heard = { statsd: 0, statsite: 0, datadog: 0, otlp: 0, newRelic: 0 };
+  const heard = { statsd: 0, statsite: 0, datadog: 0, otlp: 0 };
   const hear = (name: keyof typeof heard) => (): void => void (heard[name] += 1);
   const answer = (name: keyof typeof heard): RequestListener => (request, response) => {
     request.on('data', hear(name));
@@ -63,8 +63,7 @@ async function startReceivers(): Promise<Receivers> {
   const folder = mkdtempSync(join(tmpdir(), 'metadataproxy-bench-'));
   writeFileSync(join(folder, 'ca.pem'), ca);
   const statsite = await portOf(createTcpServer((socket) => socket.on('data', hear('statsite')).on('error', () => {})));
-  const otlp = await portOf(createHttpServer(answer('otlp')));
-  const newRelic = await portOf(createHttpsServer(identity, answer('newRelic')));
+  const otlp = await portOf(createHttpsServer(identity, answer('otlp')));
   return {
     heard,
     env: {
@@ -73,11 +72,9 @@ async function startReceivers(): Promise<Receivers> {
       STATSD_ADDR: `127.0.0.1:${statsd.address().port}`,
       STATSITE_ADDR: `127.0.0.1:${statsite}`,
       DATADOG_ADDR: `127.0.0.1:${datadog.address().port}`,
-      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${otlp}`,
+      OTEL_EXPORTER_OTLP_ENDPOINT: `https://127.0.0.1:${otlp}`,
+      OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
       OTEL_METRIC_EXPORT_INTERVAL: String(EVERY_S * 1000),
-      NEWRELIC_LICENSE: '0123456789abcdef0123456789abcdef01234567',
-      NEWRELIC_METRIC_URL: `https://127.0.0.1:${newRelic}`,
-      NEWRELIC_INTERVAL: `${EVERY_S}s`,
       NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem'),
     },
     // The rest ends with the process.

@@ -23,7 +23,7 @@ test('a proxy without a container becomes ready, with no call of STS', async (t)
 
 test('a proxy without credentials of its own is not ready, says why, and serves what needs none', async (t) => {
   const own = await host(t, { env: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined } });
-  await own.proxy.awaitLog("the proxy's own credentials cannot be had");
+  await own.proxy.awaitLog("source credentials unavailable");
   const { status, body } = await own.askOperator('/readyz');
   const { checks } = JSON.parse(body) as Status;
   assert.equal(status, 503);
@@ -85,7 +85,7 @@ test('/status tells of containers, roles, Docker, STS, the metadata service, set
   assert.ok(status.last_hour.requests >= 4 && status.last_hour.refused >= 2 && status.last_hour.failed >= 1);
   assert.equal(status.minutes.length, 60);
   const troubles = status.errors.map(({ message, about }) => `${message} ${about}`.trim());
-  for (const expected of ['the metadata service does not answer', `role not assumed ${arnOf('denied')}`, 'bad role bad'])
+  for (const expected of ['upstream IMDS does not answer', `role not assumed ${arnOf('denied')}`, 'invalid role request bad'])
     assert.ok(troubles.includes(expected), `${expected} is not in ${troubles}`);
   const setting = (name: string) => status.settings.find((one) => one.name === name);
   assert.deepEqual(setting('MAX_CONNECTIONS'), { name: 'MAX_CONNECTIONS', value: '77', source: 'MAX_CONNECTIONS' });
@@ -128,12 +128,12 @@ test('SIGUSR2 turns debug on and off, and the log and /status say so', async (t)
   const own = await host(t);
   const level = async () => (await statusOf(own)).settings.find(({ name }) => name === 'LOG_LEVEL')?.value;
   own.proxy.signal('SIGUSR2');
-  await own.proxy.awaitLog('everything is logged from now on');
+  await own.proxy.awaitLog('debug logging enabled');
   assert.equal(await level(), 'debug');
   await own.ask(FROM, '/latest/meta-data/instance-id');
   await own.proxy.awaitLog('answered');
   own.proxy.signal('SIGUSR2');
-  await own.proxy.awaitLog('less is logged from now on');
+  await own.proxy.awaitLog('debug logging disabled');
   assert.equal(await level(), 'info');
 });
 

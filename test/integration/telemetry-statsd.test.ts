@@ -99,7 +99,7 @@ test('receivers that are gone, never read or reset delay no request and take no 
   await askMany();
   await askMany();
   assert.ok(resident() - before < 30, `${before} to ${resident()} MB`);
-  const troubled = proxy.logs.all(({ msg }) => msg.startsWith('metrics cannot be sent')).map(({ fields }) => fields['backend']);
+  const troubled = proxy.logs.all(({ msg }) => msg.startsWith('cannot export metrics')).map(({ fields }) => fields['backend']);
   assert.equal(new Set(troubled).size, troubled.length, 'once for each');
   assert.ok(troubled.includes('datadog'));
   assert.equal((await proxy.stop()).code, 0);

@@ -16,7 +16,6 @@ const SESSION_NAME = '"container", "classic", "shared", or a template such as "{
 const TAGS = '"Labels:a,b", "Env:X,Y", or both with a space between';
 const POLICY = 'an IAM policy as JSON';
 const RECEIVER = 'an http:// or https:// URL without a name and password';
-const NEW_RELIC = 'https://host or https://host:port';
 const PAIRS = '"name=value,name=value", percent-encoded where need be';
 const DOCKER = 'unix:///path, tcp://host:port, http://host:port or https://host:port';
 const METADATA_URL = 'http://host or http://host:port';
@@ -239,10 +238,6 @@ const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'takes
   otlpDisabled: bad(YES_OR_NO, '1', 'yes'),
   newRelicAppName: 'takes anything',
   newRelicLicense: bad('a license key, which is 40 letters and digits', 'short', 'a key with spaces in it', 'x'.repeat(101)),
-  newRelicAccountId: bad('digits', 'mine', '-1', '1/../2'),
-  newRelicMetricUrl: bad(NEW_RELIC, 'http://localhost', 'metric-api.newrelic.com', 'https://h/path', 'https://h/?q'),
-  newRelicEventUrl: bad(NEW_RELIC, 'http://localhost', 'https://h/v1'),
-  newRelicInterval: bad('a duration from "1s" to "1h"', '60', '999ms', '1h1s', 'often'),
   mockApi: bad(YES_OR_NO, 'mock'),
   mockedInstanceId: bad('an instance id such as "i-0a1b2c3d4e5f67890"', 'an id', 'i/../x', 'i'.repeat(65)),
   mockCredentials: bad(YES_OR_NO, 'fake'),
@@ -395,12 +390,9 @@ test('OTEL_EXPORTER_OTLP_PROTOCOL: grpc is refused, and http/protobuf noticed, w
   }
 });
 
-test('settings of New Relic that have no effect without a license key say so', () => {
-  const env = { NEWRELIC_APP_NAME: 'proxy', NEWRELIC_ACCOUNT_ID: '1' };
-  assert.deepEqual(readConfig({}, env).notices, [
-    'NEWRELIC_APP_NAME has no effect without NEWRELIC_LICENSE',
-    'NEWRELIC_ACCOUNT_ID has no effect without NEWRELIC_LICENSE',
-  ]);
+test('NEWRELIC_APP_NAME has no effect without a license key, and a notice says so', () => {
+  const env = { NEWRELIC_APP_NAME: 'proxy' };
+  assert.deepEqual(readConfig({}, env).notices, ['NEWRELIC_APP_NAME has no effect without NEWRELIC_LICENSE']);
   assert.deepEqual(readConfig({}, { ...env, NEWRELIC_LICENSE: 'k'.repeat(40) }).notices, []);
 });
 

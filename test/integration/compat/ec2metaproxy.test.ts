@@ -73,7 +73,7 @@ test('ec2metaproxy: an IAM_POLICY that is no policy is 404 for that container, a
   assert.equal(await statusFor(B), 404);
   assert.deepEqual(sts.calls.all(), []);
   await proxy.logs.several(2, isMessage('credentials refused'));
-  const lines = proxy.logs.all(isMessage('bad role')).map(({ fields }) => fields);
+  const lines = proxy.logs.all(isMessage('invalid role request')).map(({ fields }) => fields);
   assert.deepEqual(lines.map(({ container }) => container).sort(), ['long', 'mistaken']);
   const errorOf = (name: string): string =>
     String(lines.find(({ container }) => container === name)?.['error']);

@@ -25,7 +25,7 @@ import {
 const A = '127.0.0.21';
 const B = '127.0.0.22';
 const C = '127.0.0.23';
-const BROKEN = 'file not read; what it said before stays';
+const BROKEN = 'cannot reload file; keeping the previous version';
 
 // Roles
 
@@ -96,7 +96,7 @@ test('lyft: an account that AWS_ACCOUNT_MAP does not name is 404 for that contai
   assert.equal(await statusFor(A), 404);
   assert.equal(await statusFor(A), 404);
   await proxy.logs.several(1, isMessage('credentials refused'));
-  const lines = proxy.logs.all(isMessage('bad role'));
+  const lines = proxy.logs.all(isMessage('invalid role request'));
   assert.equal(lines.length, 1);
   assert.equal(lines[0]?.fields['container'], 'mistaken');
   assert.equal(
@@ -340,7 +340,7 @@ test('lyft: ROLE_MAPPING_FILE is read again on SIGHUP', async (t) => {
   assert.equal((await callFor(A)).roleArn, arnOf('before'));
   writeFileSync(file, JSON.stringify({ [A]: arnOf('after'), [B]: arnOf('new') }));
   proxy.reload();
-  const { fields } = await proxy.awaitLog('file read');
+  const { fields } = await proxy.awaitLog('file reloaded');
   assert.deepEqual([fields['setting'], fields['path']], ['ROLE_MAPPING_FILE', file]);
   assert.equal((await callFor(A)).roleArn, arnOf('after'));
   assert.equal((await callFor(B)).roleArn, arnOf('new'));
@@ -361,7 +361,7 @@ for (const [how, write] of [
     const file = fileWith(t, JSON.stringify({ [A]: arnOf('before') }));
     const { proxy, callFor } = await host(t, { env: { ROLE_MAPPING_FILE: file } });
     write(file, JSON.stringify({ [A]: arnOf('after') }));
-    await proxy.awaitLog('file read');
+    await proxy.awaitLog('file reloaded');
     assert.equal((await callFor(A)).roleArn, arnOf('after'));
   });
 }

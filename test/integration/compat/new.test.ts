@@ -21,7 +21,7 @@ const A = '127.0.0.21';
 const B = '127.0.0.22';
 const C = '127.0.0.23';
 const D = '127.0.0.24';
-const BROKEN = 'file not read; what it said before stays';
+const BROKEN = 'cannot reload file; keeping the previous version';
 
 // ALLOWED_ROLES
 
@@ -288,7 +288,7 @@ test('ROLE_RULES is read again on SIGHUP, and holds for containers that run alre
     JSON.stringify([{ match: { name: 'own' }, allow: [] }, { default_role: arnOf('after') }]),
   );
   proxy.reload();
-  await proxy.awaitLog('file read');
+  await proxy.awaitLog('file reloaded');
   assert.equal((await callFor(A)).roleArn, arnOf('after'));
   assert.equal(await statusFor(B), 403, 'what was obtained before is not handed out any more');
   assert.equal(sts.assumed(arnOf('own')).length, 1);
@@ -300,7 +300,7 @@ test('ROLE_RULES is read again when it changes', async (t) => {
   await docker.host.run({ address: A });
   assert.equal((await callFor(A)).roleArn, arnOf('before'));
   writeFileSync(file, JSON.stringify([{ default_role: arnOf('after') }]));
-  const { fields } = await proxy.awaitLog('file read');
+  const { fields } = await proxy.awaitLog('file reloaded');
   assert.equal(fields['setting'], 'ROLE_RULES');
   assert.equal((await callFor(A)).roleArn, arnOf('after'));
 });
@@ -410,7 +410,7 @@ for (const [label, value, error] of [
     assert.equal(await statusFor(A), 404);
     assert.equal(await statusFor(B), 200);
     await proxy.logs.several(1, isMessage('credentials refused'));
-    const lines = proxy.logs.all(isMessage('bad role'));
+    const lines = proxy.logs.all(isMessage('invalid role request'));
     assert.deepEqual(
       lines.map(({ level, fields }) => [level, fields['container'], fields['error']]),
       [['error', 'mistaken', error]],
@@ -559,7 +559,7 @@ test('a label that is no session tag is 404 for its container, and one line in t
   const { docker, proxy, statusFor } = await host(t, { env: { SESSION_TAGS: 'Labels:team' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') }, labels: { team: 'a{b' } });
   assert.equal(await statusFor(A), 404);
-  const { fields } = await proxy.awaitLog('bad role');
+  const { fields } = await proxy.awaitLog('invalid role request');
   assert.match(String(fields['error']), /^"a\{b", the value of "team", is no session tag; /);
 });
 

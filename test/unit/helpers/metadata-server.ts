@@ -26,7 +26,7 @@ export async function startServer(
     for (const line of text.trim().split('\n')) lines.add(JSON.parse(line) as LogLine);
   };
   const log = new Log({ level: 'debug', format: 'json', host: 'host', write, now: Date.now });
-  const answerLog = new AccessLog(log, systemClock);
+  const accessLog = new AccessLog(log, systemClock);
   const time = { now: Date.now() };
   const tokens = new SessionTokens(() => time.now);
   const says = (name: string) => (exchange: Exchange) => sendText(exchange, `${name} ${exchange.path}`);
@@ -51,7 +51,7 @@ export async function startServer(
     maxRequestsPerSecond: 0,
     readTimeout: 5_000,
     writeTimeout: 60_000,
-    onAnswered: (...answered) => answerLog.answered(...answered),
+    onAnswered: (...answered) => accessLog.requestAnswered(...answered),
     log,
     ...options,
   });
