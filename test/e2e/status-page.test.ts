@@ -116,7 +116,7 @@ test('the button is reached by the keyboard, and pauses the refreshing', async (
   assert.equal(await tab.evaluate('document.activeElement.id'), 'refresh-button');
   await tab.press('Enter');
   assert.equal(await tab.evaluate("document.getElementById('refresh-state').textContent"), 'Paused');
-  assert.equal(await tab.evaluate("document.getElementById('refresh-button').textContent"), 'Go on');
+  assert.equal(await tab.evaluate("document.getElementById('refresh-button').textContent"), 'Resume');
 });
 
 // The last one: it ends the proxy.
