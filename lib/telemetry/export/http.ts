@@ -8,7 +8,7 @@ import { Rejected, RetryAfter, type Chunk, type Transport } from './exporter.ts'
 /** How much of a response is read. Receivers answer with a few hundred characters. */
 const MAX_RESPONSE_LENGTH = 16_384;
 
-/** Interim responses (1xx) that nobody asked for could come without end and keep the processor busy. */
+/** Unexpected interim responses (1xx) without end would keep the processor busy. */
 const MAX_INTERIM_RESPONSES = 10;
 
 const compress = promisify(gzip);

@@ -1,5 +1,5 @@
 /**
- * The formats of statsd, statsite and DogStatsD: one line for each figure, as many lines to a packet as fit.
+ * The formats of statsd, statsite and DogStatsD: one line per value, and as many lines per packet as fit.
  *
  * Counters and histograms are exported when they grew. Gauges are exported in every round: datagrams get lost, receivers
  * restart, and Datadog's agent always, statsite by default and statsd with `deleteGauges` forget a gauge that they do
@@ -9,7 +9,7 @@
 import { Counter, Deltas, Gauge, quantile, type Delta, type Family } from '../metrics/registry.ts';
 import type { Chunk, Format } from './exporter.ts';
 
-/** One figure, as every dialect of statsd knows it. */
+/** One value, as every dialect of statsd has it. */
 export interface Sample {
   /** The family's name; for a histogram with a suffix, such as `name.p95`. */
   readonly name: string;
@@ -28,7 +28,7 @@ export interface Dialect {
   readonly maxPacketLength: number;
 }
 
-/** The packet size is that of go-metrics (statsdMaxLen): less than an Ethernet frame holds. */
+/** The packet size of go-metrics (statsdMaxLen), which fits into an Ethernet frame. */
 export const STATSD: Dialect = { line: statsdLine, maxPacketLength: 1_400 };
 
 /** Over TCP. A packet is one write, and all that is buffered while the receiver does not read. */
@@ -100,20 +100,20 @@ export class LineFormat implements Format {
       if (tooLong > 0) yield { body: '', points: tooLong, commit: () => this.#deltas.commit(lines.length === 0 ? delta : []) };
       if (lines.length === 0) continue;
       const length = lines.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
-      const pieces = length <= maxPacketLength ? [lines.join('')] : lines;
-      for (const piece of pieces) {
-        if (!packet.fits(piece, maxPacketLength)) {
+      const blocks = length <= maxPacketLength ? [lines.join('')] : lines;
+      for (const block of blocks) {
+        if (!packet.fits(block, maxPacketLength)) {
           yield packet;
           packet = new Packet(this.#deltas);
         }
-        packet.add(piece, lines.length / pieces.length);
+        packet.add(block, lines.length / blocks.length);
       }
       packet.deltas.push(...delta);
     }
     if (packet.points > 0) yield packet;
   }
 
-  /** Reads a series when it is asked for: whatever is not, stays in the registry. */
+  /** Lazy: a series is read right before its lines are packed. */
   *#bySeries(families: readonly Family[]): Generator<{ samples: Sample[]; delta: Delta[] }> {
     for (const { name, labelNames, series: all } of families) {
       for (const series of all) {

@@ -90,7 +90,7 @@ export function rejectedPoints(response: string): number {
 
 /** New Relic's limit for a value, which is the shortest of the receivers'. */
 const MAX_VALUE_LENGTH = 4_095;
-/** Of one metric, in one piece of JSON: making more would hold up requests. */
+/** Per metric and call of JSON.stringify, which would delay requests if it took longer. */
 const MAX_POINTS = 200;
 /** Of one request. It stays below New Relic's limit even if each character were 4 bytes. */
 const MAX_CHARACTERS = 250_000;
