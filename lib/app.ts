@@ -15,6 +15,8 @@ import { ContainerDirectory } from './docker/directory.ts';
 import { DockerEngine } from './docker/client.ts';
 import { SourceCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
+import { Admission } from './http/admission.ts';
+import type { Connection } from './http/connections.ts';
 import { CredentialService } from './http/credential-service.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
@@ -79,13 +81,7 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     config,
     log,
     clock,
-    gauges: {
-      version,
-      ready: () => isReady(readiness(sources)),
-      directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
-      credentials: () => store.values(),
-      firewall: () => firewallState(clock.now()),
-    },
+    version,
   });
   const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
   const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
@@ -96,19 +92,14 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
-    onTokenless: (reason) => telemetry.upstreamTokenFailed(reason),
+    events: { upstreamTokenFailed: (reason) => telemetry.upstreamTokenFailed(reason) },
   });
-  const clients = awsClients(config, imds, {
-    onCall: (...call) => telemetry.awsCallEnded(...call),
-    onSourceCredentialsWorked: () => sourceCredentials.worked(),
-    onSourceCredentialsFailed: (message, refused) => sourceCredentials.failed(message, refused),
-  });
+  const clients = awsClients(config, imds, { awsCallEnded: (...call) => telemetry.awsCallEnded(...call) });
   const sourceCredentials = new SourceCredentials({
-    resolve: () => clients.sourceAccessKey(),
-    forget: () => clients.forget(),
+    clients,
     clock,
     random: Math.random,
-    onFailed: (error) => telemetry.sourceCredentialsFailed(error),
+    events: { sourceCredentialsFailed: (error) => telemetry.sourceCredentialsFailed(error) },
   });
   const store = new CredentialStore<RoleRequest>({
     fetch: credentialFetcher(config, clients, log),
@@ -116,8 +107,10 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     random: Math.random,
     offset: config.roleCacheOffset,
     concurrency: MAX_CONCURRENT_STS_CALLS,
-    onFetched: (...fetched) => telemetry.credentialsFetched(...fetched),
-    onFailed: (...failed) => telemetry.credentialsFailed(...failed),
+    events: {
+      credentialsFetched: (...fetched) => telemetry.credentialsFetched(...fetched),
+      credentialsFailed: (...failed) => telemetry.credentialsFailed(...failed),
+    },
   });
   const assignments = new RoleAssignments({
     store,
@@ -125,18 +118,16 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     hostNetwork: config.hostNetwork !== 'nobody',
     onBadRequest: (container, error) => telemetry.roleRequestInvalid(container, error),
   });
-  const engine = new DockerEngine(config.docker, (at) => telemetry.engineEventReceived(at));
+  const engine = new DockerEngine(config.docker, { engineEventReceived: (at) => telemetry.engineEventReceived(at) });
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
     clock,
     random: Math.random,
     resyncEvery: config.dockerSyncPeriod,
-    onKnown: (container) => assignments.known(container),
-    onStarted: (container) => assignments.started(container),
-    onEnded: (container) => assignments.ended(container),
-    onState: (state, detail) => telemetry.directoryStateChanged(state, detail),
+    events: { directoryStateChanged: (state, detail) => telemetry.directoryStateChanged(state, detail) },
   });
+  directory.subscribe(assignments);
   const mapping = follow(telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
@@ -151,13 +142,21 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   });
   const resolve: CallerResolver['resolve'] = (address, connection) =>
     config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : resolver.resolve(address, connection);
+  const peekCaller = (connection: Connection): Container | undefined => {
+    try {
+      return resolver.peek(connection.address, connection);
+    } catch {
+      return undefined; // The host's addresses cannot be read.
+    }
+  };
   const peersKnown: CallerResolver['peersKnown'] = (container) => resolver.peersKnown(container);
   const credentialService = new CredentialService({ resolver: { resolve, peersKnown }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const afterBurst = new AfterBurst(clock);
+  const admission = new Admission({ maxRequestsPerSecond: config.maxRequestsPerSecond, clock, random: Math.random });
   const server = new MetadataServer({
     handlers: {
-      sessionToken: sessionToken(tokens, (exchange) => server.subjectOf(exchange)),
+      sessionToken: sessionToken(tokens),
       iamListing: iamListing(credentialService),
       iamInfo: iamInfo(credentialService),
       roleName: roleNameListing(credentialService),
@@ -167,28 +166,39 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
-        config.maxRequestsPerSecond === 0 ? undefined : (exchange, requests) => server.charge(exchange, requests),
+        admission,
       ),
     },
     tokens,
     tokenRequired: config.imdsv2Required,
-    peek: (address, connection) => resolver.peek(address, connection),
-    ensureResolved: (address, connection) => resolver.ensureResolved(address, connection),
+    admission,
+    resolver: {
+      peek: peekCaller,
+      ensureResolved: (connection) => resolver.ensureResolved(connection.address, connection),
+    },
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
-    maxRequestsPerSecond: config.maxRequestsPerSecond,
+    clock,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
-    onAnswered: (exchange, found, failure, seconds) => {
-      exchange.container ??= resolver.peek(exchange.address, exchange.request.socket);
-      exchange.roleRequest ??= roleRequestOf(assignments, exchange.container);
-      telemetry.requestAnswered(exchange, found, failure, seconds);
-      afterBurst.answered();
+    events: {
+      requestAnswered: (exchange, route, failure, seconds) => {
+        exchange.container ??= peekCaller(exchange.connection);
+        exchange.roleRequest ??= roleRequestOf(assignments, exchange.container);
+        telemetry.requestAnswered(exchange, route, failure, seconds);
+        afterBurst.answered();
+      },
     },
     log,
   });
 
   const sources: StatusSources = { version, config, clock, log, directory, assignments, store, sourceCredentials, telemetry, firewall: () => firewallState(clock.now()) };
+  telemetry.observe({
+    ready: () => isReady(readiness(sources)),
+    directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
+    credentials: () => store.values(),
+    firewall: () => firewallState(clock.now()),
+  });
   const admin = new AdminServer({
     readiness: () => readiness(sources),
     status: () => makeStatus(sources),
@@ -225,7 +235,7 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   }
 }
 
-/** The role that metrics and the log name for a request that did not ask for credentials. */
+/** The role of a caller that requested no credentials, for metrics and the log. */
 function roleRequestOf(assignments: RoleAssignments, container: Container | undefined): RoleRequest | undefined {
   try {
     return container && assignments.requestFor(container);

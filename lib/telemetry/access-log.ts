@@ -2,9 +2,7 @@ import type { Clock } from '../util/clock.ts';
 import type { Fields, Log } from '../log/log.ts';
 import { LogDeduplicator } from '../log/deduplicator.ts';
 import type { Exchange } from '../http/exchange.ts';
-import type { Route } from '../http/router.ts';
-
-const AUDITED: ReadonlySet<Route['kind']> = new Set(['iam-info', 'role-credentials', 'container-credentials']);
+import type { Route } from '../http/routes.ts';
 
 /** One line per request for credentials, for audits; at debug level one per request. */
 export class AccessLog {
@@ -19,7 +17,7 @@ export class AccessLog {
   /** As in Events. */
   requestAnswered(exchange: Exchange, route: Route | undefined, failure: unknown, seconds: number): void {
     const log = this.#log;
-    if (route === undefined || !AUDITED.has(route.kind)) {
+    if (!route?.isAudited) {
       if (log.writes('debug')) log.debug('answered', fieldsOf(exchange, failure, seconds));
     } else if (!log.writes('info')) return;
     else if (failure === undefined) log.info('credentials served', fieldsOf(exchange, failure, seconds));

@@ -10,7 +10,7 @@ import type { Container } from '../docker/container.ts';
 import type { DirectoryState } from '../docker/directory.ts';
 import type { Events } from '../events.ts';
 import type { Exchange } from '../http/exchange.ts';
-import type { Route } from '../http/router.ts';
+import type { Route } from '../http/routes.ts';
 import { UpstreamTimeout, UpstreamUnreachable } from '../imds/client.ts';
 import { DependencyHealth } from '../log/dependency-health.ts';
 import type { Log } from '../log/log.ts';
@@ -30,8 +30,11 @@ export interface TelemetryOptions {
   readonly config: Config;
   readonly log: Log;
   readonly clock: Clock;
-  readonly gauges: Gauges;
+  readonly version: string;
 }
+
+/** Reasons to log. There are few, apart from a daemon's errors. */
+const MAX_HOST_NETWORK_ERRORS = 100;
 
 export class Telemetry implements Events {
   readonly recentErrors: RecentErrors;
@@ -46,17 +49,18 @@ export class Telemetry implements Events {
   readonly #processMetrics: ProcessMetrics;
   readonly #requestMetrics: RequestMetrics;
   readonly #accessLog: AccessLog;
+  readonly #hostNetworkErrors = new Set<string>();
   #exporters: readonly Exporter[] = [];
 
   constructor(options: TelemetryOptions) {
-    const { config, log, clock, gauges } = options;
+    const { config, log, clock } = options;
     this.#options = options;
     this.recentErrors = new RecentErrors(log, clock);
     this.docker = new DependencyHealth(clock.now);
     this.sts = new DependencyHealth(clock.now);
     this.upstream = new DependencyHealth(clock.now);
     this.expose = config.prometheus ? (accept) => exposition(this.#metrics.collect(), accept) : undefined;
-    this.#processMetrics = new ProcessMetrics(this.#metrics, clock, gauges);
+    this.#processMetrics = new ProcessMetrics(this.#metrics, clock);
     this.#requestMetrics = new RequestMetrics({
       metrics: this.#metrics,
       labels: config.metricsLabels,
@@ -67,11 +71,16 @@ export class Telemetry implements Events {
     this.#accessLog = new AccessLog(log, clock);
   }
 
+  /** Adds the gauges of components that were created after this one. */
+  observe(gauges: Gauges): void {
+    this.#processMetrics.observe(this.#options.version, gauges);
+  }
+
   async start(): Promise<void> {
-    const { config, log, clock, gauges } = this.#options;
+    const { config, log, clock, version } = this.#options;
     if (namesReceiver(config)) {
       const { startExporters } = await import('./export/start.ts');
-      this.#exporters = startExporters(config, this.#metrics, log, clock, gauges.version);
+      this.#exporters = startExporters(config, this.#metrics, log, clock, version);
     }
     // Measuring wakes the process periodically; skip it when nothing reads the metrics.
     if (this.expose || this.#exporters.length > 0) this.#processMetrics.start();
@@ -135,8 +144,10 @@ export class Telemetry implements Events {
   }
 
   hostNetworkFailed(reason: string): void {
-    const fields = { setting: 'HOST_NETWORK', error: reason };
-    this.recentErrors.report('error', 'cannot identify host-network caller', 'HOST_NETWORK', fields);
+    const reported = this.#hostNetworkErrors;
+    if (reported.has(reason) || reported.size === MAX_HOST_NETWORK_ERRORS) return;
+    reported.add(reason);
+    this.#options.log.error('cannot identify host-network caller', { setting: 'HOST_NETWORK', error: reason });
   }
 
   upstreamTokenFailed(reason: string): void {

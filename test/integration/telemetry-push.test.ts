@@ -10,10 +10,10 @@ import { Receiver, type Posted, type Reply } from '../support/receiver.ts';
 import { host, SECURITY_CREDENTIALS, type Host } from './host.ts';
 
 const A = '127.0.0.51';
-const NOBODY = '127.0.0.52';
+const UNKNOWN = '127.0.0.52';
 const LICENSE = '0123456789abcdef0123456789abcdef0123NRAL';
 
-/** A file for NODE_EXTRA_CA_CERTS, and a receiver with a certificate of that authority. */
+/** A receiver with a certificate, and the file of its authority for NODE_EXTRA_CA_CERTS. */
 async function tlsReceiver(t: TestContext): Promise<{ receiver: Receiver; authority: string }> {
   const { ca, server } = makeCertificates();
   const directory = mkdtempSync(join(tmpdir(), 'metadataproxy-telemetry-'));
@@ -29,19 +29,19 @@ const otlpTo = (receiver: Receiver, env: Record<string, string> = {}): Record<st
   ...env,
 });
 
-/** New Relic's endpoint cannot be a receiver of the test, so its key goes to one as that of any OTLP receiver. */
+/** The tests cannot receive what is sent to New Relic's endpoint, so any OTLP receiver gets the key. */
 const withKey = (receiver: Receiver, authority: string): Record<string, string> => ({
   ...otlpTo(receiver, { OTEL_EXPORTER_OTLP_HEADERS: `api-key=${LICENSE}` }),
   NODE_EXTRA_CA_CERTS: authority,
 });
 
-/** Requests of a container with a role, and of an unknown caller. */
+/** Requests of a container with credentials and of an unknown caller. */
 async function ask(at: Host): Promise<void> {
   await at.docker.host.run({ address: A, env: { IAM_ROLE: 'app@123456789012' } });
   for (let count = 0; count < 3; count += 1) {
     assert.equal((await at.ask(A, `${SECURITY_CREDENTIALS}app`)).status, 200);
   }
-  assert.equal((await at.ask(NOBODY, `${SECURITY_CREDENTIALS}app`)).status, 404);
+  assert.equal((await at.ask(UNKNOWN, `${SECURITY_CREDENTIALS}app`)).status, 404);
 }
 
 interface Attribute {
@@ -49,7 +49,7 @@ interface Attribute {
   readonly value: { readonly stringValue: string };
 }
 
-/** The sum of a metric's data points with these attributes. */
+/** The sum of a metric's points with these attributes. */
 function sumIn({ text }: Posted, name: string, attributes: Record<string, string>): number {
   const request = JSON.parse(text) as {
     resourceMetrics: { scopeMetrics: { metrics: {
@@ -70,7 +70,7 @@ function sumIn({ text }: Posted, name: string, attributes: Record<string, string
 
 const HANDLER = 'iam-security-crentials-for-role';
 
-test('metrics reach an OTLP receiver in every round, as JSON that a strict parser accepts', async (t) => {
+test('an OTLP receiver gets valid JSON in every interval, with cumulative sums', async (t) => {
   const receiver = await Receiver.start(t);
   const at = await host(t, { env: otlpTo(receiver, {
     OTEL_EXPORTER_OTLP_HEADERS: 'api-key=hush', OTEL_SERVICE_NAME: 'proxy', OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
@@ -79,7 +79,7 @@ test('metrics reach an OTLP receiver in every round, as JSON that a strict parse
   const labels = { handler_name: HANDLER, response_code: '200', role_name: 'app' };
   const refused = { handler_name: HANDLER, response_code: '404' };
   const post = await receiver.posts.first((one) => {
-    const count = (of: Record<string, string>): number => sumIn(one, 'metadataproxy.http_request', of);
+    const count = (attributes: Record<string, string>): number => sumIn(one, 'metadataproxy.http_request', attributes);
     return count(labels) === 3 && count(refused) === 1;
   });
   assert.equal(post.path, '/v1/metrics');
@@ -87,11 +87,11 @@ test('metrics reach an OTLP receiver in every round, as JSON that a strict parse
   for (const { text } of receiver.posts.entries) assert.deepEqual(otlpProblems(JSON.parse(text)), []);
   assert.match(post.text, /"service.name","value":\{"stringValue":"proxy"\}/);
   const later = await receiver.posts.next();
-  assert.equal(sumIn(later, 'metadataproxy.http_request', labels), 3, 'a sum is cumulative');
+  assert.equal(sumIn(later, 'metadataproxy.http_request', labels), 3, 'the sum is cumulative');
   assert.deepEqual(await at.proxy.stop(), { code: 0, signal: null });
 });
 
-test('the metrics are exported once more at the end', async (t) => {
+test('the last metrics are sent at shutdown', async (t) => {
   const receiver = await Receiver.start(t);
   const at = await host(t, { env: otlpTo(receiver, { OTEL_METRIC_EXPORT_INTERVAL: '86400000' }) });
   await ask(at);
@@ -102,7 +102,7 @@ test('the metrics are exported once more at the end', async (t) => {
   assert.equal(sumIn(post ?? assert.fail(), 'metadataproxy.http_request', { response_code: '200' }), 3);
 });
 
-test('metrics reach an OTLP receiver over TLS that is verified, and the key is in no log line', async (t) => {
+test('an OTLP receiver gets metrics and the key over verified TLS, and no log line has the key', async (t) => {
   const { receiver, authority } = await tlsReceiver(t);
   const at = await host(t, { env: withKey(receiver, authority) });
   await ask(at);
@@ -112,7 +112,7 @@ test('metrics reach an OTLP receiver over TLS that is verified, and the key is i
   for (const { text } of at.proxy.logs.entries) assert.ok(!text.includes(LICENSE), text);
 });
 
-test('a receiver with a certificate of an unknown authority gets nothing, the key least of all', async (t) => {
+test('a receiver with an untrusted certificate gets neither metrics nor the key', async (t) => {
   const { receiver, authority } = await tlsReceiver(t);
   const env = { ...withKey(receiver, authority), NODE_EXTRA_CA_CERTS: '' };
   const at = await host(t, { env });
@@ -122,7 +122,7 @@ test('a receiver with a certificate of an unknown authority gets nothing, the ke
   assert.equal(receiver.posts.entries.length, 0);
 });
 
-test('a receiver that refuses the key is logged once, without the key', async (t) => {
+test('a refused key is logged once, without the key', async (t) => {
   const { receiver, authority } = await tlsReceiver(t);
   receiver.always = { status: 403, body: `{"error":"${LICENSE}"}` };
   const at = await host(t, { env: { ...withKey(receiver, authority), ENABLE_PROMETHEUS: 'true' } });
@@ -139,13 +139,13 @@ for (const reply of ['silence', 'endless', 'half', 'reset', 'garbage', 'endless 
   'endless interim answers', 'upgrade', { status: 503 },
   { status: 429, headers: { 'Retry-After': '99999999999999999999' } }] satisfies Reply[]) {
   const name = typeof reply === 'string' ? reply : `status ${reply.status}`;
-  test(`a receiver that answers with ${name} delays no request, and the program ends in time`, async (t) => {
+  test(`a receiver that answers ${name} delays neither requests nor the exit`, async (t) => {
     const receiver = await Receiver.start(t);
     receiver.always = reply;
     const at = await host(t, { env: otlpTo(receiver, { OTEL_EXPORTER_OTLP_TIMEOUT: '300' }) });
     await ask(at);
     await receiver.posts.first();
-    // No bound in time: they are answered while the receiver does what it does, or this test never ends.
+    // Without a time limit: the requests are answered during the receiver's reply, or this test never ends.
     for (let count = 0; count < 200; count += 1) assert.equal((await at.ask(A, '/creds')).status, 200);
     assert.deepEqual(await at.proxy.stop(), { code: 0, signal: null });
     assert.ok(at.proxy.logs.all(({ msg }) => msg === 'unexpected').length === 0);
@@ -153,7 +153,7 @@ for (const reply of ['silence', 'endless', 'half', 'reset', 'garbage', 'endless 
   });
 }
 
-test('after an outage the sums go on', async (t) => {
+test('sums continue after a receiver recovers', async (t) => {
   const receiver = await Receiver.start(t);
   receiver.always = { status: 503 };
   const at = await host(t, { env: otlpTo(receiver) });
@@ -165,16 +165,16 @@ test('after an outage the sums go on', async (t) => {
   await receiver.posts.next((one) => sumIn(one, 'metadataproxy.http_request', labels) === 3);
 });
 
-test('an unsupported protocol fails the start with the supported one', async () => {
+test('an unsupported protocol is an invalid setting; the error names the supported one', async () => {
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' };
   const { code, stderr } = await runToEnd({ env });
   assert.equal(code, 2);
-  assert.match(stderr, /OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not valid: expected "http\/json"/);
+  assert.match(stderr, /OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is invalid: expected "http\/json"/);
 });
 
-test('an invalid key is refused without being quoted', async () => {
+test('an invalid key is refused, and the error does not contain it', async () => {
   const { code, stderr } = await runToEnd({ env: { NEWRELIC_LICENSE: 'hush hush' } });
   assert.equal(code, 2);
-  assert.match(stderr, /NEWRELIC_LICENSE: what it is set to is not valid: expected a license key/);
+  assert.match(stderr, /NEWRELIC_LICENSE: its value \(secret\) is invalid: expected a license key/);
   assert.doesNotMatch(stderr, /hush/);
 });

@@ -3,7 +3,7 @@ import { SETTINGS, type Setting } from '../../lib/config/settings.ts';
 
 const MARKED = /(?<=<!-- settings -->\n)[^]*?(?=<!-- \/settings -->)/;
 
-/** README with its table of settings made anew from the definitions. */
+/** README with its settings table regenerated from the definitions. */
 export function withSettingsTable(readme: string): string {
   return readme.replace(MARKED, () => settingsTables());
 }
@@ -25,7 +25,7 @@ function row(setting: Setting<unknown>): string {
     code(flagSpellings(setting)),
     code(setting.default ? [setting.default] : []),
     setting.help,
-    setting.expects,
+    setting.takes.expects,
     setting.from,
   ];
   return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;

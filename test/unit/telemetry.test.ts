@@ -4,7 +4,7 @@ import { readConfig, type Environment } from '../../lib/config/config.ts';
 import { AssumeRoleDenied, ROLE_NOT_ALLOWED } from '../../lib/credentials/credentials.ts';
 import { Refusal } from '../../lib/http/errors.ts';
 import { sendText } from '../../lib/http/exchange.ts';
-import type { Handlers } from '../../lib/http/server.ts';
+import type { Handlers } from '../../lib/http/routes.ts';
 import { UpstreamUnreachable } from '../../lib/imds/client.ts';
 import { Log } from '../../lib/log/log.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
@@ -24,10 +24,7 @@ function aTelemetry(env: Environment = {}) {
     config: readConfig({}, { ENABLE_PROMETHEUS: 'true', ...env }),
     log,
     clock,
-    gauges: {
-      version: '1.2.3', ready: () => true, directory: () => ({ state: 'synced', containers: 0 }), credentials: () => [],
-      firewall: () => undefined,
-    },
+    version: '1.2.3',
   });
   const lines = (): string[] => {
     log.flush();
@@ -43,10 +40,8 @@ function aTelemetry(env: Environment = {}) {
 async function setUp(t: TestContext, handlers: Partial<Handlers> = {}, env: Environment = {}, container = aContainer()) {
   const { telemetry, series } = aTelemetry(env);
   const { port } = await startServer(t, handlers, {
-    onAnswered: (exchange, route, failure, seconds) => {
-      if (exchange.address === '127.0.0.2') exchange.container = container;
-      telemetry.requestAnswered(exchange, route, failure, seconds);
-    },
+    resolver: { peek: () => container },
+    events: telemetry,
   });
   const ask = (path = ID_PATH) => request({ port, path, from: '127.0.0.2' });
   const hour = () => telemetry.requestHistory.hour(performance.now());
@@ -115,7 +110,7 @@ test("a path is a label after its first success; the caller's labels come from t
 
 test('an unknown caller has neither an address nor labels of a container', async (t) => {
   const { series, telemetry } = await setUp(t, {}, { METRICS_LABELS: 'remote_addr' });
-  const { port } = await startServer(t, {}, { onAnswered: (...answered) => telemetry.requestAnswered(...answered) });
+  const { port } = await startServer(t, {}, { events: telemetry });
   await request({ port, path: ID_PATH, from: '127.0.0.3' });
   assert.deepEqual(series('metadataproxy_http_request'), ['metadataproxy_http_request{remote_addr="other"} 1']);
 });
@@ -159,7 +154,7 @@ test('the directory is synced or failing, and a lost event stream is a recent er
   ]);
 });
 
-test('every other failure is a line of the log and a recent error', () => {
+test('every other failure is a line of the log, and all but that of the host network are recent errors', () => {
   const { telemetry, lines } = aTelemetry();
   telemetry.sourceCredentialsFailed(new Error('expired'));
   telemetry.roleRequestInvalid(aContainer({ name: 'web' }), new BadRoleRequest('bad ARN'));
@@ -176,5 +171,5 @@ test('every other failure is a line of the log and a recent error', () => {
     'ERROR cannot reload file; keeping the previous version setting=ROLE_RULES path=/rules error="line 3"',
     'INFO  file reloaded setting=ROLE_RULES path=/rules',
   ]);
-  assert.equal(telemetry.recentErrors.list.length, 5);
+  assert.equal(telemetry.recentErrors.list.length, 4);
 });

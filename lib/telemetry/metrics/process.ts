@@ -8,7 +8,6 @@ import type { Counter, Family, Gauge, Histogram, MetricsRegistry } from './regis
 
 /** Read whenever the metrics are collected. */
 export interface Gauges {
-  readonly version: string;
   readonly ready: () => boolean;
   readonly directory: () => { readonly state: DirectoryState; readonly containers: number };
   readonly credentials: () => Iterable<Credentials>;
@@ -25,6 +24,7 @@ const DELAY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 const DELAY_INTERVAL_MS = 500;
 
 export class ProcessMetrics {
+  readonly #metrics: MetricsRegistry;
   readonly #clock: Clock;
   readonly #calls: Family<Counter>;
   readonly #callSeconds: Family<Histogram>;
@@ -34,7 +34,8 @@ export class ProcessMetrics {
   readonly #loopDelay: Histogram;
   #stopMeasuring = (): void => {};
 
-  constructor(metrics: MetricsRegistry, clock: Clock, gauges: Gauges) {
+  constructor(metrics: MetricsRegistry, clock: Clock) {
+    this.#metrics = metrics;
     this.#clock = clock;
     const operationAndResult = ['operation', 'result'];
     this.#calls = metrics.counter({
@@ -73,9 +74,12 @@ export class ProcessMetrics {
         bounds: DELAY_SECONDS,
       })
       .labels();
-    collectCredentials(metrics, clock, gauges);
-    collectState(metrics, gauges);
     collectProcess(metrics, clock);
+  }
+
+  observe(version: string, gauges: Gauges): void {
+    collectCredentials(this.#metrics, this.#clock, gauges);
+    collectState(this.#metrics, version, gauges);
   }
 
   awsCallEnded(operation: string, result: CallResult, milliseconds: number): void {
@@ -138,7 +142,7 @@ function collectCredentials(metrics: MetricsRegistry, clock: Clock, { credential
   });
 }
 
-function collectState(metrics: MetricsRegistry, { version, ready, directory, firewall }: Gauges): void {
+function collectState(metrics: MetricsRegistry, version: string, { ready, directory, firewall }: Gauges): void {
   const isReady = metrics.gauge({ name: 'metadataproxy.ready', help: '1 if the proxy is ready to serve containers' }).labels();
   const isSynced = metrics
     .gauge({ name: 'metadataproxy.directory_synced', help: "1 while the proxy follows Docker's events" })

@@ -1,4 +1,4 @@
-import type { Route } from '../../http/router.ts';
+import type { RouteKind } from '../../http/routes.ts';
 import { BoundedMap } from '../../util/bounded-map.ts';
 import { Memo } from '../../util/memo.ts';
 
@@ -18,6 +18,9 @@ export type RequestLabel = (typeof REQUEST_LABELS)[number];
 /** Stands for every value that a caller may have made up. */
 export const OTHER = 'other';
 
+/** Of the other routes, the caller chooses a part of the path, or go-metadataproxy has a label for all paths. */
+const LABELLED_BY_PATH: ReadonlySet<RouteKind> = new Set(['pass-through', 'iam-listing', 'session-token', 'health']);
+
 /** IMDS has some 100 paths, and SDKs read a handful. The series of the metrics are limited further. */
 const MAX_PATHS = 256;
 /** IMDS has some 30 versions. */
@@ -33,11 +36,11 @@ export class PathLabels {
   readonly #versionOf = new Memo(MAX_PATHS, firstSegment);
 
   /** @param status of the response that was sent */
-  observe(path: string, kind: Route['kind'] | undefined, status: number): void {
+  observe(path: string, kind: RouteKind | undefined, status: number): void {
     if (status < 200 || status > 299) return;
-    // The caller chooses what follows /v2/credentials, and the role in the other paths.
-    if ((kind === 'pass-through' || kind === 'iam-listing') && !this.#paths.has(path)) this.#paths.set(path, true);
-    if (!hasVersion(kind)) return;
+    if (kind === undefined || kind === 'container-credentials') return;
+    if (LABELLED_BY_PATH.has(kind) && !this.#paths.has(path)) this.#paths.set(path, true);
+    if (kind === 'health' || kind === 'metrics') return;
     const version = this.#versionOf.of(path);
     if (version !== '' && !this.#versions.has(version)) this.#versions.set(version, true);
   }
@@ -52,10 +55,6 @@ export class PathLabels {
     const version = this.#versionOf.of(path);
     return version === 'latest' || this.#versions.has(version) ? version : '';
   }
-}
-
-function hasVersion(kind: Route['kind'] | undefined): boolean {
-  return kind !== 'container-credentials' && kind !== 'health' && kind !== 'metrics';
 }
 
 function firstSegment(path: string): string {

@@ -7,7 +7,7 @@ import type { Container } from '../../docker/container.ts';
 import { AssumeRoleDenied } from '../../credentials/credentials.ts';
 import type { Exchange } from '../../http/exchange.ts';
 import { failureOf, type FailureReason } from '../../http/errors.ts';
-import type { Route } from '../../http/router.ts';
+import type { Route } from '../../http/routes.ts';
 import { Memo } from '../../util/memo.ts';
 import { roleName } from '../../roles/role-reference.ts';
 import type { Counter, Family, Gauge, Histogram, MetricsRegistry } from './registry.ts';
@@ -38,28 +38,7 @@ const REQUEST_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 /** A container requests credentials as soon as its program has loaded an SDK, or never. */
 const LEAD_SECONDS = [0, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600];
 
-type Kind = Route['kind'];
 type LabelSource = (container: Container) => string | undefined;
-
-interface HandlerLabels {
-  readonly name: string;
-  /** Undefined where the path of the request is the label. */
-  readonly path?: string;
-}
-
-/** go-metadataproxy's names, with its spelling, and its paths. Its other handlers are named after our routes. */
-const HANDLERS: Partial<Record<Kind, HandlerLabels>> = {
-  'iam-info': { name: 'iam-info-handler', path: '/meta-data/iam/info' },
-  'role-name': { name: 'iam-security-credentials-name', path: '/meta-data/iam/security-credentials/' },
-  'role-credentials': {
-    name: 'iam-security-crentials-for-role',
-    path: '/meta-data/iam/security-credentials/{requested_role}',
-  },
-  'pass-through': { name: 'passthrough' },
-  'session-token': { name: 'session-token', path: '/latest/api/token' },
-  health: { name: 'health', path: '/healthcheck' },
-  metrics: { name: 'metrics', path: '/metrics' },
-};
 
 /** go-metadataproxy's descriptions. The other reasons are described by their own names. */
 const ERROR_DESCRIPTIONS: Partial<Record<FailureReason, string>> = {
@@ -187,7 +166,7 @@ export class RequestMetrics {
     if (reason !== undefined) this.#countFailure(reason);
     else if (kind === 'session-token') this.#tokensIssued.add();
     if (exchange.credentials || (exchange.hadToWait && failure !== undefined)) this.#countCredentials(exchange, failure);
-    this.#countRequest(exchange, kind, code, reason);
+    this.#countRequest(exchange, route, code, reason);
   }
 
   #countFailure(reason: FailureReason): void {
@@ -207,17 +186,16 @@ export class RequestMetrics {
   }
 
   /** Under go-metadataproxy's names. */
-  #countRequest(exchange: Exchange, kind: Kind | undefined, code: string, reason: FailureReason | undefined): void {
+  #countRequest(exchange: Exchange, route: Route | undefined, code: string, reason: FailureReason | undefined): void {
     const { upstream, path, container, roleRequest, response } = exchange;
-    const handler = kind && HANDLERS[kind];
     // The status of a response without a head is still Node's default, 200.
-    if (response.headersSent) this.#paths.observe(path, kind, response.statusCode);
+    if (response.headersSent) this.#paths.observe(path, route?.kind, response.statusCode);
     const values = this.#values;
     const isEnabled = this.#isEnabled;
     values.length = 0;
     // In the order of REQUEST_LABELS.
-    if (isEnabled.handler_name) values.push(handler?.name ?? kind ?? 'refused');
-    if (isEnabled.request_path) values.push(handler?.path ?? this.#paths.path(path));
+    if (isEnabled.handler_name) values.push(route?.metric?.handler ?? route?.kind ?? 'refused');
+    if (isEnabled.request_path) values.push(route?.metric?.path ?? this.#paths.path(path));
     if (isEnabled.api_version) values.push(this.#paths.version(path));
     if (isEnabled.remote_addr) values.push(container ? exchange.address : OTHER);
     if (isEnabled.role_name) values.push(roleRequest ? roleName(roleRequest.role) : '');

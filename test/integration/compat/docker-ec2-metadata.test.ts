@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { freePort } from '../../support/free-port.ts';
 import { request, startProxy } from '../../support/proxy.ts';
 import {
   ACCOUNT,
   arnOf,
-  freePort,
   host,
   hostOf,
   INSTANCE_ID_PATH,

@@ -1,15 +1,15 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { DockerEngine, type EngineOptions } from '../../support/docker-engine.ts';
+import { freePort } from '../../support/free-port.ts';
 import { Imds, type ImdsOptions } from '../../support/imds.ts';
 import { Journal } from '../../support/journal.ts';
 import {
-  BASE_ACCESS_KEY,
-  BASE_SECRET_KEY,
+  SOURCE_ACCESS_KEY,
+  SOURCE_SECRET_KEY,
   request,
   runToEnd,
   startProxy,
@@ -114,15 +114,6 @@ export async function refusal(options: ProxyOptions): Promise<{ code: number | n
   return { code, lines: stderr.split('\n').filter((line) => line.startsWith('metadataproxy: ')) };
 }
 
-/** Take it after the stand-ins have theirs: they are given any that is free. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 /**
  * The program on ports that are chosen here, for logs in which startProxy() would not find them; resolves when it
  * answers on the containers' port.
@@ -143,8 +134,8 @@ export async function startWithLogs(
       METADATA_URL: imds.url,
       AWS_ENDPOINT_URL_STS: sts.url,
       AWS_ENDPOINT_URL_IAM: sts.url,
-      AWS_ACCESS_KEY_ID: BASE_ACCESS_KEY,
-      AWS_SECRET_ACCESS_KEY: BASE_SECRET_KEY,
+      AWS_ACCESS_KEY_ID: SOURCE_ACCESS_KEY,
+      AWS_SECRET_ACCESS_KEY: SOURCE_SECRET_KEY,
       AWS_CONFIG_FILE: '/dev/null',
       AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
       ...settings,

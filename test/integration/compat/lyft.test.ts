@@ -4,13 +4,13 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
+import { freePort } from '../../support/free-port.ts';
 import { request, startProxy, type Test } from '../../support/proxy.ts';
 import { SECRET_MARK, TOKEN_MARK } from '../../support/sts.ts';
 import {
   ACCOUNT,
   arnOf,
   fileWith,
-  freePort,
   host,
   hostOf,
   INSTANCE_ID_PATH,
@@ -208,11 +208,11 @@ test('lyft: ROLE_EXPIRATION_THRESHOLD is the least time that credentials have le
   assert.ok((await renewedAfter(t, { ROLE_EXPIRATION_THRESHOLD: '0' })) > 2600);
 });
 
-test('lyft, go: ROLE_CACHE_OFFSET counts before ROLE_EXPIRATION_THRESHOLD', async (t) => {
+test('lyft, go: ROLE_CACHE_OFFSET takes precedence over ROLE_EXPIRATION_THRESHOLD', async (t) => {
   assert.ok((await renewedAfter(t, { ROLE_CACHE_OFFSET: '0s', ROLE_EXPIRATION_THRESHOLD: '15' })) > 2600);
 });
 
-const BOTH = 'ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET counts';
+const BOTH = 'ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET takes precedence';
 
 test('lyft, go: a warning tells when ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ', async (t) => {
   const { proxy } = await host(t, { env: { ROLE_CACHE_OFFSET: '5m30s', ROLE_EXPIRATION_THRESHOLD: '5' } });

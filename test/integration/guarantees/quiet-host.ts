@@ -1,14 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
 import { DockerEngine } from '../../support/docker-engine.ts';
+import { freePort } from '../../support/free-port.ts';
 import { Imds } from '../../support/imds.ts';
 import { Journal } from '../../support/journal.ts';
-import { BASE_ACCESS_KEY, BASE_SECRET_KEY, request, type Exit, type LogLine, type Test } from '../../support/proxy.ts';
+import { SOURCE_ACCESS_KEY, SOURCE_SECRET_KEY, request, type Exit, type LogLine, type Test } from '../../support/proxy.ts';
 import { Sts } from '../../support/sts.ts';
 import { TOKEN_PATH, TTL, until, type Host } from '../host.ts';
 
-/** A host whose program need not say where it listens: for logs that are silent, or in another form than JSON or text. */
+/** A host on chosen ports, for log levels and formats from which a test cannot read the ports. */
 export async function quietHost(
   t: Test, env: Readonly<Record<string, string>>,
 ): Promise<{ host: Host; end(): Promise<string> }> {
@@ -19,7 +19,7 @@ export async function quietHost(
     env: {
       PATH: process.env['PATH'], HOST: '127.0.0.1', PORT: String(port), ADMIN_ADDR: `127.0.0.1:${adminPort}`,
       DOCKER_URL: docker.url, METADATA_URL: imds.url, AWS_ENDPOINT_URL_STS: sts.url, AWS_ENDPOINT_URL_IAM: sts.url,
-      AWS_ACCESS_KEY_ID: BASE_ACCESS_KEY, AWS_SECRET_ACCESS_KEY: BASE_SECRET_KEY, AWS_CONFIG_FILE: '/dev/null',
+      AWS_ACCESS_KEY_ID: SOURCE_ACCESS_KEY, AWS_SECRET_ACCESS_KEY: SOURCE_SECRET_KEY, AWS_CONFIG_FILE: '/dev/null',
       AWS_SHARED_CREDENTIALS_FILE: '/dev/null', AWS_EC2_METADATA_DISABLED: 'true', ...env,
     },
   });
@@ -43,13 +43,13 @@ export async function quietHost(
     docker, imds, sts, ask, askOperator,
     proxy: {
       port, adminPort, pid: child.pid ?? 0, logs: new Journal<LogLine>('a log line'), stop,
-      awaitLog: () => Promise.reject(new Error('its log is not read')),
+      awaitLog: () => Promise.reject(new Error('this host\'s log is not parsed')),
       reload: () => void child.kill('SIGHUP'),
       signal: (signal) => void child.kill(signal),
     },
     sessionToken: async (from, seconds = 21_600) =>
       (await ask(from, TOKEN_PATH, { [TTL]: String(seconds) }, 'PUT')).body,
-    roleGiven: () => Promise.reject(new Error('not asked here')),
+    roleGiven: () => Promise.reject(new Error('unsupported by this host')),
   };
   return {
     host,
@@ -58,12 +58,4 @@ export async function quietHost(
       return log;
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -1,32 +1,32 @@
 import { connect, type Socket } from 'node:net';
 import { parseResponses } from '../../support/http-bytes.ts';
 
-/** It turns a hang into a failure, no more. */
+/** Turns a hang into a failure. No assertion depends on it. */
 const TIMEOUT_MS = 20_000;
 
-export interface LaneAnswer {
-  /** Everything that came, as latin1. */
+export interface ClientAnswer {
+  /** All received bytes, as latin1. */
   readonly text: string;
-  /** Of the first whole response; 0 if there is none. */
+  /** The status of the first complete response; 0 if there is none. */
   readonly status: number;
   readonly body: string;
-  /** How often this connection had been answered before. */
+  /** The number of earlier answers on this connection. */
   readonly before: number;
-  /** Why nothing came: the code of the connection's error, or CLOSED. */
+  /** Why there is no response: the connection's error code, or CLOSED. */
   readonly failure: string | undefined;
 }
 
 /**
- * A client's connection for one request after the other, made anew when the server has closed it. It sends
- * whatever bytes it is given and never rejects: that nothing came is an answer, too.
+ * A client with a keep-alive connection and one request at a time. It reconnects after the server has closed the connection.
+ * It sends any bytes and never rejects: a missing response is a result.
  */
-export class Lane {
+export class KeepAliveClient {
   readonly #port: number;
   readonly #from: string;
   #socket: Socket | undefined;
   #answered = 0;
   #text = '';
-  #settle: ((failure: string | undefined) => void) | undefined;
+  #finish: ((failure: string | undefined) => void) | undefined;
   #toHead = false;
 
   constructor(port: number, from: string) {
@@ -35,16 +35,16 @@ export class Lane {
   }
 
   /** Sends one request and waits for one response, or for the connection's end. */
-  ask(bytes: string): Promise<LaneAnswer> {
+  ask(bytes: string): Promise<ClientAnswer> {
     const before = this.#socket === undefined ? 0 : this.#answered;
     this.#text = '';
     this.#toHead = bytes.startsWith('HEAD ');
     return new Promise((resolve) => {
       const socket = this.#socket ?? this.#open();
       const timer = setTimeout(() => socket.destroy(new Error('HUNG')), TIMEOUT_MS);
-      this.#settle = (failure) => {
+      this.#finish = (failure) => {
         clearTimeout(timer);
-        this.#settle = undefined;
+        this.#finish = undefined;
         const [first] = parseResponses(this.#text, this.#toHead, failure !== undefined);
         const { status = 0, body = '' } = first ?? {};
         resolve({ text: this.#text, status, body, before, failure: first === undefined ? failure : undefined });
@@ -67,23 +67,23 @@ export class Lane {
     socket.setEncoding('latin1');
     socket.on('data', (chunk: string) => {
       this.#text += chunk;
-      if (this.#settle === undefined || parseResponses(this.#text, this.#toHead).length === 0) return;
+      if (this.#finish === undefined || parseResponses(this.#text, this.#toHead).length === 0) return;
       this.#answered += 1;
-      // What closes is not used again.
+      // A closing connection is not reused.
       if (/\r\nconnection: close\r\n/i.test(this.#text)) this.close();
-      this.#settle(undefined);
+      this.#finish(undefined);
     });
     socket.on('error', (error: NodeJS.ErrnoException) => (failure = error.code ?? error.message));
     socket.on('close', () => {
       if (this.#socket === socket) this.#socket = undefined;
       else return;
-      this.#settle?.(failure);
+      this.#finish?.(failure);
     });
     return socket;
   }
 }
 
-/** Everything that comes for these bytes until the server hangs up; the client ends its own side at once. */
+/** Sends bytes, half-closes the connection, and returns everything until the server closes it. */
 export function sendAll(port: number, from: string, bytes: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port, host: '127.0.0.1', localAddress: from });
@@ -101,12 +101,12 @@ export function sendAll(port: number, from: string, bytes: string): Promise<stri
   });
 }
 
-/** Does `work` on every item, `width` at a time. */
-export async function abreast<T>(
-  items: readonly T[], width: number, work: (item: T, worker: number) => Promise<void>,
+/** Runs `work` for every item with limited concurrency. */
+export async function inParallel<T>(
+  items: readonly T[], concurrency: number, work: (item: T, worker: number) => Promise<void>,
 ): Promise<void> {
   const rest = items.values();
-  await Promise.all(Array.from({ length: width }, async (_, worker) => {
+  await Promise.all(Array.from({ length: concurrency }, async (_, worker) => {
     for (const item of rest) await work(item, worker);
   }));
 }

@@ -1,7 +1,7 @@
-/** SOAK=1: the figures that README promises, in minutes; without it a short form of the same, in seconds. */
+/** SOAK=1 runs the amounts that README states, in minutes. Without it a short form runs in seconds. */
 export const SOAK = process.env['SOAK'] === '1';
 
-/** A figure for the short form and the one for the full form. */
+/** The amount for the short or the full form. */
 export function sized(short: number, full: number): number {
   return SOAK ? full : short;
 }

@@ -4,13 +4,13 @@ import { readdirSync, readFileSync } from 'node:fs';
 const TICKS_PER_SECOND = 100;
 const MB = 1024 * 1024;
 
-/** Processor time that a process has used, user and system, in seconds, to a hundredth. From /proc/{pid}/stat. */
+/** User and system CPU time of a process, in seconds with a resolution of 10 ms. From /proc/{pid}/stat. */
 export function cpuSeconds(pid: number): number {
   const fields = afterName(pid);
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-/** The same in nanoseconds, from the scheduler, for what is next to nothing. Of threads that have not ended. */
+/** The CPU time in nanoseconds, from the scheduler, for very small amounts. Includes only threads that still run. */
 export function scheduledNanoseconds(pid: number): number {
   return readdirSync(`/proc/${pid}/task`).reduce((sum, thread) => {
     return sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]);
@@ -23,7 +23,7 @@ export function residentMB(pid: number): number {
   return Number(kB) * 1024 / MB;
 }
 
-/** The fields of /proc/{pid}/stat behind the program's name, which may have spaces. */
+/** The fields of /proc/{pid}/stat after the program's name, which may contain spaces. */
 function afterName(pid: number): string[] {
   const line = readFileSync(`/proc/${pid}/stat`, 'utf8');
   return line.slice(line.lastIndexOf(')') + 2).split(' ');

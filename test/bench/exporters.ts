@@ -13,24 +13,24 @@ import { throughputRows } from './throughput.ts';
 import { CREDENTIALS_PATH, warmHost } from './warm-host.ts';
 import { wrk } from './wrk.ts';
 
-/** Twice as often as by default, so that each load of 6 s has one of each. */
-const EVERY_S = 5;
+/** Half of the default interval, so that each load of 6 s includes a run of every exporter. */
+const INTERVAL_S = 5;
 
-/** M: warm credentials with every backend of metrics on, told and scraped every 5 s, against none. */
-export async function allBackends(rounds: number): Promise<Row[]> {
+/** M: warm credentials with every metrics exporter enabled and a scrape every 5 s, compared with none. */
+export async function allExporters(rounds: number): Promise<Row[]> {
   const receivers = await startReceivers();
   const host = await warmHost(1);
   const { docker, sts } = host;
   const proxy = await startProxy({ docker, sts, env: receivers.env });
   const scraping = setInterval(() => {
     fetch(`http://127.0.0.1:${proxy.adminPort}/metrics`).then((answer) => answer.text()).catch(() => {});
-  }, EVERY_S * 1000);
+  }, INTERVAL_S * 1000);
   try {
-    const load = { path: CREDENTIALS_PATH, seconds: EVERY_S + 1, connections: 16 };
+    const load = { path: CREDENTIALS_PATH, seconds: INTERVAL_S + 1, connections: 16 };
     for (const server of [proxy, host.proxy]) await wrk(server, { ...load, seconds: 1 });
-    const rows = await throughputRows('M', 'every backend of metrics on', rounds, proxy, host.proxy, load);
-    const silent = Object.entries(receivers.heard).filter(([, count]) => count === 0).map(([name]) => name);
-    if (silent.length > 0) throw new Error(`nothing came to ${silent.join(', ')}`);
+    const rows = await throughputRows('M', 'every metrics exporter enabled', rounds, proxy, host.proxy, load);
+    const missing = Object.entries(receivers.received).filter(([, count]) => count === 0).map(([name]) => name);
+    if (missing.length > 0) throw new Error(`${missing.join(', ')} received nothing`);
     return rows;
   } finally {
     clearInterval(scraping);
@@ -42,19 +42,19 @@ export async function allBackends(rounds: number): Promise<Row[]> {
 interface Receivers {
   /** The settings that name them. */
   readonly env: Readonly<Record<string, string>>;
-  /** How often each was told something. */
-  readonly heard: Readonly<Record<string, number>>;
+  /** Messages by receiver. */
+  readonly received: Readonly<Record<string, number>>;
   stop(): void;
 }
 
 async function startReceivers(): Promise<Receivers> {
-  const heard = { statsd: 0, statsite: 0, datadog: 0, otlp: 0 };
-  const hear = (name: keyof typeof heard) => (): void => void (heard[name] += 1);
-  const answer = (name: keyof typeof heard): RequestListener => (request, response) => {
-    request.on('data', hear(name));
+  const received = { statsd: 0, statsite: 0, datadog: 0, otlp: 0 };
+  const count = (name: keyof typeof received) => (): void => void (received[name] += 1);
+  const answer = (name: keyof typeof received): RequestListener => (request, response) => {
+    request.on('data', count(name));
     request.on('end', () => response.writeHead(202, { 'Content-Type': 'application/json' }).end('{}'));
   };
-  const [statsd, datadog] = [createSocket('udp4', hear('statsd')), createSocket('udp4', hear('datadog'))];
+  const [statsd, datadog] = [createSocket('udp4', count('statsd')), createSocket('udp4', count('datadog'))];
   for (const socket of [statsd, datadog]) {
     socket.bind(0, '127.0.0.1');
     await once(socket, 'listening');
@@ -62,22 +62,22 @@ async function startReceivers(): Promise<Receivers> {
   const { ca, server: identity } = makeCertificates();
   const folder = mkdtempSync(join(tmpdir(), 'metadataproxy-bench-'));
   writeFileSync(join(folder, 'ca.pem'), ca);
-  const statsite = await portOf(createTcpServer((socket) => socket.on('data', hear('statsite')).on('error', () => {})));
+  const statsite = await portOf(createTcpServer((socket) => socket.on('data', count('statsite')).on('error', () => {})));
   const otlp = await portOf(createHttpsServer(identity, answer('otlp')));
   return {
-    heard,
+    received,
     env: {
       ENABLE_PROMETHEUS: 'true',
-      METRICS_INTERVAL: `${EVERY_S}s`,
+      METRICS_INTERVAL: `${INTERVAL_S}s`,
       STATSD_ADDR: `127.0.0.1:${statsd.address().port}`,
       STATSITE_ADDR: `127.0.0.1:${statsite}`,
       DATADOG_ADDR: `127.0.0.1:${datadog.address().port}`,
       OTEL_EXPORTER_OTLP_ENDPOINT: `https://127.0.0.1:${otlp}`,
       OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
-      OTEL_METRIC_EXPORT_INTERVAL: String(EVERY_S * 1000),
+      OTEL_METRIC_EXPORT_INTERVAL: String(INTERVAL_S * 1000),
       NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem'),
     },
-    // The rest ends with the process.
+    // The servers end with the process.
     stop: () => rmSync(folder, { recursive: true }),
   };
 }

@@ -1,26 +1,25 @@
-// The stand-in for the EC2 instance metadata service of the lab's host.
+// The fake EC2 instance metadata service of the lab's host.
 //
-// Everything about the host's own identity that it answers carries HOST_MARK, and it is as lenient as a
-// server can be in what it takes for such a question: a path that in any reading names `iam` or
-// `identity-credentials` gets the host's credentials. So a proxy that lets through a path in a disguise is
-// found out, whichever disguise the real service would have seen through.
+// All answers with the host's own identity contain HOST_MARK. It reads requests as leniently as a server can: a path that
+// in any reading names `iam` or `identity-credentials` gets the host's credentials. That exposes a proxy that forwards a
+// disguised path, whichever disguises the real service accepts.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
 import { HOST_ACCESS_KEY, HOST_MARK, HOST_ROLE, HOST_SECRETS, INSTANCE_ID } from '../host-identity.ts';
 import { answerCalls } from '../side-program.ts';
 
-/** A request as the stand-in saw it. */
+/** A request as received. */
 export interface SeenRequest {
   readonly method: string;
   readonly target: string;
-  /** Whether it may be a question for the host's own identity. */
-  readonly asksForHost: boolean;
+  /** Whether any reading of the target names the host's own identity. */
+  readonly readsAsHostIdentity: boolean;
 }
 
 export interface ImdsCalls {
-  /** Refuses reads without a token from now on (an instance with HttpTokens=required), or no longer. */
+  /** Whether reads without a token are refused, as on an instance with HttpTokens=required. */
   requireTokens(required: boolean): void;
-  /** The requests since the last time that this was called. */
+  /** The requests since the last call. */
   takeRequests(): SeenRequest[];
 }
 
@@ -51,7 +50,7 @@ const METADATA: Readonly<Record<string, string>> = {
   'meta-data/placement': 'availability-zone\nregion',
   'meta-data/placement/availability-zone': DOCUMENT.availabilityZone,
   'meta-data/placement/region': REGION,
-  'user-data': '#!/bin/sh\necho the user data of the stand-in\n',
+  'user-data': '#!/bin/sh\necho the user data of the lab\n',
   'dynamic/instance-identity/document': JSON.stringify(DOCUMENT, undefined, 2),
 };
 
@@ -63,7 +62,7 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   const target = request.url ?? '';
   const method = request.method ?? '';
   const identity = hostIdentity(target);
-  seen.push({ method, target, asksForHost: identity !== undefined });
+  seen.push({ method, target, readsAsHostIdentity: identity !== undefined });
   response.setHeader('Server', 'EC2ws');
 
   if (method === 'PUT' && target === '/latest/api/token') return answerToken(request, response);
@@ -106,7 +105,7 @@ function sign(expires: string): string {
   return createHmac('sha256', key).update(expires).digest('base64url');
 }
 
-/** What the host's own identity is asked for; undefined when no reading of the target is such a question. */
+/** The part of the host's own identity that any reading of the target names; undefined if none does. */
 function hostIdentity(target: string): string | undefined {
   const path = lenientReadings(target).find((reading) => HOST_SUBTREES.test(reading));
   if (path === undefined) return undefined;
@@ -122,7 +121,7 @@ function hostIdentity(target: string): string | undefined {
   });
 }
 
-/** The path as servers of all kinds might understand it: without dot segments resolved, and with. */
+/** The path as lenient servers might read it, with and without its dot segments. */
 function lenientReadings(target: string): string[] {
   let path = target.replace(/\?.*/, '');
   for (let before = ''; before !== path;) {

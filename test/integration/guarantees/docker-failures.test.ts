@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { DockerEngine } from '../../support/docker-engine.ts';
 import { SeededRandom } from '../../support/seeded-random.ts';
 import { host, until, type Host } from '../host.ts';
-import { arnOf, sized } from './size.ts';
+import { arnOf, sized } from './scale.ts';
 
 const env = (name: string) => ({ IAM_ROLE: arnOf(name) });
 const [A, B, C] = ['127.0.6.1', '127.0.6.2', '127.0.6.3'];
@@ -23,7 +23,7 @@ async function areServed(own: Host): Promise<void> {
   assert.equal(await own.roleGiven(B), arnOf('b'));
 }
 
-/** The role that an address is given, or undefined while it cannot be told; never another container's. */
+/** The role that an address gets; undefined for a 503 or 404. */
 async function roleOrNone(own: Host, address: string): Promise<string | undefined> {
   const { status, body } = await own.ask(address, '/creds');
   if (status !== 200) {
@@ -34,14 +34,14 @@ async function roleOrNone(own: Host, address: string): Promise<string | undefine
 }
 
 describe('Docker', { concurrency: 4 }, () => {
-  test('hangs: who runs is served, and after it who came and went meanwhile is known', async (t) => {
+  test('hangs: running containers are served, and afterwards new and removed ones are known', async (t) => {
     const own = await host(t);
     await withTwo(own);
     own.docker.hang();
     for (let times = 0; times < 5; times += 1) await areServed(own);
     own.docker.host.remove('a');
     await own.docker.host.run({ name: 'c', address: C, env: env('c') });
-    // It hangs, so nobody can have told: the one that came has to wait, and is told that after a while.
+    // The engine cannot report the new container, so its request waits and then fails.
     assert.equal(await roleOrNone(own, C), undefined);
     assert.equal(await own.roleGiven(B), arnOf('b'));
     own.docker.resume();
@@ -50,14 +50,14 @@ describe('Docker', { concurrency: 4 }, () => {
     assert.equal(await own.roleGiven(B), arnOf('b'));
   });
 
-  test('is restarted again and again: who runs is served all the time, and none wrongly', async (t) => {
+  test('restarts repeatedly: running containers are served all the time, and never the wrong credentials', async (t) => {
     const own = await host(t);
     await withTwo(own);
     let served = 0;
     let unanswered = 0;
-    let over = false;
-    const asking = [A, B].map(async (address, index) => {
-      while (!over) {
+    let done = false;
+    const clients = [A, B].map(async (address, index) => {
+      while (!done) {
         const role = await roleOrNone(own, address);
         if (role === undefined) unanswered += 1;
         else assert.equal(role, arnOf(index === 0 ? 'a' : 'b'));
@@ -72,13 +72,13 @@ describe('Docker', { concurrency: 4 }, () => {
       await own.docker.listen();
       await known;
     }
-    over = true;
-    await Promise.all(asking);
+    done = true;
+    await Promise.all(clients);
     t.diagnostic(`${rounds} restarts: ${served} requests, ${unanswered} unanswered, 0 wrong`);
     assert.equal(unanswered, 0);
   });
 
-  test('has its socket replaced by another engine: its containers count, and the old ones no more', async (t) => {
+  test('is replaced by another engine on the same socket: the new engine\'s containers are served, the old ones are not', async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'docker-socket-'));
     t.after(() => rmSync(directory, { recursive: true }));
     const path = join(directory, 'docker.sock');
@@ -103,7 +103,7 @@ describe('Docker', { concurrency: 4 }, () => {
   });
 
   for (const kind of ['cut', 'truncated', 'malformed', 'reset'] as const) {
-    test(`answers what is ${kind} about a container that starts: it is served after it, the others all the time`, async (t) => {
+    test(`sends a ${kind} answer about a starting container: it is served afterwards, the others all the time`, async (t) => {
       const own = await host(t);
       await withTwo(own);
       const fault = own.docker.fault(/^\/(containers|networks)\//, { kind }, sized(4, 4));
@@ -115,7 +115,7 @@ describe('Docker', { concurrency: 4 }, () => {
     });
   }
 
-  test('tells 10,000 events a second: everybody is served, who comes and goes among them, too', async (t) => {
+  test('sends 10,000 events a second: all containers are served, including those that start and end meanwhile', async (t) => {
     const own = await host(t);
     await withTwo(own);
     const random = new SeededRandom(7);
@@ -132,7 +132,7 @@ describe('Docker', { concurrency: 4 }, () => {
     ])();
     const seconds = sized(2, 30);
     let lives = 0;
-    let told = 0;
+    let events = 0;
     for (let tenth = 0; tenth < seconds * 10; tenth += 1) {
       const next = pause(100);
       const half = Array.from({ length: 500 }, noise).join('');
@@ -144,11 +144,11 @@ describe('Docker', { concurrency: 4 }, () => {
       await areServed(own);
       own.docker.host.remove(container);
       lives += 1;
-      told += 1_000;
+      events += 1_000;
       await next;
     }
     await until(() => own.ask(C, '/creds').then(({ status }) => status), (status) => status === 404);
     assert.equal(own.docker.subscriptions.entries.length, 1);
-    t.diagnostic(`${told} events in some ${seconds} s, ${lives} lives among them, 0 wrong`);
+    t.diagnostic(`${events} events in about ${seconds} s, ${lives} lives among them, 0 wrong`);
   });
 });
