@@ -15,6 +15,7 @@ import { ContainerDirectory } from './docker/directory.ts';
 import { DockerEngine } from './docker/client.ts';
 import { SourceCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
+import { Admission } from './http/admission.ts';
 import { CredentialService } from './http/credential-service.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
@@ -100,19 +101,14 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
-    onTokenless: (reason) => telemetry.noUpstreamToken(reason),
+    events: { upstreamTokenFailed: (reason) => telemetry.noUpstreamToken(reason) },
   });
-  const clients = awsClients(config, imds, {
-    onCall: (...call) => telemetry.called(...call),
-    onSourceCredentialsWorked: () => sourceCredentials.worked(),
-    onSourceCredentialsFailed: (message, refused) => sourceCredentials.failed(message, refused),
-  });
+  const clients = awsClients(config, imds, { awsCallEnded: (...call) => telemetry.called(...call) });
   const sourceCredentials = new SourceCredentials({
-    resolve: () => clients.sourceAccessKey(),
-    forget: () => clients.forget(),
+    clients,
     clock,
     random: Math.random,
-    onFailed: (error) => telemetry.noSourceCredentials(error),
+    events: { sourceCredentialsFailed: (error) => telemetry.noSourceCredentials(error) },
   });
   const store = new CredentialStore<RoleRequest>({
     fetch: credentialFetcher(config, clients, log),
@@ -120,8 +116,10 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     random: Math.random,
     offset: config.roleCacheOffset,
     concurrency: MAX_CONCURRENT_STS_CALLS,
-    onFetched: (...fetched) => telemetry.fetched(...fetched),
-    onFailed: (...failed) => telemetry.notFetched(...failed),
+    events: {
+      credentialsFetched: (...fetched) => telemetry.fetched(...fetched),
+      credentialsFailed: (...failed) => telemetry.notFetched(...failed),
+    },
   });
   const assignments = new RoleAssignments({
     store,
@@ -129,18 +127,16 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     hostNetwork: config.hostNetwork !== 'nobody',
     onBadRequest: (container, error) => telemetry.badRequest(container, error),
   });
-  const engine = new DockerEngine(config.docker, (at) => telemetry.eventSent(at));
+  const engine = new DockerEngine(config.docker, { engineEventReceived: (at) => telemetry.eventSent(at) });
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
     clock,
     random: Math.random,
     resyncEvery: config.dockerSyncPeriod,
-    onKnown: (container) => assignments.known(container),
-    onStarted: (container) => assignments.started(container),
-    onEnded: (container) => assignments.ended(container),
-    onState: (state, detail) => telemetry.directory(state, detail),
+    events: { directoryStateChanged: (state, detail) => telemetry.directory(state, detail) },
   });
+  directory.subscribe(assignments);
   const mapping = follow(log, telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
@@ -159,9 +155,10 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   const credentialService = new CredentialService({ resolver: { resolve, peersKnown }, assignments, store });
   const tokens = new SessionTokens(clock.now);
   const afterBurst = new AfterBurst(clock);
+  const admission = new Admission({ maxRequestsPerSecond: config.maxRequestsPerSecond, clock, random: Math.random });
   const server = new MetadataServer({
     handlers: {
-      sessionToken: sessionToken(tokens, (exchange) => server.subjectOf(exchange)),
+      sessionToken: sessionToken(tokens),
       iamListing: iamListing(credentialService),
       iamInfo: iamInfo(credentialService),
       roleName: roleNameListing(credentialService),
@@ -171,21 +168,32 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
       passThrough: passThrough(
         imds,
         { disabled: config.disableUpstream, allow: config.passThroughAllow, deny: config.passThroughDeny },
-        config.maxRequestsPerSecond === 0 ? undefined : (exchange, requests) => server.charge(exchange, requests),
+        admission,
       ),
     },
     tokens,
     tokenRequired: config.imdsv2Required,
-    peek: (address, connection) => resolver.peek(address, connection),
-    ensureResolved: (address, connection) => resolver.ensureResolved(address, connection),
+    admission,
+    resolver: {
+      peek: (connection) => {
+        try {
+          return resolver.peek(connection.address, connection);
+        } catch {
+          return undefined; // The host's addresses cannot be read.
+        }
+      },
+      ensureResolved: (connection) => resolver.ensureResolved(connection.address, connection),
+    },
     maxConnections: config.maxConnections,
     maxConnectionsPerAddress: config.maxConnectionsPerAddress,
-    maxRequestsPerSecond: config.maxRequestsPerSecond,
+    clock,
     readTimeout: config.readTimeout,
     writeTimeout: config.writeTimeout,
-    onAnswered: (exchange, found, failure, seconds) => {
-      telemetry.answered(exchange, found, failure, seconds);
-      afterBurst.answered();
+    events: {
+      requestAnswered: (exchange, route, failure, seconds) => {
+        telemetry.answered(exchange, route, failure, seconds);
+        afterBurst.answered();
+      },
     },
     log,
   });

@@ -8,7 +8,7 @@ import type { Credentials } from './credentials/credentials.ts';
 import type { Container } from './docker/container.ts';
 import type { DirectoryState } from './docker/directory.ts';
 import type { Exchange } from './http/exchange.ts';
-import type { Route } from './http/router.ts';
+import type { Route } from './http/routes.ts';
 import type { BadRoleRequest } from './roles/bad-request.ts';
 import type { RoleRequest } from './roles/role-request.ts';
 

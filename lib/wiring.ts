@@ -7,7 +7,8 @@ import type { HostProcesses } from './callers/host/processes.ts';
 import { systemClock } from './util/clock.ts';
 import type { Config } from './config/config.ts';
 import { describeContainer, type Container, type RetainedFields } from './docker/container.ts';
-import type { DockerEngine, EngineContainer } from './docker/client.ts';
+import type { DockerEngine } from './docker/client.ts';
+import type { EngineContainer } from './docker/engine.ts';
 import { AwsClients, type AwsOptions } from './credentials/aws/clients.ts';
 import type { Credentials } from './credentials/credentials.ts';
 import { mockFetcher } from './credentials/aws/mock.ts';
@@ -78,13 +79,8 @@ function retainedFields({ sessionKey, sessionTags, sessionNaming, sourceIdentity
   return { env: new Set(env), labels: roleRules === undefined ? new Set(labels) : 'all' };
 }
 
-/** @param told of calls, and of how the proxy's own credentials do */
-export function awsClients(
-  config: Config,
-  imds: Imds,
-  callbacks: Pick<AwsOptions, 'onCall' | 'onSourceCredentialsWorked' | 'onSourceCredentialsFailed'> = {},
-): AwsClients {
-  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), clock: systemClock, ...callbacks });
+export function awsClients(config: Config, imds: Imds, events?: AwsOptions['events']): AwsClients {
+  return new AwsClients({ region: config.region, hostRegion: () => imds.region(), clock: systemClock, events });
 }
 
 /** How credentials are got: from STS, or made up. */

@@ -1,15 +1,16 @@
 /**
- * Flags and environment become one validated, frozen configuration; flag over environment over default. Every problem
- * is found before any is reported.
+ * Reads flags and environment variables into one validated, frozen configuration. A flag takes precedence over a variable,
+ * and a variable over the default. All problems are reported together.
  */
 
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { readTlsFiles } from '../docker/endpoint.ts';
 import { parseRoleReference, type AccountNames, type RoleReference } from '../roles/role-reference.ts';
-import { SETTINGS, type ListenAddress, type Setting, type SettingName, type SettingValues } from './settings.ts';
+import type { ListenAddress } from './kinds.ts';
+import { SETTINGS, type Setting, type SettingName, type SettingValues } from './settings.ts';
 
-/** Settings that only say something about others. */
+/** Settings that only change the value of others. */
 type Combined =
   | 'server'
   | 'verbose'
@@ -25,23 +26,23 @@ export type Config = Omit<SettingValues, Combined | 'defaultRole' | 'hostRole' |
   readonly defaultRole: RoleReference | undefined;
   readonly hostRole: RoleReference | undefined;
   readonly accountNames: AccountNames;
-  /** What was given, as it was written, and where; every other setting has its default. */
+  /** The settings that were given, as they were written; every other one has its default. */
   readonly given: ReadonlyMap<SettingName, GivenSetting>;
-  /** One line each, for the log: what was given and does not count. */
+  /** One line for the log for each setting that was given but has no effect. */
   readonly notices: readonly string[];
 };
 
-/** `source` is a variable or a flag. */
+/** `source` is the variable or the flag that it came from. */
 export interface GivenSetting {
   readonly source: string;
   readonly text: string;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
-/** What was given on the command line; `true` for a flag without a value. */
+/** The flags of the command line; `true` for a flag without a value. */
 export type FlagValues = Readonly<Partial<Record<SettingName, string>>>;
 
-/** One line for each thing that is wrong with the settings. */
+/** One line for each invalid setting. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
 
@@ -51,7 +52,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** What a demonstration without settings is about; 123456789012 is the account of AWS's own examples. */
+/** The role of a demonstration without settings; 123456789012 is the account in AWS's own examples. */
 const DEMO_ROLE = 'arn:aws:iam::123456789012:role/demo-role';
 
 /** @throws ConfigError */
@@ -66,13 +67,13 @@ export function readConfig(flags: FlagValues, env: Environment): Config {
     const { source, text } = given ?? { source: '', text: setting.default };
     values[name] = text === undefined ? undefined : parse(setting, source, text, problems);
   }
-  // Each value was made by the parser of its own setting.
+  // Each value comes from the parser of its own setting.
   const config = combine(values as SettingValues, all, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
 }
 
-/** An empty variable is how environment files say "not set", and an empty flag how older start scripts do. */
+/** An empty value means "not set": environment files write it so, and older start scripts pass empty flags. */
 function find(
   name: SettingName,
   setting: Setting<unknown>,
@@ -89,24 +90,26 @@ function find(
 }
 
 function parse(setting: Setting<unknown>, source: string, text: string, problems: string[]): unknown {
-  const expected = `expected ${setting.expects}`;
+  const { secret, takes } = setting;
+  const expected = `expected ${takes.expects}`;
   let reason = expected;
   try {
-    const value = setting.parse(text);
+    const value = takes.parse(text);
     if (value !== undefined) return value;
   } catch (error) {
     reason = `${(error as Error).message}; ${expected}`;
   }
-  problems.push(`${source}: ${shown(setting, text)}is not valid: ${reason}`);
+  const shown = secret ? 'its value (secret)' : JSON.stringify(withoutPassword(text));
+  problems.push(`${source}: ${shown} is invalid: ${reason}`);
   return undefined;
 }
 
-/** What was given, for a message: without a secret, and without the password that a URL may have. */
-function shown({ secret }: Setting<unknown>, text: string): string {
-  return secret ? 'what it is set to ' : `${JSON.stringify(text.replace(/(?<=:\/\/[^/?#:]*:)[^/?#]*(?=@)/, '***'))} `;
+/** Hides the password of a URL. */
+function withoutPassword(text: string): string {
+  return text.replace(/(?<=:\/\/[^/?#:]*:)[^/?#]*(?=@)/, '***');
 }
 
-/** What follows from settings together. */
+/** Combines the settings that depend on each other, and checks them together. */
 function combine(values: SettingValues, given: Config['given'], problems: string[]): Config {
   const {
     server, verbose, debug, dockerTlsVerify, dockerCertPath, roleExpirationThreshold,
@@ -121,9 +124,9 @@ function combine(values: SettingValues, given: Config['given'], problems: string
   if ((config.otlpEndpoint ?? config.otlpMetricsEndpoint) && !config.otlpDisabled) {
     const protocol = given.get('otlpProtocol')?.source ?? '';
     if (config.otlpProtocol === 'grpc') {
-      problems.push(`${protocol}: "grpc" is not valid: expected "http/json" and an OTLP/HTTP endpoint (port 4318)`);
+      problems.push(`${protocol}: "grpc" is invalid: expected "http/json" and an OTLP/HTTP endpoint (port 4318)`);
     } else if (config.otlpProtocol === 'http/protobuf') {
-      notices.push(`${protocol}: metrics are sent as http/json, which receivers of http/protobuf take, too`);
+      notices.push(`${protocol}: metrics are exported as http/json, which http/protobuf endpoints also accept`);
     }
   }
   for (const name of ['newRelicAppName', 'newRelicAccountId'] as const) {
@@ -134,7 +137,7 @@ function combine(values: SettingValues, given: Config['given'], problems: string
   const threshold = roleExpirationThreshold === undefined ? undefined : roleExpirationThreshold * 60_000;
   const offsetGiven = given.has('roleCacheOffset');
   if (offsetGiven && threshold !== undefined && threshold !== config.roleCacheOffset) {
-    notices.push('ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET counts');
+    notices.push('ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET takes precedence');
   }
   if (config.hostRole !== undefined && config.hostNetwork === 'nobody') {
     notices.push('HOST_ROLE has no effect without HOST_NETWORK');
@@ -155,7 +158,7 @@ function combine(values: SettingValues, given: Config['given'], problems: string
   };
 }
 
-/** Read here because an account may be one of AWS_ACCOUNT_MAP. */
+/** Here and not in the setting's parser, because the account may be a name in AWS_ACCOUNT_MAP. */
 function readRole(
   text: string | undefined,
   source: string,
@@ -165,7 +168,7 @@ function readRole(
   try {
     return text === undefined ? undefined : parseRoleReference(text, accounts);
   } catch (error) {
-    problems.push(`${source}: ${JSON.stringify(text)} is not valid: ${(error as Error).message}`);
+    problems.push(`${source}: ${JSON.stringify(text)} is invalid: ${(error as Error).message}`);
     return undefined;
   }
 }
@@ -185,12 +188,12 @@ function withTls(
   }
 }
 
-/** As a URL has it: an IPv6 address in brackets. */
+/** As a URL writes it: an IPv6 address in brackets. */
 export function hostAndPort(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Where something that listens on this host is asked; no host, or every address, is loopback. */
+/** The URL of a listener on this host; for no host or every address it uses loopback. */
 export function urlOf({ host, port }: ListenAddress, path: string): URL {
   const reachable = host === '' || host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
   return new URL(`http://${hostAndPort(reachable, port)}${path}`);

@@ -1,12 +1,12 @@
-/** Files that settings name: read at start, and again when asked or when they change. */
+/** Files that settings name: read at start, and reloaded on SIGHUP or when they change. */
 
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 import { ConfigError } from './config.ts';
 
 /**
- * @param setting the name of the setting that names the file
- * @param parse throws an Error that says what is wrong with the text
- * @returns undefined when the setting is not set
+ * @param setting the setting's name, for the error
+ * @param parse throws an Error if the content is invalid
+ * @returns undefined if the setting is not set
  * @throws ConfigError
  */
 export function readSettingFile<T>(setting: string, path: string | undefined, parse: (text: string) => T): T | undefined {
@@ -22,19 +22,19 @@ export interface WatchedFileOptions<T> {
   setting: string;
   path: string;
   parse: (text: string) => T;
-  /** Told of each new content that could be read; not of the first. */
+  /** Called with each new valid content, but not with the first one. */
   onChange: (now: T, before: T) => void;
-  /** Told why a new content is not used; the one before it stays. */
+  /** Called if a reload fails; the previous content stays in force. */
   onBroken: (error: Error) => void;
 }
 
-/** Looking at a file costs one system call, and sees a file that was replaced or is on a network as well. */
+/** Polling costs one system call, and also notices files that were replaced or are on a network file system. */
 const POLL_INTERVAL_MS = 2_000;
 
-/** A file that is followed. */
+/** A file that is reloaded when it changes. */
 export class WatchedFile<T> {
   readonly #options: WatchedFileOptions<T>;
-  readonly #look = (): void => this.reload();
+  readonly #poll = (): void => this.reload();
   #text = '';
   #value: T;
 
@@ -46,9 +46,9 @@ export class WatchedFile<T> {
       this.#text = text;
       return options.parse(text);
     });
-    // There is a path, so there is a value.
+    // Undefined only without a path.
     this.#value = value as T;
-    watchFile(path, { interval: POLL_INTERVAL_MS, persistent: false }, this.#look);
+    watchFile(path, { interval: POLL_INTERVAL_MS, persistent: false }, this.#poll);
   }
 
   get value(): T {
@@ -71,6 +71,6 @@ export class WatchedFile<T> {
   }
 
   close(): void {
-    unwatchFile(this.#options.path, this.#look);
+    unwatchFile(this.#options.path, this.#poll);
   }
 }

@@ -1,30 +1,29 @@
-/** What AssumeRole gave, with times in milliseconds since the epoch. Never changed once made. */
+/** The result of AssumeRole. Immutable; times are milliseconds since the epoch. */
 export interface Credentials {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken: string;
-  /** As STS says; the answer has it. */
+  /** From STS's answer; containers see this time. */
   readonly expiration: number;
-  /** The same moment by this host's clock, which may be wrong. */
+  /** The same moment on this host's clock, which may be wrong. */
   readonly validUntil: number;
   readonly lastUpdated: number;
-  /** The role that was assumed. */
   readonly roleArn: string;
   readonly accountId: string;
   readonly assumedRoleArn: string;
   readonly assumedRoleId: string;
 }
 
-/** Passing trouble: STS cannot be reached, is slow, throttles, or does not know the proxy's own credentials now. */
+/** Retryable: STS is unreachable, slow or throttling, or the source credentials do not work. */
 export class CredentialsUnavailable extends Error {
-  /** Milliseconds until another attempt makes sense; set by the store. */
+  /** Milliseconds until the store's next attempt. */
   retryAfter = 0;
 }
 
-/** The code of a refusal by our own settings, which asks STS nothing. */
+/** The code of a denial by this proxy's settings, without a call to STS. */
 export const ROLE_NOT_ALLOWED = 'RoleNotAllowed';
 
-/** STS (or IAM) says no, and will until somebody changes a policy, a role or a setting. */
+/** STS, IAM or a setting denies the role. Retrying helps only after a policy, a role or a setting has changed. */
 export class AssumeRoleDenied extends Error {
   readonly code: string;
 

@@ -1,6 +1,4 @@
-/**
- * At most so many tasks at once; the others wait their turn, the urgent ones first.
- */
+/** Limits concurrent tasks. Waiting tasks run in order, urgent ones first. */
 export class PrioritySemaphore {
   readonly #limit: number;
   #running = 0;
@@ -10,14 +8,14 @@ export class PrioritySemaphore {
     this.#limit = limit;
   }
 
-  /** @param isUrgent asked whenever a place becomes free, because somebody may have begun to wait meanwhile */
+  /** @param isUrgent checked whenever a permit is released, because a task can become urgent while it waits */
   async run<T>(task: () => Promise<T>, isUrgent: () => boolean): Promise<T> {
     if (this.#running < this.#limit) this.#running += 1;
     else await new Promise<void>((start) => this.#waiting.push({ start, isUrgent }));
     try {
       return await task();
     } finally {
-      // The place goes straight to the next one, so that nobody overtakes.
+      // Hand the permit directly to the next task, so that a new one cannot overtake it.
       const next = this.#waiting.find((candidate) => candidate.isUrgent()) ?? this.#waiting[0];
       this.#waiting = this.#waiting.filter((other) => other !== next);
       if (next) next.start();

@@ -1,12 +1,12 @@
 /**
- * Credentials by what was asked for, made before they are needed and renewed before they expire. It knows neither
- * Docker nor HTTP nor STS: only requests with a key, a way to fetch, and a clock.
+ * Caches credentials by request, fetches them before they are needed, and refreshes them before they expire. The store
+ * knows neither Docker nor HTTP nor STS: only requests with a key, a function that fetches, and a clock.
  *
- *   warm      a container that asks for this will run soon: fetch, but hold nobody to it
- *   retain    a container that asks for this runs: keep it fresh
- *   release   it has ended; with the last one the credentials go too
- *   get       what may be handed out at once
- *   obtain    the same, waiting for a fetch where that is needed
+ *   warm      a container with this request will start soon: fetch once
+ *   retain    a container with this request runs: keep its credentials fresh
+ *   release   that container ended; the last release drops the credentials
+ *   get       the cached credentials, if they are fresh
+ *   obtain    the same, but wait for a fetch if necessary
  */
 
 import { backoff } from '../util/backoff.ts';
@@ -23,41 +23,47 @@ export interface StoreOptions<Request extends Keyed> {
   fetch: (request: Request) => Promise<Credentials>;
   clock: Clock;
   random: () => number;
-  /** What is handed out has at least so many milliseconds left, as long as STS answers. */
+  /** Minimum remaining lifetime in milliseconds of what `get` and `obtain` return, as long as STS answers. */
   offset: number;
-  /** How many fetches are under way at once, at the most. */
+  /** Maximum number of concurrent fetches. */
   concurrency: number;
-  onFetched?: (request: Request, credentials: Credentials, milliseconds: number) => void;
-  /** `failures` counts from 1, in a row. */
-  onFailed?: (request: Request, error: Error, retryIn: number, failures: number) => void;
+  events?: StoreEvents<Request>;
 }
 
-/** Failing calls are repeated after a second at first, and at least once a minute: a policy is mended at any time. */
+/** The part of Events that concerns the store. */
+export interface StoreEvents<Request> {
+  credentialsFetched(request: Request, credentials: Credentials, milliseconds: number): void;
+  /** @param failures in a row, this one included */
+  credentialsFailed(request: Request, failure: Error, retryInMs: number, failures: number): void;
+}
+
+/** Backoff of failed fetches. At least one attempt a minute notices a policy that has been fixed. */
 const RETRY_INITIAL_MS = 1_000;
 const RETRY_MAX_MS = 60_000;
-/** While old credentials are still valid nobody waits longer than this for new ones: botocore gives up after 1 s. */
-const RENEWAL_TIMEOUT_MS = 500;
-/** Nobody waits longer for a first answer; SDKs have given up by then. */
+/** Wait for new credentials while the old ones are valid: botocore gives up after 1 s. */
+const REFRESH_TIMEOUT_MS = 500;
+/** Wait for the first credentials: SDKs have given up by then. */
 const FIRST_FETCH_TIMEOUT_MS = 10_000;
 /**
- * Renewal begins somewhere in this part of the time between the fetch and the offset, so that what was fetched together
- * is not renewed together. Of an hour's credentials at least 33 minutes are left then: STS may be away for half an hour,
- * and a fleet that comes back to it all at once still be served before anything expires (`make sim`).
+ * A refresh starts at a random point in this part of the time between the fetch and the offset, so that credentials that
+ * were fetched together are not refreshed together. Credentials of one hour then have at least 33 minutes left: STS may
+ * fail for half an hour, and a whole fleet can still refresh before anything expires (`make sim`).
  */
-const RENEWAL_WINDOW = [0.4, 0.6] as const;
+const REFRESH_WINDOW = [0.4, 0.6] as const;
 /**
- * The same for a first fetch, and one after failures: then a whole fleet may be fetching at once. Spread this wide, the
- * peaks of its next renewals stay near the steady rate; within RENEWAL_WINDOW alone they were four times that (`make sim`).
+ * The same after a first fetch and after failures, when a whole fleet may be fetching at the same time. With this wider
+ * window the peaks of the next refreshes stay near the steady rate; with REFRESH_WINDOW they were four times as high
+ * (`make sim`).
  */
-const SPREADING_WINDOW = [0.1, 0.6] as const;
+const BURST_WINDOW = [0.1, 0.6] as const;
 
 interface Entry<Request> {
   readonly request: Request;
   credentials: Credentials | undefined;
-  /** When what is here is not handed out any more unless a renewal fails. */
+  /** From then on the credentials are used only if a refresh fails. */
   freshUntil: number;
   fetching: Promise<Credentials> | undefined;
-  /** Requests that wait for the fetch. */
+  /** The number of `obtain` calls that wait for the fetch. */
   waiting: number;
   users: number;
   failures: number;
@@ -76,22 +82,18 @@ export class CredentialStore<Request extends Keyed> {
     this.#semaphore = new PrioritySemaphore(options.concurrency);
   }
 
-  get size(): number {
-    return this.#entries.size;
-  }
-
-  /** What may be handed out without waiting: undefined when there is nothing, or too little time left. */
+  /** @returns undefined when nothing is cached, or its remaining lifetime is too short */
   get(request: Request): Credentials | undefined {
     const entry = this.#entries.get(request.key);
     return entry && this.#options.clock.now() < entry.freshUntil ? entry.credentials : undefined;
   }
 
-  /** The request that is kept under the same key, if there is one: many containers ask for the same. */
+  /** Returns the cached request with the same key, if any, because many containers have equal requests. */
   intern(request: Request): Request {
     return this.#entries.get(request.key)?.request ?? request;
   }
 
-  /** Everything that may be handed out. */
+  /** All valid credentials. */
   *values(): Generator<Credentials> {
     for (const entry of this.#entries.values()) {
       const credentials = this.#valid(entry);
@@ -99,14 +101,14 @@ export class CredentialStore<Request extends Keyed> {
     }
   }
 
-  /** What there is for a request, for an operator to look at. */
+  /** The state of a request, for the status page. */
   inspect(request: Request): { credentials: Credentials | undefined; error: Error | undefined } {
     const entry = this.#entries.get(request.key);
     return { credentials: entry && this.#valid(entry), error: entry?.lastError };
   }
 
   /**
-   * Credentials with at least the offset left; when no new ones can be had, those that are still valid.
+   * Returns fresh credentials, or valid ones if a refresh fails.
    *
    * @throws AssumeRoleDenied, CredentialsUnavailable
    */
@@ -118,12 +120,12 @@ export class CredentialStore<Request extends Keyed> {
 
     const inBackoff = entry.lastError !== undefined && clock.monotonic() < entry.nextAttempt;
     if (!inBackoff || entry.fetching) {
-      const timeout = this.#valid(entry) ? RENEWAL_TIMEOUT_MS : FIRST_FETCH_TIMEOUT_MS;
+      const timeout = this.#valid(entry) ? REFRESH_TIMEOUT_MS : FIRST_FETCH_TIMEOUT_MS;
       entry.waiting += 1;
       try {
-        return await withTimeout(clock, timeout, this.#fetch(entry), () => new Error('too slow'));
+        return await withTimeout(clock, timeout, this.#fetch(entry), () => new Error('timeout'));
       } catch {
-        // Whatever went wrong stands in the entry; what is still valid is better than an error.
+        // The entry has the error. Credentials that are still valid are better than an error.
       } finally {
         entry.waiting -= 1;
       }
@@ -133,14 +135,14 @@ export class CredentialStore<Request extends Keyed> {
     throw this.#failure(entry);
   }
 
-  /** Fetches ahead of a container that will run soon. Failures are reported through `onFailed` alone. */
+  /** Fetches for a container that will start soon. A failure is only reported as an event. */
   warm(request: Request): void {
     const entry = this.#entry(request);
     const inBackoff = this.#options.clock.monotonic() < entry.nextAttempt;
     if (!this.get(request) && !inBackoff) void this.#fetch(entry).catch(() => {});
   }
 
-  /** Keeps credentials fresh until as many `release` calls as `retain` calls were made. */
+  /** Keeps credentials fresh until `release` was called as often as `retain`. */
   retain(request: Request): void {
     this.#entry(request).users += 1;
     this.warm(request);
@@ -188,7 +190,7 @@ export class CredentialStore<Request extends Keyed> {
     return credentials && this.#options.clock.now() < credentials.validUntil ? credentials : undefined;
   }
 
-  /** The one fetch for an entry; whoever asks while it is under way shares it. */
+  /** The single in-flight fetch of an entry, shared by all its callers. */
   #fetch(entry: Entry<Request>): Promise<Credentials> {
     entry.fetching ??= this.#semaphore
       .run(
@@ -200,14 +202,14 @@ export class CredentialStore<Request extends Keyed> {
   }
 
   async #fetchNow(entry: Entry<Request>): Promise<Credentials> {
-    const { clock, fetch, onFetched } = this.#options;
+    const { clock, fetch, events } = this.#options;
     const began = clock.monotonic();
     try {
       const credentials = await fetch(entry.request);
       if (credentials.validUntil <= clock.now()) {
-        throw new CredentialsUnavailable('STS gave credentials that have expired already: is this host\'s clock right?');
+        throw new CredentialsUnavailable("STS returned expired credentials: is this host's clock correct?");
       }
-      onFetched?.(entry.request, credentials, clock.monotonic() - began);
+      events?.credentialsFetched(entry.request, credentials, clock.monotonic() - began);
       this.#keep(entry, credentials);
       return credentials;
     } catch (error) {
@@ -220,10 +222,10 @@ export class CredentialStore<Request extends Keyed> {
     const { clock, random, offset } = this.#options;
     const now = clock.now();
     const lifetime = credentials.validUntil - now;
-    // Credentials that never have the offset left are at least not handed out in the second half of their life.
+    // Credentials that live shorter than the offset are fresh for the first half of their life.
     const fresh = lifetime - Math.min(offset, lifetime / 2);
-    const isInCrowd = entry.credentials === undefined || entry.failures > 0;
-    const [earliest, latest] = isInCrowd ? SPREADING_WINDOW : RENEWAL_WINDOW;
+    const mayBeInBurst = entry.credentials === undefined || entry.failures > 0;
+    const [earliest, latest] = mayBeInBurst ? BURST_WINDOW : REFRESH_WINDOW;
     entry.credentials = credentials;
     entry.freshUntil = now + fresh;
     entry.failures = 0;
@@ -233,7 +235,7 @@ export class CredentialStore<Request extends Keyed> {
   }
 
   #keepFailure(entry: Entry<Request>, error: Error): void {
-    const { clock, random, onFailed } = this.#options;
+    const { clock, random, events } = this.#options;
     entry.failures += 1;
     const wait = backoff(entry.failures, RETRY_INITIAL_MS, RETRY_MAX_MS, random);
     entry.lastError =
@@ -241,11 +243,11 @@ export class CredentialStore<Request extends Keyed> {
         ? error
         : new CredentialsUnavailable(error.message, { cause: error });
     entry.nextAttempt = clock.monotonic() + wait;
-    onFailed?.(entry.request, entry.lastError, wait, entry.failures);
+    events?.credentialsFailed(entry.request, entry.lastError, wait, entry.failures);
     this.#wake(entry, wait);
   }
 
-  /** Renews after the given time, or lets go of what nobody uses. */
+  /** Refreshes the entry after the given time, or drops it if it has no users. */
   #wake(entry: Entry<Request>, milliseconds: number): void {
     entry.cancelTimer();
     if (this.#entries.get(entry.request.key) !== entry) return;
@@ -258,7 +260,7 @@ export class CredentialStore<Request extends Keyed> {
   #failure(entry: Entry<Request>): AssumeRoleDenied | CredentialsUnavailable {
     const { lastError } = entry;
     if (lastError instanceof AssumeRoleDenied) return lastError;
-    const why = lastError?.message ?? 'STS takes too long to answer';
+    const why = lastError?.message ?? 'STS did not answer in time';
     const failure = new CredentialsUnavailable(why, { cause: lastError });
     failure.retryAfter = Math.max(entry.nextAttempt - this.#options.clock.monotonic(), RETRY_INITIAL_MS);
     return failure;

@@ -1,50 +1,53 @@
 import { normalAddress } from '../util/ip-address.ts';
 import { Memo } from '../util/memo.ts';
-import type { EngineContainer } from './client.ts';
+import type { EngineContainer } from './engine.ts';
 
-/** What is kept of a container: who it is, and what its starter asked for it. */
+/** What the program keeps of a container: who it is, and what its starter declared for it. */
 export interface Container {
   readonly id: string;
-  /** The 12 characters that Docker's own tools show; empty for a caller that is no container of Docker's. */
+  /** The 12 characters that Docker's own tools show; empty for a caller that is not a Docker container. */
   readonly shortId: string;
-  /** As `docker ps` shows it; changes with `docker rename`. */
+  /** As `docker ps` shows it. The registry changes it after `docker rename`. */
   name: string;
   readonly image: string;
-  /** `hostname.domainname`, as far as it has them. */
+  /** `hostname.domainname`, or the one that is set. */
   readonly hostname: string;
   /** Only the variables and labels that settings refer to. */
   readonly env: ReadonlyMap<string, string>;
   readonly labels: ReadonlyMap<string, string>;
-  /** An address that a label claims for it (Rancher's managed network); the engine knows better where it knows. */
+  /** An address that a label claims (Rancher's managed network). An address that the engine assigned takes precedence. */
   readonly labelledAddress: string | undefined;
   /** The names of its networks when it was created. */
   readonly networks: readonly string[];
-  /** Whether it has addresses of its own, or whose it shares. */
+  /** Whether it has addresses of its own, or the id of the container whose network it shares. */
   readonly network: 'own' | 'host' | 'none' | { readonly sharedWith: string };
 }
 
-/** Which variables and labels are kept of a container; a host may run thousands of them. */
+/** The variables and labels to keep of each container: a host may run thousands of containers. */
 export interface RetainedFields {
   readonly env: ReadonlySet<string>;
   readonly labels: ReadonlySet<string> | 'all';
 }
 
-/** Thrown when no container is known under an address. */
+/** No container has the address. */
 export class UnknownCaller extends Error {}
 
-/** Thrown while it cannot be told which container an address belongs to. */
+/** The container behind an address cannot be determined now. */
 export class DirectoryUnavailable extends Error {}
 
-/** Rancher 1.2 and later put the address on its managed network here, with its prefix length. */
+/** Rancher 1.2 and later write the address on their managed network here, with its prefix length. */
 const RANCHER_LABEL = 'io.rancher.container.ip';
+
+/** An IPv6 address with an IPv4 tail and a prefix length is shorter. */
+const MAX_ADDRESS_LENGTH = 64;
 
 const NO_VALUES: ReadonlyMap<string, string> = new Map();
 /** More images and networks than a host has. */
 const MAX_NAMES = 1_000;
-/** The engine's answers have each name anew; what many containers have in common is kept once. */
+/** Each answer of the engine has its own copy of a name. Names that many containers share are kept once. */
 const interned = new Memo(MAX_NAMES, (name: string) => name);
 
-/** The same text, as it was first seen. */
+/** An equal text that is kept already, or this one. */
 export function intern(name: string): string {
   return interned.of(name);
 }
@@ -66,14 +69,11 @@ export function describeContainer(found: EngineContainer, retained: RetainedFiel
   };
 }
 
-/** What stands before the slash of an address with its prefix length; a label may be of any length. */
+/** The part before the slash, if it is an address. A label may be of any length, so it is cut first. */
 function labelledAddress(label = ''): string | undefined {
   const [address = ''] = label.slice(0, MAX_ADDRESS_LENGTH).split('/', 1);
   return normalAddress(address);
 }
-
-/** IPv6 with an IPv4 tail and a prefix length. */
-const MAX_ADDRESS_LENGTH = 64;
 
 function pick(values: ReadonlyMap<string, string>, names: ReadonlySet<string> | 'all'): ReadonlyMap<string, string> {
   if (names === 'all') return values;

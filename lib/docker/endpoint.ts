@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { RequestOptions } from 'node:https';
 import { join } from 'node:path';
 
-/** Where the Docker Engine API is: options for node:http's (or, with `tls`, node:https's) request. */
+/** The address of the Docker Engine API. With `tls` it is HTTPS. */
 export type DockerEndpoint =
   | { readonly kind: 'unix'; readonly socketPath: string; readonly url: string }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number; readonly tls?: TlsFiles; readonly url: string };
@@ -13,17 +13,17 @@ const DEFAULT_TCP_PORT = 2375;
 const DEFAULT_TLS_PORT = 2376;
 
 /**
- * Reads `unix:///run/docker.sock`, the older proxies' `unix://var/run/docker.sock` (which means the absolute path), a
- * bare absolute path, `tcp://host:port`, `http://…` and `https://…`.
+ * Accepts `unix:///run/docker.sock`, the older proxies' `unix://var/run/docker.sock` (meaning the absolute path), a bare
+ * absolute path, `tcp://host:port`, `http://…` and `https://…`.
  *
- * @returns undefined when the text is none of these
+ * @returns undefined for anything else
  */
 export function parseDockerEndpoint(text: string): DockerEndpoint | undefined {
   const unix = /^(?:unix:\/\/|(?=\/))\/*([^/].*)$/.exec(text)?.[1];
   if (unix !== undefined) return { kind: 'unix', socketPath: `/${unix}`, url: `unix:///${unix}` };
 
   const scheme = /^(tcp|http|https):\/\//.exec(text)?.[1];
-  // A scheme that URL knows, so that it checks and splits host and port as for http.
+  // URL checks host and port only for schemes that it knows.
   const asHttp = text.replace(/^[a-z]+:/, 'http:');
   if (scheme === undefined || !URL.canParse(asHttp)) return undefined;
   const url = new URL(asHttp);
@@ -37,7 +37,7 @@ export function parseDockerEndpoint(text: string): DockerEndpoint | undefined {
 /**
  * Reads `ca.pem`, `cert.pem` and `key.pem`, as Docker's own client does with DOCKER_CERT_PATH.
  *
- * @throws the error of the file system, naming the file
+ * @throws the file system's error, which names the file
  */
 export function readTlsFiles(directory: string): TlsFiles {
   const read = (name: string): Buffer => readFileSync(join(directory, name));

@@ -1,4 +1,4 @@
-/** What a request is told when there is no answer: one table from errors to status, code and words. */
+/** One table from errors to answers: the status, the reason for metrics, and the code and message that SDKs print. */
 
 import { STATUS_CODES } from 'node:http';
 import { DirectoryUnavailable, UnknownCaller } from '../docker/container.ts';
@@ -9,7 +9,7 @@ import { UpstreamTimeout, UpstreamUnreachable } from '../imds/client.ts';
 import { BadTarget } from './canonical-path.ts';
 import { send, type Answer, type Exchange } from './exchange.ts';
 
-/** A request that is refused for what it is. */
+/** The request itself is refused. */
 export class Refusal extends Error {
   readonly status: number;
   readonly reason: RefusalReason;
@@ -23,7 +23,7 @@ export class Refusal extends Error {
   }
 }
 
-/** For whoever is welcome again in a second. */
+/** Refuses a request that may come again in a second. */
 export function overloaded(status: number, reason: RefusalReason, message: string): Refusal {
   return new Refusal(status, reason, message, ['Retry-After', '1']);
 }
@@ -43,7 +43,7 @@ export type RefusalReason =
   | 'too_fast'
   | 'too_many';
 
-/** In a word, for metrics. */
+/** The values of the metrics' label `reason`. */
 export type FailureReason =
   | RefusalReason
   | 'bad_target'
@@ -59,54 +59,65 @@ export type FailureReason =
 export interface Failure {
   readonly status: number;
   readonly reason: FailureReason;
-  /** What SDKs print, in a JSON body; without one the body is a page as IMDS's own. */
+  /** Makes the body JSON that SDKs print; without a code the body is an error page as IMDS sends it. */
   readonly code?: string;
-  /** For the container; says nothing of the host. */
+  /** For the container; reveals nothing of the host. */
   readonly message?: string;
   readonly headers?: readonly string[];
-  /** Whether it is the proxy's fault rather than the caller's. */
+  /** A bug of the proxy: logged with its stack. */
   readonly unexpected?: true;
 }
 
+interface Row<E> {
+  readonly type: new (...args: never[]) => E;
+  failure(error: E): Failure;
+}
+
+/** The first row whose type the error has counts. */
+const TABLE: readonly Row<unknown>[] = [
+  row(Refusal, ({ status, reason, headers }) => ({ status, reason, headers })),
+  row(BadTarget, () => ({ status: 400, reason: 'bad_target' })),
+  row(UnknownCaller, () => ({ status: 404, reason: 'unknown_caller' })),
+  row(NoRole, () => ({ status: 404, reason: 'no_role' })),
+  row(BadRoleRequest, () => ({ status: 404, reason: 'no_role' })),
+  row(AssumeRoleDenied, ({ code }) => ({
+    status: 403,
+    reason: 'denied',
+    code: 'AssumeRoleUnauthorizedAccess',
+    message: `The role of this container could not be assumed: ${code}. See the log of metadataproxy.`,
+  })),
+  // STS throttles, fails or does not answer, and no earlier credentials are valid any more.
+  row(CredentialsUnavailable, ({ retryAfter }) => ({
+    status: 503,
+    reason: 'credentials_unavailable',
+    code: 'ServiceUnavailable',
+    message: 'The credentials of this container are not available at the moment. See the log of metadataproxy.',
+    headers: ['Retry-After', String(Math.max(Math.ceil(retryAfter / 1000), 1))],
+  })),
+  row(DirectoryUnavailable, () => ({
+    status: 503,
+    reason: 'directory_unavailable',
+    code: 'ServiceUnavailable',
+    message: 'The container that sent this request cannot be determined at the moment. See the log of metadataproxy.',
+    headers: ['Retry-After', '1'],
+  })),
+  row(UpstreamUnreachable, () => ({ status: 502, reason: 'upstream_unreachable' })),
+  row(UpstreamTimeout, () => ({ status: 504, reason: 'upstream_timeout' })),
+];
+
+const UNEXPECTED: Failure = { status: 500, reason: 'unexpected', unexpected: true };
+
 export function failureOf(error: unknown): Failure {
-  if (error instanceof Refusal) return { status: error.status, reason: error.reason, headers: error.headers };
-  if (error instanceof BadTarget) return { status: 400, reason: 'bad_target' };
-  if (error instanceof UnknownCaller) return { status: 404, reason: 'unknown_caller' };
-  if (error instanceof NoRole || error instanceof BadRoleRequest) return { status: 404, reason: 'no_role' };
-  if (error instanceof AssumeRoleDenied) {
-    return {
-      status: 403,
-      reason: 'denied',
-      code: 'AssumeRoleUnauthorizedAccess',
-      message: `The role of this container could not be assumed: ${error.code}. The log of metadataproxy says more.`,
-    };
-  }
-  if (error instanceof CredentialsUnavailable) {
-    return {
-      status: 503,
-      reason: 'credentials_unavailable',
-      code: 'ServiceUnavailable',
-      message: 'The credentials of this container cannot be had at present. The log of metadataproxy says more.',
-      headers: ['Retry-After', String(Math.max(Math.ceil(error.retryAfter / 1000), 1))],
-    };
-  }
-  if (error instanceof DirectoryUnavailable) {
-    return {
-      status: 503,
-      reason: 'directory_unavailable',
-      code: 'ServiceUnavailable',
-      message: 'It cannot be told at present which container is asking. The log of metadataproxy says more.',
-      headers: ['Retry-After', '1'],
-    };
-  }
-  if (error instanceof UpstreamUnreachable) return { status: 502, reason: 'upstream_unreachable' };
-  if (error instanceof UpstreamTimeout) return { status: 504, reason: 'upstream_timeout' };
-  return { status: 500, reason: 'unexpected', unexpected: true };
+  return TABLE.find(({ type }) => error instanceof type)?.failure(error) ?? UNEXPECTED;
+}
+
+function row<E>(type: Row<E>['type'], failure: (error: E) => Failure): Row<unknown> {
+  return { type, failure: (error) => failure(error as E) };
 }
 
 export function sendFailure(exchange: Exchange, failure: Failure): void {
   const { response } = exchange;
-  // Whoever asked has gone; but the log and the metrics are told.
+  // The client has disconnected; the log and the metrics take the status from here.
   if (response.destroyed && !response.headersSent) response.statusCode = failure.status;
   send(exchange, failureAnswer(failure));
 }
@@ -119,7 +130,7 @@ function failureAnswer({ status, code, message, headers = [] }: Failure): Answer
 
 const PAGES = new Map<number, string>();
 
-/** IMDS answers an error with a small XHTML page. */
+/** The small XHTML page of an error, as IMDS sends it. */
 export function errorPage(status: number): string {
   let page = PAGES.get(status);
   if (!page) {

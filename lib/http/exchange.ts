@@ -3,12 +3,14 @@ import type { Container } from '../docker/container.ts';
 import type { Credentials } from '../credentials/credentials.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 import type { UpstreamTiming } from '../imds/client.ts';
+import type { Connection } from './connections.ts';
 
-/** One request on its way to its answer, with what is found out about it on the way. */
+/** One request and its response, with what the steps of the pipeline have found out. */
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
-  /** The caller's address in its normal form. */
+  readonly connection: Connection;
+  /** The client's, in its normal form. */
   readonly address: string;
   /** performance.now() when the request's head had been read. */
   readonly began: number;
@@ -16,32 +18,33 @@ export interface Exchange {
   readonly id: string;
   /** Canonical; empty when the target has no canonical form. */
   path: string;
-  /** Seconds that the caller's session token has left; undefined without one. */
+  /** Seconds until the caller's session token expires; undefined without one. */
   tokenSeconds: number | undefined;
+  /** The caller, resolved as far as the route needs; undefined while it is not known. */
   container: Container | undefined;
   roleRequest: RoleRequest | undefined;
-  /** Those that are handed out. */
+  /** The ones in the answer. */
   credentials: Credentials | undefined;
-  /** Whether they were not there yet when they were asked for. */
+  /** Whether they were not cached when they were requested. */
   hadToWait: boolean;
-  /** How long the real metadata service took. */
+  /** How long the upstream IMDS took. */
   upstream: UpstreamTiming | undefined;
 }
 
-/** Answers at once wherever it can, because promises cost more than a warm answer's own work. */
+/** Answers synchronously wherever it can: a promise costs more than a warm answer's own work. */
 export type Handler = (exchange: Exchange) => void | Promise<void>;
 
-/** Goes on at once with what is there, or when it is. */
-export function mapMaybeAsync<T, U>(value: T | Promise<T>, goOn: (value: T) => U | Promise<U>): U | Promise<U> {
-  return value instanceof Promise ? value.then(goOn) : goOn(value);
+/** Applies a function to a value: at once if the value is there, or when it is. */
+export function mapMaybeAsync<T, U>(value: T | Promise<T>, apply: (value: T) => U | Promise<U>): U | Promise<U> {
+  return value instanceof Promise ? value.then(apply) : apply(value);
 }
 
-/** The header in which a session token travels, as Node names it. */
+/** The header that carries a session token, in Node's spelling. */
 export const TOKEN_HEADER = 'x-aws-ec2-metadata-token';
-/** The one in which its time in seconds does, as IMDS spells it. */
+/** The header that carries its TTL in seconds, in the spelling of IMDS. */
 export const TOKEN_TTL_HEADER = 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds';
 
-/** What IMDS calls itself. */
+/** The value of IMDS's `Server` header. */
 export const SERVER = 'EC2ws';
 
 export interface Answer {
@@ -57,7 +60,7 @@ export function ownHeaders({ id }: Exchange): string[] {
   return ['X-Powered-By', 'metadataproxy', 'X-Request-ID', id];
 }
 
-/** Answers as IMDS would: HEAD gets the head alone, a token-bearing request the token's remaining time. */
+/** Answers as IMDS does: no body for HEAD, and the token's remaining TTL for a request that has a token. */
 export function send(exchange: Exchange, { status, type, body, headers }: Answer): void {
   const { request, response, tokenSeconds } = exchange;
   if (response.headersSent || response.destroyed) return;
@@ -66,7 +69,7 @@ export function send(exchange: Exchange, { status, type, body, headers }: Answer
   if (headers) head.push(...headers);
   if (tokenSeconds !== undefined) head.push(TOKEN_TTL_HEADER, String(tokenSeconds));
   response.writeHead(status, head);
-  // Node writes a text together with the head, a buffer apart from it; for ASCII latin1 is the cheapest encoding.
+  // Node writes a string together with the head, but a buffer separately; for ASCII, latin1 is the cheapest encoding.
   if (request.method === 'HEAD') response.end();
   else response.end(body, length === body.length ? 'latin1' : 'utf8');
 }

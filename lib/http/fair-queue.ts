@@ -1,28 +1,28 @@
 /**
- * So many pieces of work for each address in each turn of the event loop, and the rest in the next ones: however much
- * one of them wants at once, the others wait for no more than that.
+ * Fair scheduling: each iteration of the event loop takes so many requests of each address, and leaves the others to the
+ * next iterations. However many one address has queued, those of the others wait for no more than that.
  */
 export class FairQueue {
   readonly #limit: number;
-  /** What has been done for an address in this turn, and who waits for the next one. */
-  readonly #addresses = new Map<string, { done: number; waiting: (() => void)[] }>();
+  /** How many requests the current iteration has taken of an address, and those that wait for the next one. */
+  readonly #addresses = new Map<string, { taken: number; waiting: (() => void)[] }>();
 
-  /** @param most pieces for each address in a turn; Infinity for no limit */
+  /** @param limit requests of each address in an iteration; Infinity for no limit */
   constructor(limit: number) {
     this.#limit = limit;
   }
 
-  /** @returns undefined when it is the address's turn now, or a promise of when it will be */
+  /** @returns undefined when the request is taken in this iteration, or a promise of its turn */
   take(address: string): Promise<void> | undefined {
     if (this.#limit === Infinity) return undefined;
     const queue = this.#addresses.get(address);
     if (!queue) {
-      this.#addresses.set(address, { done: 1, waiting: [] });
+      this.#addresses.set(address, { taken: 1, waiting: [] });
       if (this.#addresses.size === 1) setImmediate(() => this.#next());
       return undefined;
     }
-    if (queue.done < this.#limit) {
-      queue.done += 1;
+    if (queue.taken < this.#limit) {
+      queue.taken += 1;
       return undefined;
     }
     return new Promise((resolve) => queue.waiting.push(resolve));
@@ -32,8 +32,8 @@ export class FairQueue {
     for (const [address, queue] of this.#addresses) {
       const turn = queue.waiting.splice(0, this.#limit);
       if (turn.length === 0) this.#addresses.delete(address);
-      queue.done = turn.length;
-      for (const go of turn) go();
+      queue.taken = turn.length;
+      for (const resolve of turn) resolve();
     }
     if (this.#addresses.size > 0) setImmediate(() => this.#next());
   }

@@ -1,21 +1,21 @@
 import type { Clock } from '../util/clock.ts';
 
-interface Address {
+interface Permits {
   taken: number;
-  /** Who waits for a place, the one that has waited the longest first. */
+  /** Those that wait for a permit, the longest waiting first. */
   readonly waiting: Set<() => void>;
 }
 
-/** So many places for each address. Whoever comes when all are taken waits for one, but not for ever. */
+/** A semaphore for each address. When all permits are taken, `acquire` waits for one until the timeout. */
 export class Semaphore {
   readonly #limit: number;
   readonly #timeout: number;
   readonly #clock: Clock;
-  readonly #addresses = new Map<string, Address>();
+  readonly #addresses = new Map<string, Permits>();
 
   /**
-   * @param most of one address
-   * @param patience milliseconds that one is waited for
+   * @param limit permits of each address
+   * @param timeout milliseconds
    */
   constructor(limit: number, timeout: number, clock: Clock) {
     this.#limit = limit;
@@ -23,37 +23,37 @@ export class Semaphore {
     this.#clock = clock;
   }
 
-  /** @returns whether there is a place, or a promise of that; who has one must leave it */
+  /** @returns whether a permit was acquired, which must be released then, or a promise of that */
   acquire(address: string): boolean | Promise<boolean> {
-    let state = this.#addresses.get(address);
-    if (!state) this.#addresses.set(address, (state = { taken: 0, waiting: new Set() }));
-    if (state.taken < this.#limit) {
-      state.taken += 1;
+    let permits = this.#addresses.get(address);
+    if (!permits) this.#addresses.set(address, (permits = { taken: 0, waiting: new Set() }));
+    if (permits.taken < this.#limit) {
+      permits.taken += 1;
       return true;
     }
-    const { waiting } = state;
+    const { waiting } = permits;
     return new Promise((resolve) => {
       const cancel = this.#clock.after(this.#timeout, () => {
-        waiting.delete(go);
+        waiting.delete(grant);
         resolve(false);
       });
-      const go = (): void => {
+      const grant = (): void => {
         cancel();
         resolve(true);
       };
-      waiting.add(go);
+      waiting.add(grant);
     });
   }
 
   release(address: string): void {
-    const state = this.#addresses.get(address);
-    if (!state) return;
-    // The place goes straight to the next one, so that nobody overtakes.
-    for (const go of state.waiting) {
-      state.waiting.delete(go);
-      return go();
+    const permits = this.#addresses.get(address);
+    if (!permits) return;
+    // The permit goes straight to the next one that waits, so that no newcomer overtakes it.
+    for (const grant of permits.waiting) {
+      permits.waiting.delete(grant);
+      return grant();
     }
-    state.taken -= 1;
-    if (state.taken === 0) this.#addresses.delete(address);
+    permits.taken -= 1;
+    if (permits.taken === 0) this.#addresses.delete(address);
   }
 }

@@ -1,62 +1,63 @@
 /**
- * The client of the real instance metadata service. It keeps one IMDSv2 token of its own, so that containers need
- * none from there: its answers travel one IP hop only, which ends before a container behind a bridge.
+ * The client of the upstream instance metadata service (IMDS). It fetches one IMDSv2 token for all containers: with IMDS's
+ * default hop limit of 1 a container behind a bridge could not receive a token itself.
  */
 
 import * as http from 'node:http';
 import type { Writable } from 'node:stream';
+import type { Events } from '../events.ts';
 import { withTimeout, type Clock } from '../util/clock.ts';
 
-/** The metadata service cannot be reached, or broke off. */
+/** The upstream IMDS is unreachable, or closed the connection without an answer. */
 export class UpstreamUnreachable extends Error {}
-/** It takes too long. */
 export class UpstreamTimeout extends Error {}
-/** Whoever asked has left, before it could be said that the service was late. */
+/** The client disconnected before the upstream IMDS was late. */
 export class ClientDisconnected extends Error {}
 
 export interface ImdsOptions {
   url: URL;
   clock: Clock;
-  /** Told when a request goes without a token because none could be had. */
-  onTokenless?: (reason: string) => void;
+  events?: Pick<Events, 'upstreamTokenFailed'>;
 }
 
-/** The longest that IMDS grants. */
+/** IMDS's maximum. */
 const TOKEN_TTL_S = 21_600;
-/** A token is renewed while it is certainly still good. */
+/** A token is replaced this long before it expires. */
 const TOKEN_RENEWAL_MS = 5 * 60 * 1000;
-/** A service that has no IMDSv2 does not get it soon; one that did not answer might be back at once. */
+/** How long to go without a token: an IMDS that refuses one keeps refusing; one that did not answer may recover soon. */
 const NO_TOKEN_TTL_MS = 5 * 60 * 1000;
 const FAILED_TOKEN_TTL_MS = 5_000;
-/** IMDS is on the same machine: what does not connect at once will not at all. */
+/** IMDS is on the same machine, so a slower connection attempt has failed. */
 const CONNECT_TIMEOUT_MS = 1_000;
-/** The longest wait for the head of an answer. */
 const HEAD_TIMEOUT_MS = 5_000;
-/** It answers in a millisecond, and SDKs give up after a second: then it is the service that took too long. */
+/**
+ * IMDS answers in a millisecond, and SDKs give up after a second. A client that disconnects after this time has hit its
+ * own timeout, so the error is IMDS's.
+ */
 const DISCONNECT_IS_TIMEOUT_MS = 500;
-/** The longest silence in the middle of a body. */
+/** Between two chunks of a body. */
 const BODY_TIMEOUT_MS = 30_000;
 const TOKEN_TIMEOUT_MS = 1_000;
 const MAX_TEXT_LENGTH = 64 * 1024;
 
 type Token = { value: string | undefined; until: number };
 
-/** Milliseconds. */
+/** In milliseconds. */
 export interface UpstreamTiming {
-  /** Until the connection stood; 0 for one that was there. */
+  /** Until the connection was established; 0 for a reused one. */
   connecting: number;
-  /** Until the head of the answer was there, the connecting included. */
+  /** Until the head of the answer arrived, including `connecting`. */
   answering: number;
 }
 
 export interface UpstreamRequest {
   method: string;
-  /** Canonical. */
+  /** In canonical form. */
   path: string;
   headers: http.OutgoingHttpHeaders;
-  /** Whom the answer is for: the request ends when this closes before it is finished. */
+  /** The client's response. Its close before the answer ends the upstream request. */
   client?: Writable;
-  /** Is filled in. */
+  /** The client fills this in. */
   timing?: UpstreamTiming;
 }
 
@@ -64,34 +65,34 @@ export class Imds {
   readonly #url: URL;
   readonly #target: { readonly host: string; readonly port: string | number };
   readonly #clock: Clock;
-  readonly #onTokenless: (reason: string) => void;
+  readonly #events: ImdsOptions['events'];
   readonly #agent = new http.Agent({ keepAlive: true, maxFreeSockets: 16, timeout: BODY_TIMEOUT_MS });
   #token: Token = { value: undefined, until: -Infinity };
   #fetchingToken: Promise<Token> | undefined;
 
-  constructor({ url, clock, onTokenless = () => {} }: ImdsOptions) {
+  constructor({ url, clock, events }: ImdsOptions) {
     this.#url = url;
     this.#target = { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port || 80 };
     this.#clock = clock;
-    this.#onTokenless = onTokenless;
+    this.#events = events;
   }
 
   /**
-   * Asks with our own token, once more with a new one when it is refused.
+   * Sends a request with the proxy's token. After a 401 it repeats the request once with a new token.
    *
-   * @returns the answer with its body still to come; status 401 only when a new token was refused as well
+   * @returns the answer, whose body the caller reads; its status is 401 only if IMDS refused the new token as well
    * @throws UpstreamUnreachable, UpstreamTimeout, ClientDisconnected
    */
   async request(request: UpstreamRequest): Promise<http.IncomingMessage> {
     const token = await this.#currentToken();
-    const response = await this.#ask(request, token);
+    const response = await this.#sendWithToken(request, token);
     if (response.statusCode !== 401) return response;
     response.destroy();
     if (this.#token.value === token) this.#token = { value: undefined, until: -Infinity };
-    return this.#ask(request, await this.#currentToken());
+    return this.#sendWithToken(request, await this.#currentToken());
   }
 
-  /** The region of the instance, if there is a metadata service that tells. */
+  /** @returns undefined if IMDS gives no region */
   async region(): Promise<string | undefined> {
     try {
       const response = await this.request({ method: 'GET', path: '/latest/meta-data/placement/region', headers: {} });
@@ -102,11 +103,11 @@ export class Imds {
     }
   }
 
-  /** Which ways of asking the service takes; an Error when it cannot be reached. */
+  /** The IMDS versions that the upstream supports. Returns an Error if it is unreachable. */
   async versions(): Promise<{ v1: boolean; v2: boolean } | Error> {
-    const head = { method: 'GET', path: '/latest/meta-data/instance-id', headers: {} };
+    const request = { method: 'GET', path: '/latest/meta-data/instance-id', headers: {} };
     try {
-      const withoutToken = await this.#send(head, HEAD_TIMEOUT_MS);
+      const withoutToken = await this.#send(request, HEAD_TIMEOUT_MS);
       withoutToken.destroy();
       const v2 = (await this.#currentToken()) !== undefined;
       return { v1: withoutToken.statusCode === 200, v2 };
@@ -128,27 +129,27 @@ export class Imds {
 
   async #fetchToken(): Promise<Token> {
     const headers = { 'X-aws-ec2-metadata-token-ttl-seconds': String(TOKEN_TTL_S), 'Content-Length': '0' };
-    const asked = this.#clock.monotonic();
+    const sentAt = this.#clock.monotonic();
     try {
       const response = await this.#send({ method: 'PUT', path: '/latest/api/token', headers }, TOKEN_TIMEOUT_MS);
-      const late = (): Error => new UpstreamTimeout(`${this.#url.host} takes too long to give a token`);
+      const late = (): Error => new UpstreamTimeout(`${this.#url.host} did not send a session token in time`);
       const text = await withTimeout(this.#clock, TOKEN_TIMEOUT_MS, readText(response), late).catch((error: unknown) => {
         response.destroy();
         throw error;
       });
       const value = text.trim();
       if (response.statusCode === 200 && /^[\x21-\x7e]+$/.test(value)) {
-        return { value, until: asked + TOKEN_TTL_S * 1000 - TOKEN_RENEWAL_MS };
+        return { value, until: sentAt + TOKEN_TTL_S * 1000 - TOKEN_RENEWAL_MS };
       }
-      this.#onTokenless(`the metadata service answered the request for a token with ${response.statusCode}`);
-      return { value: undefined, until: asked + NO_TOKEN_TTL_MS };
+      this.#events?.upstreamTokenFailed(`${this.#url.host} answered the token request with ${response.statusCode}`);
+      return { value: undefined, until: sentAt + NO_TOKEN_TTL_MS };
     } catch (error) {
-      this.#onTokenless((error as Error).message);
+      this.#events?.upstreamTokenFailed((error as Error).message);
       return { value: undefined, until: this.#clock.monotonic() + FAILED_TOKEN_TTL_MS };
     }
   }
 
-  #ask(request: UpstreamRequest, token: string | undefined): Promise<http.IncomingMessage> {
+  #sendWithToken(request: UpstreamRequest, token: string | undefined): Promise<http.IncomingMessage> {
     const headers = token === undefined ? request.headers : { ...request.headers, 'X-aws-ec2-metadata-token': token };
     return this.#send({ ...request, headers }, HEAD_TIMEOUT_MS);
   }
@@ -167,18 +168,18 @@ export class Imds {
       client?.once('close', () => {
         if (answered) return;
         const isLate = this.#clock.monotonic() - began >= DISCONNECT_IS_TIMEOUT_MS;
-        const message = `${this.#url.host} takes too long to answer; the caller has given up`;
+        const message = `${this.#url.host} did not answer before the client disconnected`;
         outgoing.destroy(isLate ? new UpstreamTimeout(message) : new ClientDisconnected());
       });
       let answered = false;
-      // Until it is connected the service may be away; afterwards it may be slow.
+      // Without a connection the upstream is unreachable; with one it is slow.
       let connected = false;
-      const late = (): void => void outgoing.destroy(new UpstreamTimeout(`${this.#url.host} takes too long to answer`));
+      const late = (): void => void outgoing.destroy(new UpstreamTimeout(`${this.#url.host} did not answer in time`));
       let cancel = this.#clock.after(CONNECT_TIMEOUT_MS, () => {
-        // After a stall of this process the connection may be there, and only not be heard of yet.
+        // After a stall of this process the connection may be established, and its event still be queued.
         setImmediate(() => {
           if (answered) return;
-          if (!connected) outgoing.destroy(new UpstreamUnreachable(`${this.#url.host} cannot be reached`));
+          if (!connected) outgoing.destroy(new UpstreamUnreachable(`${this.#url.host} is unreachable`));
           else cancel = this.#clock.after(timeout - CONNECT_TIMEOUT_MS, late);
         });
       });
@@ -195,12 +196,12 @@ export class Imds {
       outgoing.once('upgrade', (_response, socket) => {
         cancel();
         socket.destroy();
-        reject(new UpstreamUnreachable(`${this.#url.host} wants to switch protocols`));
+        reject(new UpstreamUnreachable(`${this.#url.host} answered with an unsupported protocol upgrade`));
       });
       outgoing.once('error', (error: NodeJS.ErrnoException) => {
         cancel();
-        // The service may close an idle connection just as it is used again; nothing was answered, so ask again.
-        if (answered) return; // Whoever reads the body is told.
+        if (answered) return; // The reader of the body gets the error.
+        // IMDS may close an idle connection just when it is reused. Nothing was answered, so send the request again.
         if (outgoing.reusedSocket && error.code === 'ECONNRESET') resolve(this.#send(request, timeout));
         else if (error instanceof UpstreamTimeout || error instanceof UpstreamUnreachable || error instanceof ClientDisconnected) {
           reject(error);
@@ -218,7 +219,7 @@ async function readText(response: http.IncomingMessage): Promise<string> {
   response.setEncoding('utf8');
   for await (const chunk of response as AsyncIterable<string>) {
     text += chunk;
-    if (text.length > MAX_TEXT_LENGTH) throw new UpstreamUnreachable('the answer has no end');
+    if (text.length > MAX_TEXT_LENGTH) throw new UpstreamUnreachable(`the answer is longer than ${MAX_TEXT_LENGTH} characters`);
   }
   return text;
 }

@@ -1,9 +1,10 @@
 /**
- * A metadata service for demonstrations and development: the tree of a t3 instance, served on a free port of loopback
- * and asked by the same client as the real one. It has no credentials; those are the proxy's to answer.
+ * A mock IMDS for demonstrations and development. It serves the metadata of a t3 instance on a free loopback port, to the
+ * same client as the upstream IMDS. It has no credentials, because the proxy answers those requests.
  */
 
-import { createServer, type Server } from 'node:http';
+import { createServer } from 'node:http';
+import { listen } from '../util/listen.ts';
 
 /** A directory is an object, a value a string. */
 type Tree = { readonly [name: string]: Tree | string };
@@ -15,9 +16,9 @@ export interface MockImds {
 
 const REGION = 'us-east-1';
 const ZONE = 'us-east-1a';
-const MAC = 'ae:30:76:ce:38:62'; // lyft's, which writes it in capitals.
+const MAC = 'ae:30:76:ce:38:62'; // From lyft's mock, which uses capitals.
 const LOCAL_IP = '172.31.34.17';
-const PUBLIC_IP = '203.0.113.25'; // Of the block that RFC 5737 keeps for documentation.
+const PUBLIC_IP = '203.0.113.25'; // RFC 5737 reserves this block for documentation.
 const LOCAL_HOSTNAME = 'ip-172-31-34-17.ec2.internal';
 const PUBLIC_HOSTNAME = 'ec2-203-0-113-25.compute-1.amazonaws.com';
 const ACCOUNT_ID = '123456789012';
@@ -25,7 +26,7 @@ const IMAGE_ID = 'ami-0abcdef1234567890';
 
 const VERSIONS = ['1.0', '2008-02-01', '2012-01-12', '2016-09-02', '2019-10-01', '2021-07-15', 'latest'];
 
-/** @param instanceId what `meta-data/instance-id` answers; lyft's setting is without the `i-` */
+/** @param instanceId may lack the `i-`, as in lyft's MOCKED_INSTANCE_ID */
 export async function startMockImds(instanceId: string): Promise<MockImds> {
   const version = versionTree(instanceId.startsWith('i-') ? instanceId : `i-${instanceId}`);
   const server = createServer((request, response) => {
@@ -39,21 +40,12 @@ export async function startMockImds(instanceId: string): Promise<MockImds> {
     response.writeHead(found === undefined ? 404 : 200, { 'Content-Type': 'text/plain', Server: 'EC2ws' });
     response.end(found);
   });
-  return { url: new URL(`http://127.0.0.1:${await listenOnLoopback(server)}`), close: () => server.close() };
+  const { port } = await listen(server, { host: '127.0.0.1', port: 0 });
+  server.unref(); // The proxy's own listeners keep the process alive.
+  return { url: new URL(`http://127.0.0.1:${port}`), close: () => server.close() };
 }
 
-function listenOnLoopback(server: Server): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      server.unref(); // The proxy's own listeners say how long the program runs.
-      const address = server.address();
-      resolve(typeof address === 'object' && address ? address.port : 0);
-    });
-  });
-}
-
-/** Every version has the same tree, also one that is not listed. */
+/** Every version has the same tree, even an unlisted one. */
 function lookUp(version: Tree, path: string): string | undefined {
   const [versionName, ...names] = path.split('/').filter((part) => part !== '');
   if (versionName === undefined) return VERSIONS.join('\n');
@@ -62,14 +54,14 @@ function lookUp(version: Tree, path: string): string | undefined {
   return typeof node === 'object' ? listing(node) : node;
 }
 
-/** A public key is listed as `0=name`, and asked for as `0`. */
+/** IMDS lists a public key as `0=name`; its path is `0`. */
 function child(directory: Tree, name: string): Tree | string | undefined {
   const wanted = name.toLowerCase() === MAC ? MAC : name;
   const key = Object.keys(directory).find((candidate) => candidate === wanted || candidate.startsWith(`${wanted}=`));
   return key === undefined ? undefined : directory[key];
 }
 
-/** A line each; directories end in a slash. */
+/** One name a line; directories end in a slash. */
 function listing(directory: Tree): string {
   return Object.entries(directory)
     .map(([name, node]) => (typeof node === 'string' ? name : `${name}/`))
@@ -88,7 +80,7 @@ function metaData(instanceId: string): Tree {
     'block-device-mapping': { ami: '/dev/xvda', root: '/dev/xvda' },
     events: { maintenance: { history: '[]', scheduled: '[]' }, recommendations: {} },
     hostname: LOCAL_HOSTNAME,
-    iam: {}, // Listed here, answered by the proxy.
+    iam: {}, // The proxy answers its paths.
     'instance-action': 'none',
     'instance-id': instanceId,
     'instance-life-cycle': 'on-demand',

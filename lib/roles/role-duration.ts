@@ -10,4 +10,4 @@ export function parseRoleDuration(text: string): number | undefined {
   return seconds >= MIN_DURATION_S && seconds <= MAX_DURATION_S ? seconds : undefined;
 }
 
-export const ROLE_DURATION_FORM = 'a duration from "15m" to "12h"';
+export const ROLE_DURATION_FORM = 'a duration from 15m to 12h';

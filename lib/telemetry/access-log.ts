@@ -2,9 +2,7 @@ import type { Clock } from '../util/clock.ts';
 import type { Fields, Log } from '../log/log.ts';
 import { LogDeduplicator } from '../log/deduplicator.ts';
 import type { Exchange } from '../http/exchange.ts';
-import type { Route } from '../http/router.ts';
-
-const CREDENTIAL_ANSWERS: ReadonlySet<Route['kind']> = new Set(['iam-info', 'role-credentials', 'container-credentials']);
+import type { Route } from '../http/routes.ts';
 
 /** The audit: who got which role's credentials or was refused them, one line each; and at debug every other answer. */
 export class AccessLog {
@@ -16,10 +14,10 @@ export class AccessLog {
     this.#refusals = new LogDeduplicator(clock.monotonic, clock.after);
   }
 
-  /** As AnswerListener. */
+  /** As Events.requestAnswered. */
   answered(exchange: Exchange, found: Route | undefined, failure: unknown, seconds: number): void {
     const log = this.#log;
-    if (found === undefined || !CREDENTIAL_ANSWERS.has(found.kind)) {
+    if (!found?.isAudited) {
       if (log.writes('debug')) log.debug('answered', fieldsOf(exchange, failure, seconds));
     } else if (!log.writes('info')) return;
     else if (failure === undefined) log.info('credentials served', fieldsOf(exchange, failure, seconds));

@@ -1,5 +1,5 @@
 import type { Container } from '../docker/container.ts';
-import type { AnswerListener } from '../http/server.ts';
+import type { Events } from '../events.ts';
 import type { RequestHistory } from './request-history.ts';
 import type { DependencyHealth } from '../log/dependency-health.ts';
 import type { RecentErrors } from '../log/recent-errors.ts';
@@ -15,7 +15,7 @@ export interface RequestRecorderOptions {
 }
 
 /** From an answer to what an operator is shown of it. */
-export function requestRecorder({ requestHistory, upstream, recentErrors, peek }: RequestRecorderOptions): AnswerListener {
+export function requestRecorder({ requestHistory, upstream, recentErrors, peek }: RequestRecorderOptions): Events['requestAnswered'] {
   return (exchange, found, failure, seconds) => {
     const { address, began, response } = exchange;
     const container = exchange.container ?? peek(address);

@@ -10,7 +10,7 @@ import type { DirectoryState } from '../docker/directory.ts';
 import type { CallResult } from '../credentials/aws/clients.ts';
 import { AssumeRoleDenied, ROLE_NOT_ALLOWED, type Credentials } from '../credentials/credentials.ts';
 import { AccessLog } from './access-log.ts';
-import type { AnswerListener } from '../http/server.ts';
+import type { Events } from '../events.ts';
 import type { BadRoleRequest } from '../roles/bad-request.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 import { RequestHistory } from './request-history.ts';
@@ -44,7 +44,7 @@ export class Telemetry {
   readonly upstream: DependencyHealth;
   /** What `/metrics` answers, given an Accept header; undefined where Prometheus is not enabled. */
   readonly expose: ((accept: string) => Exposition) | undefined;
-  readonly answered: AnswerListener;
+  readonly answered: Events['requestAnswered'];
   readonly #options: TelemetryOptions;
   readonly #metrics = new MetricsRegistry();
   readonly #processMetrics: ProcessMetrics;

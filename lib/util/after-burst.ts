@@ -1,15 +1,12 @@
 import type { Clock } from './clock.ts';
 
-/** So many requests leave some ten megabytes behind; a thousand containers that start do not ask as often. */
+/** This many requests leave about ten megabytes of garbage. Starting a thousand containers causes fewer. */
 const MIN_BURST_REQUESTS = 5_000;
-/** How often it is looked whether a burst is over: when there were no more than so many requests meanwhile. */
+/** A burst is over after an interval with no more than MAX_QUIET_REQUESTS. */
 const CHECK_INTERVAL_MS = 3_000;
 const MAX_QUIET_REQUESTS = 100;
 
-/**
- * Gives memory back after a burst of requests. V8 collects garbage when something is allocated, so on an idle host what
- * the burst has left would stay for ever.
- */
+/** Collects garbage after a burst of requests. V8 only does so on allocation, so an idle proxy would keep the garbage. */
 export class AfterBurst {
   readonly #clock: Clock;
   readonly #collect: () => void | Promise<void>;
@@ -21,27 +18,27 @@ export class AfterBurst {
     this.#collect = collect;
   }
 
-  /** Counts a request. */
+  /** Counts one request. */
   answered(): void {
     this.#requests += 1;
-    if (this.#requests === MIN_BURST_REQUESTS) this.#look();
+    if (this.#requests === MIN_BURST_REQUESTS) this.#checkLater();
   }
 
-  #look(): void {
+  #checkLater(): void {
     this.#requestsBefore = this.#requests;
     this.#clock.after(CHECK_INTERVAL_MS, () => {
-      if (this.#requests > this.#requestsBefore + MAX_QUIET_REQUESTS) return this.#look();
+      if (this.#requests > this.#requestsBefore + MAX_QUIET_REQUESTS) return this.#checkLater();
       this.#requests = 0;
       void this.#collect();
-      // V8 makes its young generation smaller where little was allocated since the collection before.
+      // V8 shrinks its young generation if little was allocated since the previous collection.
       this.#clock.after(CHECK_INTERVAL_MS, () => void this.#collect());
     });
   }
 }
 
-/** The collector of V8, which Node gives only to who asks for it; some 20 ms for this program. */
+/** Runs V8's garbage collector, which takes about 20 ms here. Node exposes it only with a flag. */
 async function collectGarbage(): Promise<void> {
-  // Most hosts never need it.
+  // Imported late, because most hosts never need them.
   const [{ setFlagsFromString }, { runInNewContext }] = [await import('node:v8'), await import('node:vm')];
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;

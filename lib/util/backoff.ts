@@ -1,8 +1,8 @@
 /**
- * Exponential backoff with full jitter: uniformly between half of and the whole of `initial × 2^(failures − 1)`, which
- * keeps hosts that failed together from coming back together and never retries at once.
+ * Exponential backoff with equal jitter: uniform between half of `initial × 2^(failures − 1)` and the whole. Hosts that
+ * failed together do not retry together, and no retry is immediate.
  *
- * @param failures how many attempts have failed in a row, from 1
+ * @param failures failed attempts in a row, from 1
  * @param random uniform in [0, 1)
  * @returns milliseconds to wait
  */

@@ -1,14 +1,14 @@
-/** Time as a parameter, so that every expiry and every backoff is tested without waiting. */
+/** Time as a parameter, so that tests of expiry and backoff need not wait. */
 export interface Clock {
-  /** Milliseconds since the epoch; may be set back. For what has a date, such as an expiry. */
+  /** Milliseconds since the epoch, for dates such as an expiry. May be set back. */
   now(): number;
-  /** Milliseconds since some time; only ever goes on. For how long something takes, or stands. */
+  /** Milliseconds since an arbitrary time, for durations and timeouts. Never goes back. */
   monotonic(): number;
-  /** Calls `action` once after `milliseconds`; the returned function takes that back. Never keeps the process alive. */
+  /** Calls `action` once after `milliseconds`. Does not keep the process alive. Returns a function that cancels it. */
   after(milliseconds: number, action: () => void): () => void;
 }
 
-/** setTimeout fires at once for anything longer (a signed 32-bit number of milliseconds). */
+/** setTimeout fires immediately for a longer time (a signed 32-bit number of milliseconds). */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
@@ -26,9 +26,9 @@ export function sleep(clock: Clock, milliseconds: number): Promise<void> {
 }
 
 /**
- * The answer, if it comes in time.
+ * Waits for a promise.
  *
- * @throws what `late` makes when it does not; the answer is then ignored
+ * @throws the error from `late` after the timeout; the promise's result is then ignored
  */
 export function withTimeout<T>(clock: Clock, milliseconds: number, answer: Promise<T>, late: () => Error): Promise<T> {
   return new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-/** Numbers as people read them, on the page and in the terminal. */
+/** Formats numbers and durations for the status page and the terminal. */
 
 const MINUTE_S = 60;
 const HOUR_S = 3600;
@@ -9,7 +9,7 @@ export function formatInteger(value: number): string {
   return value.toLocaleString('en');
 }
 
-/** A latency with two digits that mean something: `0.12 ms`, `3.4 ms`, `1.2 s`. */
+/** A latency with about two significant digits: `0.12 ms`, `3.4 ms`, `1.2 s`. */
 export function latency(seconds: number | null): string {
   if (seconds === null) return '–';
   if (seconds >= 1) return `${seconds.toFixed(1)} s`;
@@ -17,7 +17,7 @@ export function latency(seconds: number | null): string {
   return `${milliseconds.toFixed(milliseconds >= 10 ? 0 : milliseconds >= 1 ? 1 : 2)} ms`;
 }
 
-/** The two greatest units: `3 d 4 h`, `12 min`, `40 s`. */
+/** The two largest units: `3 d 4 h`, `12 min`, `40 s`. */
 export function duration(seconds: number): string {
   const whole = Math.max(Math.floor(seconds), 0);
   if (whole < MINUTE_S) return `${whole} s`;
@@ -29,13 +29,13 @@ export function duration(seconds: number): string {
   return small === 0 ? `${big} ${bigUnit}` : `${big} ${bigUnit} ${small} ${smallUnit}`;
 }
 
-/** How long before `now` a moment was; both ISO 8601. */
+/** The time between two ISO 8601 times: `3 h 4 min ago`. */
 export function ago(time: string, now: string): string {
   const seconds = (Date.parse(now) - Date.parse(time)) / 1000;
   return seconds < 1 ? 'just now' : `${duration(seconds)} ago`;
 }
 
-/** What is left until a moment, as a clock that counts down: `1:02:03`, `42:10`, `expired`. */
+/** The time from `now` until `time`, as a countdown: `1:02:03`, `42:10`, `expired`. */
 export function timeLeft(time: string, now: string): string {
   const seconds = Math.floor((Date.parse(time) - Date.parse(now)) / 1000);
   if (seconds <= 0) return 'expired';

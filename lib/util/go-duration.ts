@@ -3,10 +3,9 @@ const WHOLE = /^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+$/;
 const PART = /(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g;
 
 /**
- * A duration as Go writes it: `15m`, `5m30s`, `1.5h`, `0`. Source: pkg.go.dev/time#ParseDuration; negative ones have
- * no meaning here.
+ * Parses a duration as Go writes it: `15m`, `5m30s`, `1.5h`, `0`. Source: pkg.go.dev/time#ParseDuration.
  *
- * @returns milliseconds, or undefined for anything else
+ * @returns milliseconds; undefined for anything else, including a negative duration
  */
 export function parseGoDuration(text: string): number | undefined {
   if (text === '0') return 0;

@@ -3,18 +3,18 @@ import { DirectoryUnavailable } from '../docker/container.ts';
 import { normalAddress } from './ip-address.ts';
 
 /**
- * The addresses of this host, in their normal form.
+ * The addresses of this host, in normal form.
  *
- * @throws DirectoryUnavailable where the process may not ask for them
+ * @throws DirectoryUnavailable if the process may not read them
  */
 export function hostAddresses(): Set<string> {
-  let ends: ReturnType<typeof networkInterfaces>;
+  let interfaces: ReturnType<typeof networkInterfaces>;
   try {
-    ends = networkInterfaces();
+    interfaces = networkInterfaces();
   } catch (error) {
     const reason = (error as Error).message;
-    throw new DirectoryUnavailable(`the host's addresses cannot be had (are netlink sockets forbidden?): ${reason}`, { cause: error });
+    throw new DirectoryUnavailable(`cannot read the host's addresses (are netlink sockets forbidden?): ${reason}`, { cause: error });
   }
-  const addresses = Object.values(ends).flatMap((end = []) => end.map(({ address }) => normalAddress(address)));
+  const addresses = Object.values(interfaces).flatMap((entries = []) => entries.map(({ address }) => normalAddress(address)));
   return new Set(addresses.filter((address) => address !== undefined));
 }

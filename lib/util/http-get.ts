@@ -6,11 +6,11 @@ export interface TextAnswer {
 }
 
 /**
- * A small text over HTTP.
+ * Fetches a small text.
  *
- * @param timeout milliseconds for the whole of it
- * @param longest characters; a longer answer is an error
- * @throws what the connection threw, or an Error that says that the answer is too long or too slow
+ * @param timeout milliseconds for the whole request
+ * @param maxLength in characters
+ * @throws the connection's error, or an Error if the answer is too long or too slow
  */
 export function httpGet(url: URL, timeout: number, maxLength: number): Promise<TextAnswer> {
   return new Promise((resolve, reject) => {

@@ -1,10 +1,9 @@
 import { isIPv4, isIPv6, SocketAddress } from 'node:net';
 
 /**
- * The one spelling under which an address is known: IPv4 dotted (`::ffff:10.0.0.1` is `10.0.0.1`), IPv6 compressed,
- * lower-case and without its zone.
+ * The normal form of an address: IPv4 dotted (also for `::ffff:10.0.0.1`), IPv6 compressed, in lower case, without a zone.
  *
- * @returns undefined for what is no IP address
+ * @returns undefined if the text is not an IP address
  */
 export function normalAddress(address: string): string | undefined {
   if (isIPv4(address)) return address;

@@ -1,4 +1,4 @@
-/** Reading JSON of unknown shape: each reader gives what was asked for, or the neutral value of its type. */
+/** Readers for JSON of unknown shape. A value of another type is read as an empty one. */
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 

@@ -1,16 +1,16 @@
-/** Works out what belongs to a key once. Whoever comes with ever new keys makes it start again. */
+/** Caches the result of a function. It drops all results when it is full, which costs less than tracking their order. */
 export class Memo<Key, Value> {
   readonly #limit: number;
   readonly #make: (key: Key) => Value;
   readonly #known = new Map<Key, Value>();
 
-  /** @param most how many are kept */
+  /** @param limit the maximum number of results */
   constructor(limit: number, make: (key: Key) => Value) {
     this.#limit = limit;
     this.#make = make;
   }
 
-  /** Throws what `make` throws, each time anew. */
+  /** Throws what `make` throws; an error is not cached. */
   of(key: Key): Value {
     let value = this.#known.get(key);
     if (value === undefined) {

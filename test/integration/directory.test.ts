@@ -6,21 +6,21 @@ import { after, describe, test, type TestContext } from 'node:test';
 import { makeCertificates } from '../support/certificates.ts';
 import { DockerEngine } from '../support/docker-engine.ts';
 import { INSTANCE_ID } from '../support/imds.ts';
+import { arnOf } from './guarantees/scale.ts';
 import { anotherProxy, host, INSTANCE_ID_PATH, jsonOf, SECURITY_CREDENTIALS, until, type Host } from './host.ts';
 
 const shared = await host({ after });
 const { docker, sts, proxy, ask, roleGiven } = shared;
 const UNKNOWN = '127.0.0.99';
 
-/** A role of the account, and the environment that names it. */
-const arnOf = (name: string): string => `arn:aws:iam::123456789012:role/${name}`;
+/** An environment that declares a role. */
 const env = (name: string) => ({ IAM_ROLE: arnOf(name) });
 
-async function isNobody(from: string): Promise<void> {
+async function isUnknown(from: string): Promise<void> {
   assert.equal((await ask(from, SECURITY_CREDENTIALS)).status, 404);
 }
 
-/** Waits until the program has heard of everything up to now: events are told in their order. */
+/** Waits until the proxy has applied every event up to now: they arrive in order. */
 async function caughtUp(): Promise<void> {
   const marker = docker.host.create({ networkMode: 'none' });
   await docker.requests.first(({ path }) => path === `/containers/${marker.id}/json`);
@@ -29,18 +29,18 @@ async function caughtUp(): Promise<void> {
 
 // The order of events
 
-test('a container\'s role is assumed when it is created, and its address known when it is connected', async () => {
+test('a container\'s role is assumed at create, and its address is known at network connect', async () => {
   const early = docker.host.create({ name: 'early', address: '127.0.1.1', env: env('early') });
   await sts.calls.first(({ roleArn }) => roleArn === arnOf('early'));
   docker.host.connect(early, 'bridge');
-  // From here on the engine holds its inspect, and its list does not show the container: it has not started.
+  // Until the start the engine holds the container's inspect and does not list it.
   assert.equal(await roleGiven('127.0.1.1'), arnOf('early'));
   docker.host.start(early);
   assert.equal(await roleGiven('127.0.1.1'), arnOf('early'));
   assert.equal(sts.assumed(arnOf('early')).length, 1);
 });
 
-test('a request that comes while the engine holds the container\'s inspect waits for it', async () => {
+test('a request during a held inspect waits for it', async () => {
   const held = docker.host.create({ name: 'held', address: '127.0.1.2', env: env('held') });
   docker.host.connect(held, 'bridge');
   await docker.requests.first(({ path }) => path === `/containers/${held.id}/json`);
@@ -58,38 +58,38 @@ test('a container that runs when the proxy starts is known', async (t) => {
 test('a container that does not run has no address', async () => {
   docker.host.create({ name: 'created', address: '127.0.1.4', env: env('created') });
   await sts.calls.first(({ roleArn }) => roleArn === arnOf('created'));
-  await isNobody('127.0.1.4');
+  await isUnknown('127.0.1.4');
 });
 
 // Addresses come and go
 
-test('an address is taken away when its container ends', async () => {
+test('an address is removed when its container ends', async () => {
   const short = await docker.host.run({ name: 'short', address: '127.0.2.1', env: env('short') });
   assert.equal(await roleGiven('127.0.2.1'), arnOf('short'));
   docker.host.stop(short);
-  await isNobody('127.0.2.1');
+  await isUnknown('127.0.2.1');
 });
 
-test('an address is taken away when its container dies, before it is disconnected', async () => {
+test('an address is removed when its container dies, before the disconnect', async () => {
   const dying = await docker.host.run({ name: 'dying', address: '127.0.2.2', env: env('dying') });
   assert.equal(await roleGiven('127.0.2.2'), arnOf('dying'));
   docker.host.die(dying);
   await caughtUp();
-  await isNobody('127.0.2.2');
+  await isUnknown('127.0.2.2');
 });
 
-test('an address is taken away when a running container leaves the network, and others stay', async () => {
+test('an address is removed when a running container leaves the network; its others stay', async () => {
   const leaving = await docker.host.run({
     name: 'leaving', networks: { left: { address: '127.0.2.3' }, kept: { address: '127.0.2.4' } }, env: env('leaving'),
   });
   assert.equal(await roleGiven('127.0.2.3'), arnOf('leaving'));
   docker.host.disconnect(leaving, 'left');
   await caughtUp();
-  await isNobody('127.0.2.3');
+  await isUnknown('127.0.2.3');
   assert.equal(await roleGiven('127.0.2.4'), arnOf('leaving'));
 });
 
-test('an address that a container left and another got is the other one\'s at once', async () => {
+test('a reused address belongs to its new container at once', async () => {
   for (let round = 0; round < 30; round += 1) {
     const name = `round-${round}`;
     const container = await docker.host.run({ name, address: '127.0.2.5', env: env(name) });
@@ -112,12 +112,12 @@ test('a container is known at its addresses on all its networks', async () => {
   assert.equal(sts.assumed(arnOf('everywhere')).length, 1);
 });
 
-test('a restart keeps the role under the new address, and the old one is nobody\'s', async () => {
+test('a restart keeps the role under the new address, and the old one is unknown', async () => {
   const moving = await docker.host.run({ name: 'moving', address: '127.0.2.12', env: env('moving') });
   assert.equal(await roleGiven('127.0.2.12'), arnOf('moving'));
   await docker.host.restart(moving, { bridge: { address: '127.0.2.13' } });
   assert.equal(await roleGiven('127.0.2.13'), arnOf('moving'));
-  await isNobody('127.0.2.12');
+  await isUnknown('127.0.2.12');
 });
 
 test('a rename keeps the role, and the log has the new name', async () => {
@@ -150,43 +150,43 @@ test('a container with an IPv6 address is known at it, and another at the IPv4 a
 
 // Shared and missing networks
 
-test('a container that shares X\'s network has X\'s role', async () => {
+test('a container on the network of X has the role of X', async () => {
   await docker.host.run({ name: 'x-named', address: '127.0.3.1', env: env('x-role') });
-  await docker.host.run({ name: 'sharer-1', networkMode: 'container:x-named', env: env('sharer-role') });
+  await docker.host.run({ name: 'peer-1', networkMode: 'container:x-named', env: env('peer-role') });
   await caughtUp();
   assert.equal(await roleGiven('127.0.3.1'), arnOf('x-role'));
 });
 
-test('if X names no role and the container that shares its network does, that one\'s role holds for both', async () => {
+test('if X declares no role and its network peer does, the role of the peer holds for both', async () => {
   await docker.host.run({ name: 'x-plain', address: '127.0.3.2' });
-  await isNobody('127.0.3.2');
-  const sharer = await docker.host.run({ name: 'sharer-2', networkMode: 'container:x-plain', env: env('sidecar') });
+  await isUnknown('127.0.3.2');
+  const peer = await docker.host.run({ name: 'peer-2', networkMode: 'container:x-plain', env: env('sidecar') });
   await until(() => ask('127.0.3.2', SECURITY_CREDENTIALS), ({ status }) => status === 200);
   assert.equal(await roleGiven('127.0.3.2'), arnOf('sidecar'));
-  docker.host.remove(sharer);
+  docker.host.remove(peer);
   await caughtUp();
-  await isNobody('127.0.3.2');
+  await isUnknown('127.0.3.2');
 });
 
-test('a container on the host\'s network has no address, and so no role', async () => {
+test('a container on the host network has no address, and so no role', async () => {
   await docker.host.run({ name: 'on-host', networkMode: 'host', env: env('on-host') });
   await docker.host.run({ name: 'on-none', networkMode: 'none', env: env('on-none') });
   await caughtUp();
-  await isNobody('127.0.0.1');
+  await isUnknown('127.0.0.1');
   assert.equal(sts.assumed(arnOf('on-host')).length + sts.assumed(arnOf('on-none')).length, 0);
 });
 
-test('a Swarm service\'s container is known at its address on docker_gwbridge', async () => {
+test('a Swarm task is known by its address on docker_gwbridge', async () => {
   docker.host.addNetwork({ name: 'overlay-1', driver: 'overlay' });
   const task = await docker.host.run({
     name: 'task', networks: { 'overlay-1': { address: '127.0.3.4' } }, gatewayAddress: '127.0.3.5', env: env('task'),
   });
   assert.equal(await roleGiven('127.0.3.5'), arnOf('task'));
   docker.host.remove(task);
-  await isNobody('127.0.3.5');
+  await isUnknown('127.0.3.5');
 });
 
-test('a Swarm service\'s container that runs when the proxy starts is known at that address', async (t) => {
+test('a Swarm task that runs when the proxy starts is known by that address', async (t) => {
   docker.host.addNetwork({ name: 'overlay-2', driver: 'overlay' });
   await docker.host.run({
     name: 'older-task', networks: { 'overlay-2': { address: '127.0.3.6' } }, gatewayAddress: '127.0.3.7',
@@ -196,9 +196,9 @@ test('a Swarm service\'s container that runs when the proxy starts is known at t
   assert.equal(await later.roleGiven('127.0.3.7'), arnOf('older-task'));
 });
 
-// Callers that are nobody
+// Unknown callers
 
-test('an address that nobody knows makes the engine list its containers at most twice a second', async (t) => {
+test('requests from unknown addresses cause at most two lists per second', async (t) => {
   const own = await host(t);
   own.docker.requests.clear();
   const began = Date.now();
@@ -209,7 +209,7 @@ test('an address that nobody knows makes the engine list its containers at most 
   assert.ok(lists >= 1 && lists <= most, `${lists} lists`);
 });
 
-test('a known address is answered without asking the engine', async () => {
+test('a request from a known address causes no call to the engine', async () => {
   await docker.host.run({ name: 'known', address: '127.0.4.100', env: env('known') });
   await roleGiven('127.0.4.100');
   await caughtUp();
@@ -218,7 +218,7 @@ test('a known address is answered without asking the engine', async () => {
   assert.equal(docker.requests.entries.length, 0);
 });
 
-test('what the engine fails to tell when a container is connected is read when it starts', async (t) => {
+test('the start event repairs an address lookup that failed at network connect', async (t) => {
   const fault = docker.fault(/^\/networks\//, { kind: 'status', status: 500 });
   t.after(() => fault.lift());
   const asked = docker.requests.next(({ path }) => path.startsWith('/networks/'));
@@ -231,7 +231,7 @@ test('what the engine fails to tell when a container is connected is read when i
   assert.equal(await roleGiven('127.0.4.101'), arnOf('flaky'));
 });
 
-test('a container of which the engine failed to tell anything is found when it asks', async (t) => {
+test('a container of which every lookup failed is found when it sends a request', async (t) => {
   const fault = docker.fault(/^\/(networks|containers)\/[0-9a-f]/, { kind: 'status', status: 500 });
   t.after(() => fault.lift());
   const silent = await docker.host.run({ name: 'silent', address: '127.0.4.102', env: env('silent') });
@@ -240,9 +240,9 @@ test('a container of which the engine failed to tell anything is found when it a
   assert.equal(await roleGiven('127.0.4.102'), arnOf('silent'));
 });
 
-// The stream of events
+// The event stream
 
-test('a malformed event makes the proxy read everything anew, and it goes on', async () => {
+test('a malformed event causes a full resync', async () => {
   for (const bytes of ['{"Type": nonsense\n', '\0\0\n', '{"Type":"container","Action":"die"\n']) {
     const known = proxy.logs.next(({ msg }) => msg === 'containers known');
     const again = docker.subscriptions.next();
@@ -254,7 +254,7 @@ test('a malformed event makes the proxy read everything anew, and it goes on', a
   assert.equal(await roleGiven('127.0.5.1'), arnOf('after-nonsense'));
 });
 
-test('events of unknown kinds and of strange shapes mean nothing', async () => {
+test('events of unknown kinds and unexpected shapes are skipped', async () => {
   await docker.host.run({ name: 'unimpressed', address: '127.0.5.2', env: env('unimpressed') });
   const before = docker.subscriptions.entries.length;
   const events = [
@@ -271,7 +271,7 @@ test('events of unknown kinds and of strange shapes mean nothing', async () => {
   assert.equal(docker.subscriptions.entries.length, before);
 });
 
-test('an event in pieces is one event, and many in one piece are many', async () => {
+test('events are parsed whole, however chunks cut and join them', async () => {
   const container = await docker.host.run({ name: 'piecemeal', address: '127.0.5.3', env: env('piecemeal') });
   assert.equal(await roleGiven('127.0.5.3'), arnOf('piecemeal'));
   const rename = (name: string): string => `${JSON.stringify({
@@ -284,7 +284,7 @@ test('an event in pieces is one event, and many in one piece are many', async ()
   await proxy.awaitLog(({ fields }) => fields['container'] === 'häuschen');
 });
 
-test('a stream of events that breaks is followed anew, and what happened meanwhile is known', async () => {
+test('a broken event stream is reopened, and the full resync shows what happened meanwhile', async () => {
   for (const cleanly of [true, false]) {
     const name = cleanly ? 'ended' : 'broken';
     const container = await docker.host.run({ name, address: '127.0.5.4', env: env(name) });
@@ -300,7 +300,7 @@ test('a stream of events that breaks is followed anew, and what happened meanwhi
   }
 });
 
-// An engine that is away
+// An unreachable engine
 
 /** A host whose engine has two containers, is asked once, and then stops. */
 async function withStoppedEngine(t: TestContext): Promise<Host> {
@@ -322,9 +322,9 @@ async function restartEngine(own: Host): Promise<void> {
   await known;
 }
 
-// Each has a host of its own and mostly waits for the next attempt to reach the engine.
+// Each has its own host and mostly waits for the next connection attempt.
 describe('an engine that is away', { concurrency: 4 }, () => {
-  test('while the engine is away, its containers are served as before', async (t) => {
+  test('known containers are served while the engine is away', async (t) => {
     const own = await withStoppedEngine(t);
     for (let times = 0; times < 3; times += 1) {
       assert.equal(await own.roleGiven('127.0.6.1'), arnOf('a'));
@@ -332,7 +332,7 @@ describe('an engine that is away', { concurrency: 4 }, () => {
     }
   });
 
-  test('while the engine is away, an unknown address is 503, and everything else is served', async (t) => {
+  test('while the engine is away an unknown address gets 503, and everything else is served', async (t) => {
     const own = await withStoppedEngine(t);
     const answer = await own.ask(UNKNOWN, SECURITY_CREDENTIALS);
     assert.equal(answer.status, 503);
@@ -365,7 +365,7 @@ describe('an engine that is away', { concurrency: 4 }, () => {
     assert.equal((await own.ask('127.0.6.3', SECURITY_CREDENTIALS)).status, 404);
   });
 
-  test('when the engine is back, nothing old is used until everything was read anew', async (t) => {
+  test('when the engine is back, nothing old is used until the full resync', async (t) => {
     const own = await withStoppedEngine(t);
     const list = own.docker.fault('/containers/json', { kind: 'hold' });
     const connected = own.docker.subscriptions.next();
@@ -380,7 +380,7 @@ describe('an engine that is away', { concurrency: 4 }, () => {
     assert.equal(await asked, arnOf('c'));
   });
 
-  test('while the engine answers with errors and the stream is broken, credentials are 503, not a guess', async (t) => {
+  test('while the stream is broken and the engine answers with errors, credentials are 503', async (t) => {
     const own = await host(t);
     await own.docker.host.run({ name: 'a', address: '127.0.6.1', env: env('a') });
     assert.equal(await own.roleGiven('127.0.6.1'), arnOf('a'));
@@ -402,7 +402,7 @@ describe('an engine that is away', { concurrency: 4 }, () => {
   });
 
   for (const kind of ['truncated', 'malformed', 'cut', 'reset'] as const) {
-    test(`an engine whose list is ${kind} is asked again, and nothing is believed meanwhile`, async (t) => {
+    test(`a list that is ${kind} is read again, and callers are undetermined meanwhile`, async (t) => {
       const docker = await DockerEngine.start();
       await docker.host.run({ name: 'a', address: '127.0.6.1', env: env('a') });
       const fault = docker.fault('/containers/json', { kind });
@@ -415,7 +415,7 @@ describe('an engine that is away', { concurrency: 4 }, () => {
     });
   }
 
-  test('the proxy starts while Docker is not there yet, serves everything but credentials, and says so', async (t) => {
+  test('the proxy starts before Docker, serves everything but credentials, and logs a warning', async (t) => {
     const docker = await DockerEngine.start();
     await docker.stop();
     await docker.host.run({ name: 'a', address: '127.0.6.1', env: env('a') });
@@ -440,18 +440,18 @@ describe('an engine that is away', { concurrency: 4 }, () => {
     });
   });
 
-  test('an engine that is away is one warning, not one an attempt', async (t) => {
+  test('an engine that is away causes one warning, not one per attempt', async (t) => {
     const own = await withStoppedEngine(t);
     const noticed = own.proxy.logs.all(({ level }) => level === 'warning').length;
     for (let times = 0; times < 5; times += 1) {
       await own.ask(UNKNOWN, SECURITY_CREDENTIALS);
-      await new Promise((resolve) => setTimeout(resolve, 110)); // A failed attempt speaks for 100 ms.
+      await new Promise((resolve) => setTimeout(resolve, 110)); // A failed attempt counts for 100 ms.
     }
     assert.ok(own.proxy.logs.all(({ level }) => level === 'warning').length <= noticed + 1);
   });
 });
 
-// Where the engine is
+// The endpoint
 
 test('DOCKER_HOST names the engine as DOCKER_URL does, and a socket may have two slashes', async (t) => {
   const { socketPath } = docker;
@@ -465,7 +465,7 @@ test('DOCKER_HOST names the engine as DOCKER_URL does, and a socket may have two
   }));
 });
 
-test('an engine on TCP is followed', async (t) => {
+test('an engine on TCP works', async (t) => {
   for (const scheme of ['tcp', 'http']) {
     const docker = await DockerEngine.start({ transport: 'tcp' });
     const own = await host(t, { docker, env: { DOCKER_URL: docker.url.replace('tcp', scheme) } });
@@ -496,7 +496,7 @@ test('DOCKER_CERT_PATH means TLS with a client certificate', async (t) => {
   }
 });
 
-test('an engine whose certificate is another authority\'s is not believed', async (t) => {
+test('an engine whose certificate another authority signed is rejected', async (t) => {
   const stranger = makeCertificates();
   const certPath = certificateDirectory(t, { 'ca.pem': ca, 'cert.pem': client.cert, 'key.pem': client.key });
   const docker = await DockerEngine.start({ transport: 'tcp', tls: stranger.server });

@@ -63,6 +63,6 @@ test('metadataproxy check reports whether HOST_NETWORK can work', asRoot, async 
     return found && `${found.outcome}: ${found.detail}`;
   };
   assert.equal(await outcome('false'), undefined);
-  assert.match((await outcome('true')) ?? '', /^ok: \d+ processes, and each can be looked at/);
-  assert.match((await outcome('root')) ?? '', /^failed: HOST_NETWORK=root, and this is root/);
+  assert.match((await outcome('true')) ?? '', /^ok: this user can inspect all \d+ processes/);
+  assert.match((await outcome('root')) ?? '', /^failed: HOST_NETWORK=root, and the proxy runs as root/);
 });

@@ -187,12 +187,12 @@ test('an unsupported protocol is an invalid setting; the error names the support
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' };
   const { code, stderr } = await runToEnd({ env });
   assert.equal(code, 2);
-  assert.match(stderr, /OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not valid: expected "http\/json"/);
+  assert.match(stderr, /OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is invalid: expected "http\/json"/);
 });
 
 test('an invalid key is refused, and the error does not contain it', async () => {
   const { code, stderr } = await runToEnd({ env: { NEWRELIC_LICENSE: 'hush hush' } });
   assert.equal(code, 2);
-  assert.match(stderr, /NEWRELIC_LICENSE: what it is set to is not valid: expected a license key/);
+  assert.match(stderr, /NEWRELIC_LICENSE: its value \(secret\) is invalid: expected a license key/);
   assert.doesNotMatch(stderr, /hush/);
 });

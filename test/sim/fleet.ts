@@ -58,7 +58,10 @@ class Host {
     this.#store?.close();
     this.#store = new CredentialStore<Request>({
       fetch: this.#fetch, clock, random: storeRandom, offset: OFFSET_MS, concurrency: MAX_CONCURRENT_CALLS,
-      onFetched: ({ credential }, { validUntil }) => ledger.got(credential, validUntil),
+      events: {
+        credentialsFetched: ({ credential }, { validUntil }) => ledger.got(credential, validUntil),
+        credentialsFailed: () => {},
+      },
     });
     this.startContainers();
   }

@@ -44,7 +44,7 @@ export interface EngineRequest {
   readonly query: URLSearchParams;
 }
 
-/** A client's stay on GET /events, from the moment at which no event escapes it. */
+/** A client of GET /events, from the moment on at which it misses no event. */
 export interface Subscription {
   readonly filters: string;
   readonly since: string | undefined;
@@ -52,8 +52,8 @@ export interface Subscription {
 }
 
 /**
- * What can go wrong with an answer. On /events, which has no end, `truncated`, `malformed` and `cut` mean
- * nothing: use writeToSubscribers() and dropSubscribers().
+ * What can go wrong with a response. On /events, which has no end, `truncated`, `malformed` and `cut` have no effect:
+ * use writeToSubscribers() and dropSubscribers().
  */
 export type EngineFault =
   /** Answers once the fault is lifted. */
@@ -63,7 +63,7 @@ export type EngineFault =
   | { readonly kind: 'status'; readonly status: number; readonly message?: string }
   /** Half of the document, framed as if it were whole. */
   | { readonly kind: 'truncated' }
-  /** A 200 whose body is no JSON. */
+  /** A 200 whose body is not JSON. */
   | { readonly kind: 'malformed' }
   /** Half of the document, then the connection ends. */
   | { readonly kind: 'cut' }
@@ -83,16 +83,16 @@ interface Subscriber extends Subscription {
   readonly response: ServerResponse;
 }
 
-/** What the engine itself remembers of past events for `since`. */
+/** As many past events as the real engine keeps for `since`. */
 const HISTORY_LENGTH = 256;
 
-/** A stand-in of the Docker Engine: its HTTP API on a socket, over a host that the test commands. */
+/** A stand-in of the Docker Engine: its HTTP API on a socket, over a host that the test controls. */
 export class DockerEngine {
-  /** What the engine runs: the commands are its methods. */
+  /** The engine's containers; its methods are the docker commands. */
   readonly host: DockerHost;
   readonly requests = new Journal<EngineRequest>('a request to the Docker engine');
   readonly subscriptions = new Journal<Subscription>('a subscription to the Docker events');
-  /** Every event since the start, whether anyone listened or not. */
+  /** Every event since the start, with or without subscribers. */
   readonly events = new Journal<EngineEvent>('a Docker event');
   readonly #options: EngineOptions;
   readonly #directory: string | undefined;
@@ -123,19 +123,19 @@ export class DockerEngine {
     return join(this.#directory, 'docker.sock');
   }
 
-  /** As DOCKER_URL and DOCKER_HOST name it. */
+  /** The value of DOCKER_URL or DOCKER_HOST. */
   get url(): string {
     return this.#directory === undefined ? `tcp://127.0.0.1:${this.#port}` : `unix://${this.socketPath}`;
   }
 
-  /** How many clients follow the events now. */
+  /** The number of open event streams. */
   get subscriberCount(): number {
     return this.#subscribers.size;
   }
 
   // The daemon's life
 
-  /** Listens, again at the same place after stop(). */
+  /** Listens; after stop() on the same address. */
   async listen(): Promise<void> {
     if (this.#server !== undefined) return;
     const serve = (request: IncomingMessage, response: ServerResponse): void => {
@@ -156,8 +156,8 @@ export class DockerEngine {
   }
 
   /**
-   * The daemon stops: its socket is gone, every connection ends. What happens to containers meanwhile is told
-   * to nobody, and the memory of past events is lost, as with the real engine.
+   * The daemon stops: its socket is gone, every connection ends. It sends no event of what happens meanwhile, and
+   * loses its past events, as the real engine does.
    */
   async stop(): Promise<void> {
     const server = this.#server;
@@ -170,7 +170,7 @@ export class DockerEngine {
     await closed;
   }
 
-  /** Stops for good and leaves nothing behind. */
+  /** Stops for good and cleans up. */
   async close(): Promise<void> {
     this.resume();
     this.#faults.liftAll();
@@ -182,8 +182,7 @@ export class DockerEngine {
   // Faults
 
   /**
-   * Commits `fault` on requests whose path (without version and query) is `path` or matches it, `times` times
-   * at most.
+   * Applies `fault` to requests whose path (without version and query) is `path` or matches it, `times` times at most.
    */
   fault(path: string | RegExp, fault: EngineFault, times = Infinity): Fault {
     const applies = (request: EngineRequest): boolean =>
@@ -191,20 +190,20 @@ export class DockerEngine {
     return this.#faults.add(fault, applies, times);
   }
 
-  /** As SIGSTOP does it: connections are accepted, nothing is answered, no event is sent, until resume(). */
+  /** Like SIGSTOP: connections are accepted, but nothing is answered and no event is sent until resume(). */
   hang(): void {
     this.#hanging = true;
   }
 
-  /** Ends hang(): what was asked is answered, what happened meanwhile is told. */
+  /** Ends hang(): answers the requests and sends the events of the meantime. */
   resume(): void {
     const held = this.#afterHang;
     this.#hanging = false;
     this.#afterHang = [];
-    for (const goOn of held) goOn();
+    for (const resume of held) resume();
   }
 
-  /** Ends every event stream, by a reset in mid-stream or, when `cleanly`, by its regular end. */
+  /** Ends every event stream, with a reset or, if `cleanly`, with its regular end. */
   dropSubscribers(cleanly = false): void {
     for (const subscriber of this.#subscribers) {
       this.#forget(subscriber);
@@ -213,18 +212,18 @@ export class DockerEngine {
     }
   }
 
-  /** Sends `text` as it is on every event stream: broken JSON, half a line, many lines at once. */
+  /** Sends any text on every event stream: broken JSON, half a line, many lines at once. */
   writeToSubscribers(text: string | Buffer): void {
     for (const { response } of this.#subscribers) response.write(text);
   }
 
-  /** Sends an event, the host's or a made-up one: to nobody while the daemon is stopped, late if it hangs. */
+  /** Sends an event, the host's or a made-up one: not while the daemon is stopped, late if it hangs. */
   emit(event: EngineEvent): void {
     this.events.add(event);
     if (this.#hanging) {
-      this.#afterHang.push(() => this.#tell(event));
+      this.#afterHang.push(() => this.#send(event));
     } else if (this.#server !== undefined) {
-      this.#tell(event);
+      this.#send(event);
     }
   }
 
@@ -274,7 +273,7 @@ export class DockerEngine {
   async #inspectContainer(name: string): Promise<Answer> {
     const found = this.host.findContainer(name);
     if (found !== undefined && this.#options.holdInspectUntilStart !== false) await this.host.started(found);
-    // Looked up again: it may have gone while its inspect was held.
+    // It may have been removed while its inspect was held.
     const container = this.host.findContainer(found?.id ?? name);
     if (container === undefined) return notFound(`No such container: ${name}`);
     return { status: 200, body: containerInspect(container) };
@@ -321,7 +320,7 @@ export class DockerEngine {
   // Events
 
   #subscribe(request: EngineRequest, response: ServerResponse): void {
-    // The client may have left while its request was held.
+    // The client may have disconnected while its request was held.
     if (response.destroyed) return;
     const filters = parseFilters(request.query.get('filters'));
     const since = request.query.get('since') ?? undefined;
@@ -349,7 +348,7 @@ export class DockerEngine {
     this.#subscribers.delete(subscriber);
   }
 
-  #tell(event: EngineEvent): void {
+  #send(event: EngineEvent): void {
     this.#history = [...this.#history.slice(1 - HISTORY_LENGTH), event];
     const line = `${json(event)}\n`;
     for (const { accepts, response } of this.#subscribers) {
@@ -382,7 +381,7 @@ function parseRequest(incoming: IncomingMessage): EngineRequest {
 
 type Filters = ReadonlyMap<string, readonly string[]>;
 
-/** Both forms that the engine takes: {"type":["container"]} and the older {"type":{"container":true}}. */
+/** Both forms that the engine accepts: {"type":["container"]} and the older {"type":{"container":true}}. */
 function parseFilters(text: string | null): Filters {
   if (text === null || text === '') return new Map();
   const parsed = JSON.parse(text) as Record<string, string[] | Record<string, boolean>>;

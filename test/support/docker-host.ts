@@ -5,7 +5,7 @@ import {
   type Container, type Endpoint, type EngineEvent, type Image, type Network,
 } from './docker-shapes.ts';
 
-/** By name, or a list as in the API: for entries that are no `NAME=value`. */
+/** By name, or a list as in the API: for entries that are not `NAME=value`. */
 export type Env = Readonly<Record<string, string>> | readonly string[];
 
 /** Addresses on one network. */
@@ -19,12 +19,12 @@ export interface ContainerOptions {
   readonly id?: string;
   readonly env?: Env;
   readonly labels?: Readonly<Record<string, string>>;
-  /** An image that addImage() made, else one without environment and labels appears. */
+  /** An image that addImage() made; otherwise an empty one is made. */
   readonly image?: string;
   /** On the default bridge. Without `address`, `networks` and `networkMode` a free one is taken. */
   readonly address?: string;
   readonly ipv6?: string;
-  /** By the network's name, instead of the default bridge. A network that is not there is made. */
+  /** By the network's name, instead of the default bridge. A missing network is made. */
   readonly networks?: Readonly<Record<string, Addresses>>;
   /** A Swarm task's address on docker_gwbridge, which neither its inspect nor an event shows. */
   readonly gatewayAddress?: string;
@@ -49,15 +49,15 @@ interface Lock {
 }
 
 /**
- * The containers, networks and images of a host, and what the docker command does to them: each method tells
- * of itself by the events of the real engine, in the real order.
+ * The containers, networks and images of a host. Each method is a docker command, and sends the events of the real
+ * engine, in the real order.
  */
 export class DockerHost {
-  readonly #tell: (event: EngineEvent) => void;
+  readonly #emit: (event: EngineEvent) => void;
   readonly #containers = new Map<string, Container>();
   readonly #networks = new Map<string, Network>();
   readonly #images = new Map<string, Image>();
-  /** Of those that are starting. */
+  /** Of starting containers. */
   readonly #locks = new Map<string, Lock>();
   #ids = 0;
   #addresses = 0;
@@ -67,9 +67,9 @@ export class DockerHost {
    */
   startTakes = 0;
 
-  /** A host with the networks that every engine has, and docker_gwbridge; `tell` gets every event. */
-  constructor(tell: (event: EngineEvent) => void) {
-    this.#tell = tell;
+  /** A host with the networks that every engine has, and docker_gwbridge; `emit` gets every event. */
+  constructor(emit: (event: EngineEvent) => void) {
+    this.#emit = emit;
     this.addNetwork({ name: 'bridge' });
     this.addNetwork({ name: 'host', driver: 'host' });
     this.addNetwork({ name: 'none', driver: 'null' });
@@ -97,12 +97,12 @@ export class DockerHost {
     return this.#images.get(ref) ?? [...this.#images.values()].find(({ id }) => id === ref);
   }
 
-  /** What an inspect of the container waits for: it resolves when a start that is under way is done. */
+  /** Resolves when a start that is in progress is done; inspects of the container wait for it. */
   started(container: Container): Promise<void> | undefined {
     return this.#locks.get(container.id)?.freed;
   }
 
-  /** Lets every inspect go on that waits for a start. */
+  /** Releases every inspect that waits for a start. */
   unlockAll(): void {
     for (const id of [...this.#locks.keys()]) this.#unlock(id);
   }
@@ -115,7 +115,7 @@ export class DockerHost {
     return added;
   }
 
-  /** A network, with the `network create` event; the one that is there if the name is taken. */
+  /** Adds a network, with its `network create` event, unless there is one of that name. */
   addNetwork(options: NetworkOptions): Network {
     const existing = this.#networks.get(options.name);
     if (existing !== undefined) return existing;
@@ -124,7 +124,7 @@ export class DockerHost {
     const id = this.#newId('network');
     const network: Network = { id, name, driver, scope, prefixLength, hidden: name === 'docker_gwbridge' };
     this.#networks.set(name, network);
-    this.#tell(networkEvent(network, 'create', Date.now()));
+    this.#emit(networkEvent(network, 'create', Date.now()));
     return network;
   }
 
@@ -139,7 +139,7 @@ export class DockerHost {
     return container;
   }
 
-  /** `docker create`: its role can be read, it has no address yet. */
+  /** `docker create`. The container has no address yet. */
   create(options: ContainerOptions = {}): Container {
     const id = options.id ?? this.#newId('container');
     const imageName = options.image ?? 'busybox';
@@ -181,13 +181,13 @@ export class DockerHost {
     const endpoint = addresses === undefined && planned !== undefined
       ? planned
       : this.#endpoint(networkName, addresses);
-    const holder = this.#holderOf(network, endpoint.address);
-    if (holder !== undefined) throw new Error(`${endpoint.address} belongs to ${holder.name}`);
+    const owner = this.#ownerOf(network, endpoint.address);
+    if (owner !== undefined) throw new Error(`${endpoint.address} belongs to ${owner.name}`);
     container.planned.set(networkName, endpoint);
     container.connected.set(networkName, endpoint);
     if (isRunning(container)) container.shown = new Map(container.connected);
     else this.#lock(container.id);
-    if (!network.hidden) this.#tell(networkEvent(network, 'connect', Date.now(), container.id));
+    if (!network.hidden) this.#emit(networkEvent(network, 'connect', Date.now(), container.id));
   }
 
   /** `docker start`, or its last step: joins the networks that connect() has not joined, then starts. */
@@ -200,7 +200,7 @@ export class DockerHost {
     this.#containerEvent(container, 'start');
   }
 
-  /** The container's process ends. Its addresses are still taken: disconnect() is what frees them. */
+  /** The container's process ends. Its addresses stay taken until disconnect(). */
   die(ref: ContainerRef, exitCode = 0): void {
     const container = this.#container(ref);
     container.state = 'exited';
@@ -216,14 +216,14 @@ export class DockerHost {
     if (endpoint === undefined) throw new Error(`${container.name} is not on ${networkName}`);
     container.connected.delete(networkName);
     if (isRunning(container)) {
-      // Left for good: it will not be joined again at the next start.
+      // The next start does not join it again.
       container.planned.delete(networkName);
       container.shown = new Map(container.connected);
     } else {
       container.shown = withoutAddresses(container.planned);
     }
     if (!endpoint.network.hidden) {
-      this.#tell(networkEvent(endpoint.network, 'disconnect', Date.now(), container.id));
+      this.#emit(networkEvent(endpoint.network, 'disconnect', Date.now(), container.id));
     }
   }
 
@@ -235,14 +235,14 @@ export class DockerHost {
     this.#containerEvent(container, 'stop');
   }
 
-  /** The end of a container of `docker run --rm`, or `docker rm -f`: die, network disconnect, destroy. */
+  /** `docker rm -f`, or the end of `docker run --rm`: die, network disconnect, destroy. */
   remove(ref: ContainerRef, exitCode = 0): void {
     const container = this.#container(ref);
     if (isRunning(container)) this.#end(container, exitCode);
     this.destroy(container);
   }
 
-  /** `docker rm` of a container that does not run. */
+  /** `docker rm` of a stopped container. */
   destroy(ref: ContainerRef): void {
     const container = this.#container(ref);
     for (const name of [...container.connected.keys()]) this.disconnect(container, name);
@@ -270,7 +270,7 @@ export class DockerHost {
     this.#containerEvent(container, 'rename', { oldName });
   }
 
-  /** `docker pause`: the container keeps its addresses and asks for nothing. */
+  /** `docker pause`: the container keeps its addresses. */
   pause(ref: ContainerRef): void {
     const container = this.#container(ref);
     container.state = 'paused';
@@ -283,10 +283,10 @@ export class DockerHost {
     this.#containerEvent(container, 'unpause');
   }
 
-  // How it is done
+  // Internals
 
   #containerEvent(container: Container, action: string, more: Record<string, string> = {}): void {
-    this.#tell(containerEvent(container, action, Date.now(), more));
+    this.#emit(containerEvent(container, action, Date.now(), more));
   }
 
   #newId(kind: string): string {
@@ -307,7 +307,7 @@ export class DockerHost {
   #plannedEndpoints(options: ContainerOptions, networkMode: string): Map<string, Endpoint> {
     const { address, ipv6, gatewayAddress } = options;
     const wanted = new Map<string, Addresses>();
-    // First, for the engine joins it before it tells of the overlay network.
+    // First: the engine joins it before it sends the connect of the overlay network.
     if (gatewayAddress !== undefined) wanted.set('docker_gwbridge', { address: gatewayAddress });
     if (address !== undefined || ipv6 !== undefined || networkMode === 'default') {
       wanted.set('bridge', {
@@ -320,7 +320,7 @@ export class DockerHost {
     return new Map([...wanted].map(([name, addresses]) => [name, this.#endpoint(name, addresses)]));
   }
 
-  /** Without any address given, one is found, except on the networks that have none. */
+  /** Without a given address a free one is taken, except on networks that have none. */
   #endpoint(name: string, { address, ipv6 }: Addresses = {}): Endpoint {
     const network = this.addNetwork({ name });
     const found = address ?? (ipv6 === undefined && hasAddresses(network) ? this.#freeAddress() : '');
@@ -358,7 +358,7 @@ export class DockerHost {
     this.#locks.delete(id);
   }
 
-  /** The next address from 127.0.0.11 on that no container has or is going to have. */
+  /** The next address from 127.0.0.11 on that no container has or will get. */
   #freeAddress(): string {
     const planned = this.containers.flatMap((container) => [...container.planned.values()]);
     const taken = new Set(planned.map(({ address }) => address));
@@ -369,7 +369,7 @@ export class DockerHost {
     }
   }
 
-  #holderOf(network: Network, address: string): Container | undefined {
+  #ownerOf(network: Network, address: string): Container | undefined {
     if (address === '') return undefined;
     return this.containers.find(({ connected }) => connected.get(network.name)?.address === address);
   }
@@ -409,7 +409,7 @@ function isList(env: Env): env is readonly string[] {
   return Array.isArray(env);
 }
 
-/** The image's environment with the container's over it, as the engine does it at create. */
+/** The image's environment, overridden by the container's, as the engine merges them at create. */
 function mergeEnv(image: readonly string[], container: Env): string[] {
   const own = envList(container);
   const names = new Set(own.map(nameOf));

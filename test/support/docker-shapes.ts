@@ -1,6 +1,6 @@
 /**
- * What the stand-in engine keeps of containers, networks and images, and the JSON in which it tells of them:
- * the fields of Docker Engine 20.10 (API 1.41) that a reader of these documents could want.
+ * The stand-in engine's containers, networks and images, and their JSON: the fields of Docker Engine 20.10 (API 1.41) that
+ * a client might read.
  */
 
 export interface Image {
@@ -17,11 +17,11 @@ export interface Network {
   readonly scope: 'local' | 'swarm';
   /** The length of the prefix behind an IPv4 address, as in "172.17.0.2/16". */
   readonly prefixLength: number;
-  /** True for docker_gwbridge: no container's inspect shows it and joining it is no event. */
+  /** True for docker_gwbridge: no container's inspect shows it, and joining it sends no event. */
   readonly hidden: boolean;
 }
 
-/** A container's addresses on one network; '' is none. */
+/** A container's addresses on one network; '' where it has none. */
 export interface Endpoint {
   readonly network: Network;
   readonly address: string;
@@ -42,7 +42,7 @@ export interface Container {
   readonly created: Date;
   state: ContainerState;
   exitCode: number;
-  /** The endpoints that the container is given when it starts, by the network's name. */
+  /** The endpoints that the container gets when it starts, by the network's name. */
   readonly planned: Map<string, Endpoint>;
   /** The endpoints that exist, by the network's name: what a network's inspect shows. */
   readonly connected: Map<string, Endpoint>;

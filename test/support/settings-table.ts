@@ -25,7 +25,7 @@ function row(setting: Setting<unknown>): string {
     code(flagSpellings(setting)),
     code(setting.default ? [setting.default] : []),
     setting.help,
-    setting.expects,
+    setting.takes.expects,
     setting.from,
   ];
   return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;

@@ -233,7 +233,7 @@ for (const [says, message] of [
   ],
   [
     { env: { IAM_ROLE: role('v') }, labels: { 'metadataproxy.duration': '1d' } },
-    'the label metadataproxy.duration is "1d"; expected a duration from "15m" to "12h"',
+    'the label metadataproxy.duration is "1d"; expected a duration from 15m to 12h',
   ],
 ] as const) {
   test(`a container that says ${JSON.stringify(says)} has a wish that means nothing`, () => {

@@ -5,7 +5,7 @@ import { anEngineContainer } from './helpers/fixtures.ts';
 
 const NOTHING: RetainedFields = { env: new Set(), labels: new Set() };
 
-test('of environment and labels only those that settings refer to are kept', () => {
+test('only the variables and labels that settings refer to are kept', () => {
   const found = anEngineContainer({
     env: new Map([['IAM_ROLE', 'a=b'], ['SECRET', 'x'], ['iam_role', 'no'], ['IAM_EXTERNAL_ID', '']]),
     labels: new Map([['team', 'web'], ['other', 'x']]),
@@ -17,7 +17,7 @@ test('of environment and labels only those that settings refer to are kept', () 
   assert.deepEqual([...describeContainer(found, { ...NOTHING, labels: 'all' }).labels.keys()], ['team', 'other']);
 });
 
-test('a container has addresses of its own, none, or those of another one', () => {
+test('a container has addresses of its own, none, or shares those of another container', () => {
   const networkOf = (networkMode: string) => describeContainer(anEngineContainer({ networkMode }), NOTHING).network;
   assert.deepEqual(['default', 'bridge', 'my-network', ''].map(networkOf), ['own', 'own', 'own', 'own']);
   assert.deepEqual(['host', 'none'].map(networkOf), ['host', 'none']);

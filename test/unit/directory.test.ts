@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
 import { ContainerDirectory, type DirectoryState } from '../../lib/docker/directory.ts';
-import { EngineFailure, EngineUnreachable } from '../../lib/docker/client.ts';
+import { EngineFailure, EngineUnreachable } from '../../lib/docker/engine.ts';
 import { anEngineContainer } from './helpers/fixtures.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { watch } from './helpers/promises.ts';
@@ -20,46 +20,50 @@ import {
   started,
 } from './helpers/scripted-engine.ts';
 
-const NOTHING = { env: new Set<string>(), labels: new Set<string>() };
+const NO_FIELDS = { env: new Set<string>(), labels: new Set<string>() };
 const IP = '172.17.0.2';
 const OTHER_IP = '172.17.0.3';
 
-/** A directory over an engine that the test commands. */
+/** A directory over an engine that the test controls. */
 function setUp(t: TestContext) {
   const engine = new ScriptedEngine();
   const clock = new ManualClock();
-  /** `known a`, `started a`, `ended a`. */
-  const told: string[] = [];
+  /** `known a`, `started a`, `ended a`, in order. */
+  const reported: string[] = [];
   const states: { state: DirectoryState; count: number; error: string | undefined }[] = [];
   const directory = new ContainerDirectory({
     engine,
     describe: async (found) => describeContainer(found, { env: new Set(['IAM_ROLE']), labels: new Set() }),
     clock,
     random: () => 0.5,
-    onKnown: ({ id }) => told.push(`known ${id}`),
-    onStarted: ({ id }) => told.push(`started ${id}`),
-    onEnded: ({ id }) => told.push(`ended ${id}`),
-    onState: (state, { count, error }) => states.push({ state, count, error: error?.message }),
+    events: {
+      directoryStateChanged: (state, { count, error }) => states.push({ state, count, error: error?.message }),
+    },
+  });
+  directory.subscribe({
+    known: ({ id }) => reported.push(`known ${id}`),
+    started: ({ id }) => reported.push(`started ${id}`),
+    ended: ({ id }) => reported.push(`ended ${id}`),
   });
   t.after(() => directory.close());
-  /** Whom an address belongs to: an id, or what the request is told. */
-  const whoHas = async (address: string): Promise<string | undefined> => {
+  /** The id of the container that has an address, or 'unavailable'; waits as long as a request would. */
+  const ownerOf = async (address: string): Promise<string | undefined> => {
     const asked = watch((async () => directory.resolve(address))());
     await settled();
-    // Somebody might be told to have it.
+    // A request from an unknown address waits for its event.
     if (asked.state === 'pending') await clock.advance(400);
     if (asked.state !== 'rejected') return asked.value?.id;
     return asked.error instanceof DirectoryUnavailable ? 'unavailable' : String(asked.error);
   };
-  /** Whom it belongs to at once, without a question to the engine. */
+  /** The id that the directory gives synchronously. */
   const known = (address: string): string | undefined => {
     const found = directory.resolve(address);
     if (!(found instanceof Promise)) return found?.id;
     found.catch(() => {});
-    return 'to be found out';
+    return 'not known yet';
   };
   const running = (): string[] => [...directory.started()].map(({ container }) => container.id);
-  return { engine, clock, directory, told, states, whoHas, known, running };
+  return { engine, clock, directory, reported, states, ownerOf, known, running };
 }
 
 async function synced(t: TestContext, prepare: (engine: ScriptedEngine) => void = () => {}) {
@@ -71,36 +75,36 @@ async function synced(t: TestContext, prepare: (engine: ScriptedEngine) => void 
   return parts;
 }
 
-/** `docker run` as the engine does and tells it, in one go. */
+/** `docker run`, with its events, in one burst. */
 function run(engine: ScriptedEngine, id: string, address: string, network = BRIDGE): void {
   engine.exists(id);
-  engine.tell(created(id));
+  engine.emit(created(id));
   engine.joins(id, network, address);
-  engine.tell(connected(id, network));
+  engine.emit(connected(id, network));
   engine.runs(id);
-  engine.tell(started(id));
+  engine.emit(started(id));
 }
 
-/** The end of a container, as the engine does and tells it. */
+/** The end of a container, with its events. */
 function end(engine: ScriptedEngine, id: string, network = BRIDGE): void {
   engine.stops(id);
-  engine.tell(died(id), disconnected(id, network));
+  engine.emit(died(id), disconnected(id, network));
 }
 
-// The first reading
+// The first read
 
-test('containers that run already are known after the first reading', async (t) => {
-  const { directory, known, states, told } = await synced(t, (engine) => {
+test('running containers are known after the first read', async (t) => {
+  const { directory, known, states, reported } = await synced(t, (engine) => {
     engine.runs('a', { [BRIDGE]: [IP, 'fd00::2'] }, { env: ['IAM_ROLE=app', 'OTHER=x'] });
     engine.runs('b', { [BRIDGE]: [OTHER_IP], 'other-network': ['172.18.0.2'] });
   });
   assert.deepEqual([IP, 'fd00::2', OTHER_IP, '172.18.0.2'].map(known), ['a', 'a', 'b', 'b']);
   assert.deepEqual([...(directory.resolve(IP) as Container).env], [['IAM_ROLE', 'app']]);
   assert.deepEqual(states, [{ state: 'synced', count: 2, error: undefined }]);
-  assert.deepEqual(told.toSorted(), ['known a', 'known b', 'started a', 'started b']);
+  assert.deepEqual(reported.toSorted(), ['known a', 'known b', 'started a', 'started b']);
 });
 
-test('a first reading inspects no more than eight containers at once, and each of them once', async (t) => {
+test('a first read inspects at most eight containers concurrently, and each once', async (t) => {
   const { engine, directory } = setUp(t);
   const ids = Array.from({ length: 30 }, (_, index) => `c${index}`);
   for (const id of ids) engine.runs(id, {});
@@ -118,81 +122,81 @@ test('a first reading inspects no more than eight containers at once, and each o
   assert.ok(ids.every((id) => engine.count(`inspect ${id}`) === 1));
 });
 
-test('what happens during the first reading is not missed', async (t) => {
-  const { engine, directory, whoHas, running } = setUp(t);
+test('events during the first read are applied after it', async (t) => {
+  const { engine, directory, ownerOf, running } = setUp(t);
   engine.runs('a', { [BRIDGE]: [IP] });
   const list = engine.holds('list');
   directory.start();
   await settled();
-  // The list that is on its way still has a.
+  // The list in flight still has a.
   end(engine, 'a');
   run(engine, 'b', IP);
   await settled();
   list.release();
   await settled();
   assert.equal(directory.state, 'synced');
-  assert.equal(await whoHas(IP), 'b');
+  assert.equal(await ownerOf(IP), 'b');
   assert.deepEqual(running(), ['b']);
 });
 
-test('a container that goes while it is read does not keep the others from being known', async (t) => {
+test('a container that is removed during the read does not delay the others', async (t) => {
   const { engine, directory, known } = setUp(t);
   engine.runs('a', { [BRIDGE]: [IP] });
   engine.runs('b', { [BRIDGE]: [OTHER_IP] });
   const list = engine.holds('list');
   directory.start();
   await settled();
-  engine.removes('a'); // Without an event, so that its inspect is what tells.
+  engine.removes('a'); // Without an event: only its inspect shows it.
   list.release();
   await settled();
   assert.equal(directory.state, 'synced');
   assert.equal(known(OTHER_IP), 'b');
 });
 
-test('one container that cannot be inspected does not keep the others from being known', async (t) => {
-  const { engine, directory, whoHas } = setUp(t);
+test('a container that cannot be inspected does not delay the others', async (t) => {
+  const { engine, directory, ownerOf } = setUp(t);
   engine.runs('stuck', { [BRIDGE]: [IP] });
   engine.runs('b', { [BRIDGE]: [OTHER_IP] });
   engine.fails('inspect stuck');
   directory.start();
   await settled();
-  assert.equal(await whoHas(OTHER_IP), 'b');
-  assert.equal(await whoHas(IP), 'unavailable', 'nor is the stuck one taken for none');
+  assert.equal(await ownerOf(OTHER_IP), 'b');
+  assert.equal(await ownerOf(IP), 'unavailable', 'the stuck one is undetermined, not unknown');
 });
 
 // A container's life
 
-test("a container's role is read when it is created, its address when it is connected, before it starts", async (t) => {
-  const { engine, known, told } = await synced(t);
+test("a container's role is read at create and its address at network connect, before it starts", async (t) => {
+  const { engine, known, reported } = await synced(t);
   engine.exists('a');
-  engine.tell(created('a'));
+  engine.emit(created('a'));
   await settled();
-  assert.deepEqual(told, ['known a']);
-  // From here on its inspect waits for the start.
+  assert.deepEqual(reported, ['known a']);
+  // The real engine holds the inspect until the start.
   const inspect = engine.holds('inspect a');
   engine.joins('a', BRIDGE, IP);
-  engine.tell(connected('a', BRIDGE));
+  engine.emit(connected('a', BRIDGE));
   await settled();
   assert.equal(inspect.waiting, 0);
   assert.equal(known(IP), 'a');
-  assert.deepEqual(told, ['known a', 'started a']);
+  assert.deepEqual(reported, ['known a', 'started a']);
   engine.runs('a');
-  engine.tell(started('a'));
+  engine.emit(started('a'));
   await settled();
-  assert.deepEqual(told, ['known a', 'started a'], 'it has started once');
+  assert.deepEqual(reported, ['known a', 'started a'], 'it is reported as started once');
   assert.deepEqual(
     engine.calls.filter((call) => call === 'inspect a'),
     ['inspect a'],
   );
 });
 
-test('a request that comes while the address is looked up waits for it and asks nothing more', async (t) => {
+test('a request during the address lookup waits for it and causes no other call', async (t) => {
   const { engine, directory } = await synced(t);
   engine.exists('a');
-  engine.tell(created('a'));
+  engine.emit(created('a'));
   const network = engine.holds(`network ${BRIDGE}`);
   engine.joins('a', BRIDGE, IP);
-  engine.tell(connected('a', BRIDGE));
+  engine.emit(connected('a', BRIDGE));
   await settled();
   const answer = watch(Promise.resolve(directory.resolve(IP)));
   await settled();
@@ -200,50 +204,50 @@ test('a request that comes while the address is looked up waits for it and asks 
   network.release();
   await settled();
   assert.equal(answer.value?.id, 'a');
-  assert.equal(engine.count('list'), 1, 'the one of the first reading');
+  assert.equal(engine.count('list'), 1, 'the one of the first read');
 });
 
-test('a request that comes while the container is inspected waits for that', async (t) => {
+test('a request during the inspect waits for it', async (t) => {
   const { engine, directory, known } = await synced(t);
   engine.exists('a');
   const inspect = engine.holds('inspect a');
-  engine.tell(created('a'));
+  engine.emit(created('a'));
   engine.joins('a', BRIDGE, IP);
-  engine.tell(connected('a', BRIDGE));
+  engine.emit(connected('a', BRIDGE));
   await settled();
-  assert.equal(known(IP), 'to be found out');
+  assert.equal(known(IP), 'not known yet');
   const answer = watch(Promise.resolve(directory.resolve(IP)));
   inspect.release();
   await settled();
   assert.equal(answer.value?.id, 'a');
 });
 
-test('containers that are connected together share a look-up, and none is overlooked', async (t) => {
+test('containers connected at the same time share a network lookup, and none is missed', async (t) => {
   const { engine, known } = await synced(t);
   const network = engine.holds(`network ${BRIDGE}`);
   for (let index = 1; index <= 20; index += 1) {
     engine.exists(`c${index}`);
     engine.joins(`c${index}`, BRIDGE, `10.0.0.${index}`);
-    engine.tell(created(`c${index}`), connected(`c${index}`, BRIDGE));
+    engine.emit(created(`c${index}`), connected(`c${index}`, BRIDGE));
   }
   await settled();
   assert.equal(network.waiting, 1);
   network.release();
   await settled();
-  assert.equal(engine.count(`network ${BRIDGE}`), 2, 'one for the first, one for all who came during it');
+  assert.equal(engine.count(`network ${BRIDGE}`), 2, 'one for the first, one for all that came during it');
   for (let index = 1; index <= 20; index += 1) assert.equal(known(`10.0.0.${index}`), `c${index}`);
 });
 
-test('what no earlier event has told is read at the start', async (t) => {
+test('the start event reads what no earlier event has announced', async (t) => {
   const { engine, known, running } = await synced(t);
   engine.runs('a', { [BRIDGE]: [IP] });
-  engine.tell(started('a'));
+  engine.emit(started('a'));
   await settled();
   assert.equal(known(IP), 'a');
   assert.deepEqual(running(), ['a']);
 });
 
-test('a look-up of addresses that fails is made good at the start', async (t) => {
+test('the start event repairs a failed address lookup', async (t) => {
   const { engine, known } = await synced(t);
   engine.fails(`network ${BRIDGE}`);
   run(engine, 'a', IP);
@@ -251,82 +255,82 @@ test('a look-up of addresses that fails is made good at the start', async (t) =>
   assert.equal(known(IP), 'a');
 });
 
-test('a container may have any number of networks, and join one while it runs', async (t) => {
+test('a container may be on several networks and join another while it runs', async (t) => {
   const { engine, known } = await synced(t);
   run(engine, 'a', IP);
   await settled();
   engine.joins('a', 'second', '10.1.0.2', 'fd00::1:2');
-  engine.tell(connected('a', 'second'));
+  engine.emit(connected('a', 'second'));
   await settled();
   assert.deepEqual([IP, '10.1.0.2', 'fd00::1:2'].map(known), ['a', 'a', 'a']);
   engine.leaves('a', 'second');
-  engine.tell(disconnected('a', 'second'));
-  assert.deepEqual([IP, '10.1.0.2', 'fd00::1:2'].map(known), ['a', 'to be found out', 'to be found out']);
+  engine.emit(disconnected('a', 'second'));
+  assert.deepEqual([IP, '10.1.0.2', 'fd00::1:2'].map(known), ['a', 'not known yet', 'not known yet']);
 });
 
 for (const driver of ['host', 'null']) {
-  test(`on the network "${driver}" there is no address to look up`, async (t) => {
+  test(`a connect to a network of the driver "${driver}" causes no lookup`, async (t) => {
     const { engine } = await synced(t);
     engine.exists('a');
-    engine.tell(created('a'), connected('a', `${driver}-id`, driver));
+    engine.emit(created('a'), connected('a', `${driver}-id`, driver));
     await settled();
     assert.equal(engine.count(`network ${driver}-id`), 0);
   });
 }
 
-test('a container without an address of its own has started all the same', async (t) => {
-  const { engine, told } = await synced(t);
+test('a container without an address of its own starts with its start event', async (t) => {
+  const { engine, reported } = await synced(t);
   engine.runs('a', {}, { networkMode: 'container:b' });
-  engine.tell(created('a'), started('a'));
+  engine.emit(created('a'), started('a'));
   await settled();
-  assert.deepEqual(told, ['known a', 'started a']);
+  assert.deepEqual(reported, ['known a', 'started a']);
 });
 
-test('a rename changes the name, and nothing else', async (t) => {
+test('a rename changes only the name', async (t) => {
   const { engine, directory } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   const before = directory.resolve(IP);
-  engine.tell(renamed('a', 'new-name'), renamed('unknown', 'x'), renamed('a', ''));
+  engine.emit(renamed('a', 'new-name'), renamed('unknown', 'x'), renamed('a', ''));
   assert.equal(directory.resolve(IP), before);
   assert.equal((before as Container).name, 'new-name');
 });
 
-// Its end
+// Its end: removal
 
 for (const [what, event] of [
   ['dies', died('a')],
   ['is disconnected', disconnected('a', BRIDGE)],
   ['is destroyed', destroyed('a')],
 ] as const) {
-  test(`the address of a container that ${what} is taken away at once`, async (t) => {
+  test(`the address of a container that ${what} is removed at once`, async (t) => {
     const { engine, directory, known } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
     assert.equal(known(IP), 'a');
     engine.stops('a');
-    engine.tell(event);
+    engine.emit(event);
     assert.equal(directory.peek(IP), undefined);
-    assert.equal(known(IP), 'to be found out');
+    assert.equal(known(IP), 'not known yet');
   });
 }
 
-test('of several networks only the one that was disconnected is lost', async (t) => {
+test('a disconnect from one of several networks removes only that address', async (t) => {
   const { engine, known } = await synced(t, (engine) =>
     engine.runs('a', { [BRIDGE]: [IP], second: ['10.1.0.2'] }),
   );
   engine.leaves('a', BRIDGE);
-  engine.tell(disconnected('a', BRIDGE));
-  assert.deepEqual([known(IP), known('10.1.0.2')], ['to be found out', 'a']);
+  engine.emit(disconnected('a', BRIDGE));
+  assert.deepEqual([known(IP), known('10.1.0.2')], ['not known yet', 'a']);
 });
 
-test('its end is told once, however many events tell of it', async (t) => {
-  const { engine, told, running } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
+test('a container is reported as ended once, however many events say so', async (t) => {
+  const { engine, reported, running } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   end(engine, 'a');
   engine.removes('a');
-  engine.tell(destroyed('a'), destroyed('a'), died('a'));
+  engine.emit(destroyed('a'), destroyed('a'), died('a'));
   await settled();
-  assert.deepEqual(told, ['known a', 'started a', 'ended a']);
+  assert.deepEqual(reported, ['known a', 'started a', 'ended a']);
   assert.deepEqual(running(), []);
 });
 
-test('an address that is used again belongs to its new container alone', async (t) => {
+test('a reused address belongs only to its new container', async (t) => {
   const { engine, directory, known } = await synced(t);
   for (const id of ['a', 'b', 'c']) {
     run(engine, id, IP);
@@ -337,29 +341,29 @@ test('an address that is used again belongs to its new container alone', async (
   }
 });
 
-test('an end that is told late does not take the address from its new container', async (t) => {
+test('a late end of the old container does not remove the address from the new one', async (t) => {
   const { engine, known } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   engine.stops('a');
   run(engine, 'b', IP);
   await settled();
   assert.equal(known(IP), 'b');
-  engine.tell(died('a'), disconnected('a', BRIDGE), destroyed('a'));
+  engine.emit(died('a'), disconnected('a', BRIDGE), destroyed('a'));
   assert.equal(known(IP), 'b');
 });
 
-test('an address that containers on different networks have is nobody\'s, until one has gone', async (t) => {
+test('an address assigned on two networks identifies no container until one has gone', async (t) => {
   const { engine, directory, known } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   engine.exists('b');
   engine.joins('b', 'plugin', IP);
-  engine.tell(created('b'), connected('b', 'plugin', 'a-plugin'), started('b'));
+  engine.emit(created('b'), connected('b', 'plugin', 'a-plugin'), started('b'));
   await settled();
   await assert.rejects(async () => directory.resolve(IP), DirectoryUnavailable);
   engine.stops('b');
-  engine.tell(died('b'));
+  engine.emit(died('b'));
   assert.equal(known(IP), 'a');
 });
 
-test('nor is it anybody\'s when everything is read anew', async (t) => {
+test('an address assigned on two networks identifies no container after a full read either', async (t) => {
   const { directory } = await synced(t, (engine) => {
     engine.runs('a', { [BRIDGE]: [IP] });
     engine.runs('b', { plugin: [IP] });
@@ -368,22 +372,22 @@ test('nor is it anybody\'s when everything is read anew', async (t) => {
 });
 
 for (const driver of ['overlay', 'macvlan', 'ipvlan']) {
-  test(`an address on a network of the driver ${driver} takes it from nobody on a bridge`, async (t) => {
+  test(`an address on a network of the driver ${driver} does not replace the same one on a bridge`, async (t) => {
     const { engine, known } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
     engine.exists('b');
     engine.joins('b', 'elsewhere', IP);
-    engine.tell(created('b'), connected('b', 'elsewhere', driver), started('b'));
+    engine.emit(created('b'), connected('b', 'elsewhere', driver), started('b'));
     engine.leaves('b', 'elsewhere');
     await settled();
     assert.equal(known(IP), 'a');
   });
 }
 
-test('containers that are started and ended in one go leave nothing behind', async (t) => {
-  const { engine, directory, told, running } = await synced(t);
+test('a container that starts and ends in one burst of events leaves nothing behind', async (t) => {
+  const { engine, directory, reported, running } = await synced(t);
   engine.exists('a');
   engine.joins('a', BRIDGE, IP);
-  engine.tell(
+  engine.emit(
     created('a'),
     connected('a', BRIDGE),
     started('a'),
@@ -395,71 +399,71 @@ test('containers that are started and ended in one go leave nothing behind', asy
   await settled();
   assert.equal(directory.peek(IP), undefined);
   assert.deepEqual(running(), []);
-  const count = (event: string): number => told.filter((one) => one === event).length;
+  const count = (event: string): number => reported.filter((one) => one === event).length;
   assert.equal(count('started a'), count('ended a'));
 });
 
-test('a container whose start fails after it was connected has ended', async (t) => {
-  const { engine, told, running } = await synced(t);
+test('a container whose start fails after its connect has ended', async (t) => {
+  const { engine, reported, running } = await synced(t);
   engine.exists('a');
-  engine.tell(created('a'));
+  engine.emit(created('a'));
   engine.joins('a', BRIDGE, IP);
-  engine.tell(connected('a', BRIDGE));
+  engine.emit(connected('a', BRIDGE));
   await settled();
   engine.leaves('a', BRIDGE);
-  engine.tell(disconnected('a', BRIDGE));
+  engine.emit(disconnected('a', BRIDGE));
   await settled();
-  assert.deepEqual(told, ['known a', 'started a', 'ended a']);
+  assert.deepEqual(reported, ['known a', 'started a', 'ended a']);
   assert.deepEqual(running(), []);
 });
 
 // Starting again
 
-test('a container that starts again is known still, under whatever address it gets', async (t) => {
-  const { engine, known, told } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
+test('a restarted container is known without another inspect, under its new address', async (t) => {
+  const { engine, known, reported } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   end(engine, 'a');
   await settled();
   engine.joins('a', BRIDGE, OTHER_IP);
-  engine.tell(connected('a', BRIDGE));
+  engine.emit(connected('a', BRIDGE));
   engine.runs('a');
-  engine.tell(started('a'));
+  engine.emit(started('a'));
   await settled();
-  assert.deepEqual([known(OTHER_IP), known(IP)], ['a', 'to be found out']);
-  assert.deepEqual(told, ['known a', 'started a', 'ended a', 'started a']);
+  assert.deepEqual([known(OTHER_IP), known(IP)], ['a', 'not known yet']);
+  assert.deepEqual(reported, ['known a', 'started a', 'ended a', 'started a']);
   assert.equal(engine.count('inspect a'), 1);
 });
 
-test('a thousand ended containers are remembered, the ones that ended first are forgotten', async (t) => {
+test('a thousand ended containers are kept; the ones that ended first are forgotten', async (t) => {
   const { engine } = await synced(t, (engine) => {
     for (let index = 0; index <= 1000; index += 1) engine.runs(`c${index}`, {});
   });
-  for (let index = 0; index <= 1000; index += 1) engine.tell(died(`c${index}`));
-  engine.tell(started('c1'), started('c0'));
+  for (let index = 0; index <= 1000; index += 1) engine.emit(died(`c${index}`));
+  engine.emit(started('c1'), started('c0'));
   await settled();
   assert.deepEqual([engine.count('inspect c0'), engine.count('inspect c1')], [2, 2]);
-  engine.tell(connected('c1000', 'x'), connected('c2', 'x'));
+  engine.emit(connected('c1000', 'x'), connected('c2', 'x'));
   await settled();
   assert.deepEqual(
     [engine.count('inspect c1000'), engine.count('inspect c2')],
     [1, 1],
-    'these two were remembered',
+    'these two were kept',
   );
 });
 
-// Answers that are older than the events
+// Answers that are older than the events (tombstones)
 
-test('an address is not believed of a container that ended while the answer was on its way', async (t) => {
+test('a network lookup does not bring back a container that ended during it', async (t) => {
   for (const events of [[died('a')], [disconnected('a', BRIDGE)], [destroyed('a')]]) {
     const { engine, directory, running } = await synced(t);
     engine.exists('a');
-    engine.tell(created('a'));
+    engine.emit(created('a'));
     engine.joins('a', BRIDGE, IP);
     const network = engine.holds(`network ${BRIDGE}`);
-    engine.tell(connected('a', BRIDGE));
+    engine.emit(connected('a', BRIDGE));
     await settled();
     assert.equal(network.waiting, 1);
     engine.stops('a');
-    engine.tell(...events);
+    engine.emit(...events);
     network.release();
     await settled();
     assert.equal(directory.peek(IP), undefined, events[0]?.kind);
@@ -467,17 +471,34 @@ test('an address is not believed of a container that ended while the answer was 
   }
 });
 
-test('an old address is not believed of a container that started again while the answer was on its way', async (t) => {
+test('a container that dies while it waits for a network lookup gets no address from it', async (t) => {
+  const { engine, directory, running } = await synced(t);
+  const network = engine.holds(`network ${BRIDGE}`);
+  for (const [id, address] of [['a', IP], ['b', OTHER_IP]] as const) {
+    engine.exists(id);
+    engine.joins(id, BRIDGE, address);
+    engine.emit(created(id), connected(id, BRIDGE));
+    await settled();
+  }
+  // Until its disconnect the engine still shows the endpoint of b.
+  engine.emit(died('b'));
+  network.release();
+  await settled();
+  assert.equal(directory.peek(OTHER_IP), undefined);
+  assert.deepEqual(running(), ['a']);
+});
+
+test('a network lookup does not bring back the old address of a container that restarted during it', async (t) => {
   const { engine, directory, known } = await synced(t, (engine) => engine.exists('a'));
   engine.joins('a', BRIDGE, IP);
   const network = engine.holds(`network ${BRIDGE}`);
-  engine.tell(connected('a', BRIDGE));
+  engine.emit(connected('a', BRIDGE));
   await settled();
   end(engine, 'a');
   engine.joins('a', BRIDGE, OTHER_IP);
-  engine.tell(connected('a', BRIDGE));
+  engine.emit(connected('a', BRIDGE));
   engine.runs('a');
-  engine.tell(started('a'));
+  engine.emit(started('a'));
   await settled();
   network.release();
   await settled();
@@ -485,11 +506,11 @@ test('an old address is not believed of a container that started again while the
   assert.equal(known(OTHER_IP), 'a');
 });
 
-test('an inspect that shows the address of a container that ended meanwhile is not believed', async (t) => {
+test('an inspect does not bring back a container that ended during it', async (t) => {
   const { engine, directory, running } = await synced(t);
   engine.runs('a', { [BRIDGE]: [IP] });
   const inspect = engine.holds('inspect a');
-  engine.tell(started('a'));
+  engine.emit(started('a'));
   await settled();
   end(engine, 'a');
   inspect.release();
@@ -499,7 +520,7 @@ test('an inspect that shows the address of a container that ended meanwhile is n
 });
 
 test('a rescan that began before a container ended does not bring it back', async (t) => {
-  const { engine, clock, directory, whoHas, running } = await synced(t, (engine) =>
+  const { engine, clock, directory, ownerOf, running } = await synced(t, (engine) =>
     engine.runs('a', { [BRIDGE]: [IP] }),
   );
   await clock.advance(1000);
@@ -513,7 +534,7 @@ test('a rescan that began before a container ended does not bring it back', asyn
   list.release();
   await clock.advance(400);
   assert.equal(nobody.state, 'fulfilled');
-  assert.equal(await whoHas(IP), 'b');
+  assert.equal(await ownerOf(IP), 'b');
   assert.deepEqual(running(), ['b']);
 });
 
@@ -526,28 +547,28 @@ test('a rescan that began before a network was disconnected does not bring its a
   void directory.resolve('10.9.9.9');
   await settled();
   engine.leaves('a', BRIDGE);
-  engine.tell(disconnected('a', BRIDGE));
+  engine.emit(disconnected('a', BRIDGE));
   list.release();
   await settled();
   assert.equal(directory.peek(IP), undefined);
   assert.equal(known('10.1.0.2'), 'a');
 });
 
-test('of a container that was destroyed while it was inspected nothing is kept', async (t) => {
-  const { engine, told } = await synced(t);
+test('a container that is destroyed during its inspect is forgotten', async (t) => {
+  const { engine, reported } = await synced(t);
   engine.exists('a');
   const inspect = engine.holds('inspect a');
-  engine.tell(created('a'));
+  engine.emit(created('a'));
   await settled();
   engine.removes('a');
-  engine.tell(destroyed('a'));
+  engine.emit(destroyed('a'));
   inspect.release();
   await settled();
-  assert.deepEqual(told, []);
+  assert.deepEqual(reported, []);
 });
 
-test('an answer from before a re-sync does not start what the re-sync has ended', async (t) => {
-  const { engine, clock, directory, told, running } = await synced(t, (engine) =>
+test('a rescan from before a full resync does not start what the resync has ended', async (t) => {
+  const { engine, clock, directory, reported, running } = await synced(t, (engine) =>
     engine.runs('a', { [BRIDGE]: [IP] }),
   );
   await clock.advance(1000);
@@ -557,37 +578,37 @@ test('an answer from before a re-sync does not start what the re-sync has ended'
   await settled();
   assert.equal(list.waiting, 1);
   const late = list;
-  engine.holds('list').release(); // What is asked from now on is answered at once.
+  engine.holds('list').release(); // Later lists are answered at once.
   engine.removes('a');
   engine.breaksStream();
   await settled();
   assert.equal(directory.state, 'synced');
-  assert.deepEqual(told, ['known a', 'started a', 'ended a']);
+  assert.deepEqual(reported, ['known a', 'started a', 'ended a']);
   late.release();
   await settled();
   assert.equal(directory.peek(IP), undefined);
   assert.deepEqual(running(), []);
-  assert.deepEqual(told, ['known a', 'started a', 'ended a']);
+  assert.deepEqual(reported, ['known a', 'started a', 'ended a']);
 });
 
-// Addresses that nobody knows
+// Unknown addresses
 
-test('an address that nobody knows makes the engine list its containers once, then it is nobody', async (t) => {
-  const { engine, clock, whoHas } = await synced(t);
+test('an unknown address causes one list, then no container has it', async (t) => {
+  const { engine, clock, ownerOf } = await synced(t);
   await clock.advance(1000);
-  assert.equal(await whoHas('10.9.9.9'), undefined);
+  assert.equal(await ownerOf('10.9.9.9'), undefined);
   assert.equal(engine.count('list'), 2);
 });
 
-test('a container that no event has told of is found by that', async (t) => {
-  const { engine, clock, whoHas, told } = await synced(t);
+test('the list finds a container that no event has announced', async (t) => {
+  const { engine, clock, ownerOf, reported } = await synced(t);
   await clock.advance(1000);
   engine.runs('a', { [BRIDGE]: [IP] });
-  assert.equal(await whoHas(IP), 'a');
-  assert.deepEqual(told, ['known a', 'started a']);
+  assert.equal(await ownerOf(IP), 'a');
+  assert.deepEqual(reported, ['known a', 'started a']);
 });
 
-test('who asks from an address before the engine tells of it waits for that, 0.4 s at the most', async (t) => {
+test('a request from an unknown address waits at most 0.4 s for its event', async (t) => {
   const { engine, clock, directory } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [OTHER_IP] }));
   await clock.advance(1000);
   const early = watch(Promise.resolve(directory.resolve(IP)));
@@ -595,7 +616,7 @@ test('who asks from an address before the engine tells of it waits for that, 0.4
   await clock.advance(399);
   assert.deepEqual([early.state, tooEarly.state], ['pending', 'pending']);
   engine.joins('a', 'second', IP);
-  engine.tell(connected('a', 'second'));
+  engine.emit(connected('a', 'second'));
   await settled();
   assert.equal(early.value?.id, 'a');
   await clock.advance(1);
@@ -603,7 +624,7 @@ test('who asks from an address before the engine tells of it waits for that, 0.4
   assert.equal(engine.count('list'), 2);
 });
 
-test('who was nobody is told so again without that wait, until somebody has had the address', async (t) => {
+test('the negative cache saves the wait until a container gets the address', async (t) => {
   const { engine, clock, directory, known } = await synced(t);
   await clock.advance(1000);
   assert.equal((await asked(directory, clock, 400)).state, 'fulfilled');
@@ -617,14 +638,14 @@ test('who was nobody is told so again without that wait, until somebody has had 
   assert.equal((await asked(directory, clock, 399)).state, 'pending');
 });
 
-/** The state of a question for IP after some milliseconds. */
+/** The state of a request for IP after some milliseconds. */
 async function asked(directory: ContainerDirectory, clock: ManualClock, milliseconds: number) {
   const answer = watch(Promise.resolve(directory.resolve(IP)));
   await clock.advance(milliseconds);
   return answer;
 }
 
-test('a thousand requests from unknown addresses share a rescan, and there are at most two a second', async (t) => {
+test('a thousand requests from unknown addresses share a rescan, and there are at most two per second', async (t) => {
   const { engine, clock, directory } = await synced(t);
   await clock.advance(10_000);
   const answers = Array.from({ length: 1000 }, (_, index) => {
@@ -639,16 +660,16 @@ test('a thousand requests from unknown addresses share a rescan, and there are a
     await clock.advance(50);
   }
   assert.ok(engine.count('list') <= 2 + 11, `${engine.count('list')} lists in 5 s`);
-  assert.ok(engine.count('list') >= 2 + 9, 'and yet nobody is forgotten');
+  assert.ok(engine.count('list') >= 2 + 9, 'and every request gets one');
 });
 
-test('who asks during a rescan is answered by the next one, which began later', async (t) => {
+test('a request during a rescan is answered by the next one, which begins later', async (t) => {
   const { engine, clock, directory } = await synced(t);
   await clock.advance(1000);
   const list = engine.holds('list');
   const first = watch(Promise.resolve(directory.resolve(IP)));
   await settled();
-  engine.runs('a', { [BRIDGE]: [IP] }); // Too late for the list that is under way.
+  engine.runs('a', { [BRIDGE]: [IP] }); // Too late for the list in flight.
   const second = watch(Promise.resolve(directory.resolve(IP)));
   list.release();
   await clock.advance(400);
@@ -674,17 +695,17 @@ test('the engine rests between rescans for as long as one took', async (t) => {
   assert.equal(engine.count('list'), lists + 1);
 });
 
-test('when the rescan fails it cannot be told who asks, which is not the same as nobody', async (t) => {
-  const { engine, clock, whoHas } = await synced(t);
+test('a failed rescan makes the caller undetermined, not unknown', async (t) => {
+  const { engine, clock, ownerOf } = await synced(t);
   await clock.advance(1000);
   engine.fails('list');
-  assert.equal(await whoHas('10.9.9.9'), 'unavailable');
+  assert.equal(await ownerOf('10.9.9.9'), 'unavailable');
   engine.mends('list');
   await clock.advance(1000);
-  assert.equal(await whoHas('10.9.9.9'), undefined);
+  assert.equal(await ownerOf('10.9.9.9'), undefined);
 });
 
-test('nobody waits longer than five seconds for an engine that hangs', async (t) => {
+test('a request waits at most five seconds for an engine that hangs', async (t) => {
   const { engine, clock, directory } = await synced(t);
   await clock.advance(1000);
   engine.holds('list');
@@ -695,7 +716,7 @@ test('nobody waits longer than five seconds for an engine that hangs', async (t)
   assert.ok(answer.error instanceof DirectoryUnavailable);
 });
 
-test('while an engine hangs, what is known is answered at once', async (t) => {
+test('a known address is answered at once while the engine hangs', async (t) => {
   const { engine, clock, directory, known } = await synced(t, (engine) =>
     engine.runs('a', { [BRIDGE]: [IP] }),
   );
@@ -714,25 +735,25 @@ test("a Swarm container's address is the one on the gateway bridge, which no ins
   });
   assert.equal(known('172.19.0.2'), 'before');
   engine.exists('a');
-  engine.tell(created('a'));
+  engine.emit(created('a'));
   engine.joins('a', OVERLAY, '10.0.1.3');
-  engine.tell(connected('a', OVERLAY, 'overlay'));
+  engine.emit(connected('a', OVERLAY, 'overlay'));
   engine.joins('a', GATEWAY, '172.19.0.3');
   engine.runs('a');
-  engine.tell(started('a'));
+  engine.emit(started('a'));
   await settled();
   assert.equal(known('172.19.0.3'), 'a');
   assert.deepEqual(running(), ['before', 'a']);
 });
 
-test('it is taken away with the overlay network, or with the container', async (t) => {
+test('the address on the gateway bridge is removed with the overlay network or the container', async (t) => {
   for (const event of [disconnected('a', OVERLAY, 'overlay'), died('a')]) {
     const { engine, directory } = await synced(t, (engine) => {
       engine.runs('a', { [OVERLAY]: ['10.0.1.2'], [GATEWAY]: ['172.19.0.2'] });
     });
     assert.equal(directory.peek('172.19.0.2')?.id, 'a');
     engine.stops('a');
-    engine.tell(event);
+    engine.emit(event);
     assert.equal(directory.peek('172.19.0.2'), undefined);
     await settled();
     assert.equal(directory.peek('172.19.0.2'), undefined);
@@ -744,23 +765,38 @@ test('a container that leaves one of its overlay networks keeps its address on t
     engine.runs('a', { [OVERLAY]: ['10.0.1.2'], second: ['10.0.2.2'], [GATEWAY]: ['172.19.0.2'] });
   });
   engine.leaves('a', 'second');
-  engine.tell(disconnected('a', 'second', 'overlay'));
+  engine.emit(disconnected('a', 'second', 'overlay'));
   await settled();
   assert.equal(known('172.19.0.2'), 'a');
 });
 
-test('a dead container is not brought back by the disconnect from its overlay network', async (t) => {
+test('the disconnect from its overlay network does not bring back a dead container', async (t) => {
   const { engine, directory, running } = await synced(t, (engine) => {
     engine.runs('a', { [OVERLAY]: ['10.0.1.2'], [GATEWAY]: ['172.19.0.2'] });
   });
   // The engine still shows the endpoint on the gateway bridge.
-  engine.tell(died('a'), disconnected('a', OVERLAY, 'overlay'));
+  engine.emit(died('a'), disconnected('a', OVERLAY, 'overlay'));
   await settled();
   assert.equal(directory.peek('172.19.0.2'), undefined);
   assert.deepEqual(running(), []);
 });
 
-test('a rescan takes no address away that an event has told of meanwhile', async (t) => {
+test('a task gets the address that appears on the gateway bridge later, unless it has died', async (t) => {
+  for (const dies of [false, true]) {
+    const { engine, clock, directory, running } = await synced(t);
+    engine.exists('a');
+    engine.joins('a', OVERLAY, '10.0.1.2');
+    engine.emit(created('a'), connected('a', OVERLAY, 'overlay'));
+    await settled();
+    engine.joins('a', GATEWAY, '172.19.0.2');
+    if (dies) engine.emit(died('a'));
+    await clock.advance(25);
+    assert.equal(directory.peek('172.19.0.2')?.id, dies ? undefined : 'a');
+    assert.deepEqual(running(), dies ? [] : ['a']);
+  }
+});
+
+test('a rescan does not remove an address that an event has announced during it', async (t) => {
   const { engine, clock, directory } = await synced(t);
   await clock.advance(1000);
   const [list, gateway] = [engine.holds('list'), engine.holds(`network ${GATEWAY}`)];
@@ -770,7 +806,7 @@ test('a rescan takes no address away that an event has told of meanwhile', async
   assert.equal(gateway.waiting, 1);
   engine.holds(`network ${GATEWAY}`).release();
   engine.joins('a', GATEWAY, '172.19.0.2');
-  engine.tell(created('a'), connected('a', OVERLAY, 'overlay'), started('a'));
+  engine.emit(created('a'), connected('a', OVERLAY, 'overlay'), started('a'));
   await settled();
   assert.equal(directory.peek('172.19.0.2')?.id, 'a');
   gateway.release();
@@ -779,24 +815,24 @@ test('a rescan takes no address away that an event has told of meanwhile', async
   assert.equal(directory.peek('172.19.0.2')?.id, 'a');
 });
 
-// Without the stream of events
+// Without the event stream
 
-test('before Docker has answered nobody can be told apart', async (t) => {
-  const { engine, clock, directory, states, whoHas } = setUp(t);
+test('before Docker has answered, every caller is undetermined', async (t) => {
+  const { engine, clock, directory, states, ownerOf } = setUp(t);
   engine.failure = new EngineUnreachable('no socket');
   directory.start();
   await settled();
   assert.equal(directory.state, 'starting');
-  assert.equal(await whoHas(IP), 'unavailable');
+  assert.equal(await ownerOf(IP), 'unavailable');
   assert.deepEqual(states, [{ state: 'starting', count: 0, error: 'no socket' }]);
   engine.failure = undefined;
   engine.runs('a', { [BRIDGE]: [IP] });
   await clock.advance(10_000);
   assert.equal(directory.state, 'synced');
-  assert.equal(await whoHas(IP), 'a');
+  assert.equal(await ownerOf(IP), 'a');
 });
 
-test('the same trouble is told once', async (t) => {
+test('the same connection error is reported once', async (t) => {
   const { engine, clock, directory, states } = setUp(t);
   engine.failure = new EngineUnreachable('no socket');
   directory.start();
@@ -809,7 +845,7 @@ test('the same trouble is told once', async (t) => {
   );
 });
 
-test('an engine that is away is asked again soon, then less often, but at least every second', async (t) => {
+test('reconnects back off, to at most a second', async (t) => {
   const { engine, clock, directory } = setUp(t);
   engine.failure = new EngineUnreachable('no socket');
   directory.start();
@@ -822,8 +858,8 @@ test('an engine that is away is asked again soon, then less often, but at least 
   assert.ok(engine.count('events') > before);
 });
 
-test('when the stream of events breaks off it is opened again, and everything is read anew', async (t) => {
-  const { engine, directory, states, known, told } = await synced(t, (engine) => {
+test('a broken event stream is reopened, followed by a full resync', async (t) => {
+  const { engine, directory, states, known, reported } = await synced(t, (engine) => {
     engine.runs('a', { [BRIDGE]: [IP] });
     engine.runs('b', { [BRIDGE]: [OTHER_IP] });
   });
@@ -834,17 +870,17 @@ test('when the stream of events breaks off it is opened again, and everything is
   assert.equal(engine.followers, 0);
   await settled();
   assert.equal(engine.followers, 1);
-  assert.deepEqual([IP, '172.17.0.9', OTHER_IP].map(known), ['c', 'b', 'to be found out']);
-  assert.deepEqual(told.slice(-3).toSorted(), ['ended a', 'known c', 'started c']);
+  assert.deepEqual([IP, '172.17.0.9', OTHER_IP].map(known), ['c', 'b', 'not known yet']);
+  assert.deepEqual(reported.slice(-3).toSorted(), ['ended a', 'known c', 'started c']);
   assert.deepEqual(
     states.map(({ state }) => state),
     ['synced', 'disconnected', 'synced'],
   );
-  assert.equal(engine.count('inspect b'), 1, 'who a container is, is known for good');
+  assert.equal(engine.count('inspect b'), 1, 'a known container is not inspected again');
   directory.close();
 });
 
-test('while the stream is broken and the engine answers, nothing old is used until everything is read', async (t) => {
+test('between reconnect and full read nothing old is used', async (t) => {
   const { engine, directory, known } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   const list = engine.holds('list');
   engine.stops('a');
@@ -855,57 +891,57 @@ test('while the stream is broken and the engine answers, nothing old is used unt
   const answer = watch(Promise.resolve(directory.resolve(IP)));
   await settled();
   assert.equal(answer.state, 'pending');
-  // The list that is held was made after the change.
+  // The held list was made after the change.
   list.release();
   await settled();
   assert.equal(answer.value?.id, 'b');
   assert.equal(known(IP), 'b');
 });
 
-test('while the engine cannot be reached at all, what is known holds: it can start nothing', async (t) => {
-  const { engine, clock, directory, whoHas } = await synced(t, (engine) =>
+test('known addresses stay valid while the engine is unreachable: it can start nothing', async (t) => {
+  const { engine, clock, directory, ownerOf } = await synced(t, (engine) =>
     engine.runs('a', { [BRIDGE]: [IP] }),
   );
   engine.failure = new EngineUnreachable('connection refused');
   engine.breaksStream();
   await settled();
   assert.equal(directory.state, 'disconnected');
-  assert.equal(await whoHas(IP), 'a');
-  assert.equal(await whoHas(OTHER_IP), 'unavailable', 'what is not known cannot be told');
+  assert.equal(await ownerOf(IP), 'a');
+  assert.equal(await ownerOf(OTHER_IP), 'unavailable', 'an unknown address is undetermined');
   await clock.advance(3_600_000);
-  assert.equal(await whoHas(IP), 'a');
+  assert.equal(await ownerOf(IP), 'a');
 });
 
-test('while the engine is there but fails, nothing old is used', async (t) => {
-  const { engine, clock, whoHas } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
+test('nothing old is used while the engine is running but fails', async (t) => {
+  const { engine, clock, ownerOf } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   engine.failure = new EngineFailure('500');
   engine.breaksStream();
   await settled();
-  assert.equal(await whoHas(IP), 'unavailable');
+  assert.equal(await ownerOf(IP), 'unavailable');
   await clock.advance(3_600_000);
-  assert.equal(await whoHas(IP), 'unavailable');
+  assert.equal(await ownerOf(IP), 'unavailable');
   engine.failure = undefined;
   await clock.advance(5_000);
-  assert.equal(await whoHas(IP), 'a');
+  assert.equal(await ownerOf(IP), 'a');
 });
 
-test('a request notices at once that the engine is back', async (t) => {
-  const { engine, clock, directory, whoHas } = await synced(t, (engine) =>
+test('a request reconnects to an engine that is back', async (t) => {
+  const { engine, clock, directory, ownerOf } = await synced(t, (engine) =>
     engine.runs('a', { [BRIDGE]: [IP] }),
   );
   engine.failure = new EngineUnreachable('connection refused');
   engine.breaksStream();
   await clock.advance(60_000);
-  assert.equal(await whoHas(IP), 'a');
+  assert.equal(await ownerOf(IP), 'a');
   engine.failure = undefined;
   engine.stops('a');
   engine.runs('b', { [BRIDGE]: [IP] });
   await clock.advance(100);
-  assert.equal(await whoHas(IP), 'b');
+  assert.equal(await ownerOf(IP), 'b');
   assert.equal(directory.state, 'synced');
 });
 
-test('a burst of requests without the engine makes one attempt each tenth of a second', async (t) => {
+test('a burst of requests without the engine makes one connection attempt per 100 ms', async (t) => {
   const { engine, clock, directory } = await synced(t);
   engine.failure = new EngineUnreachable('connection refused');
   engine.breaksStream();
@@ -916,26 +952,26 @@ test('a burst of requests without the engine makes one attempt each tenth of a s
   assert.ok(engine.count('events') <= before + 1);
 });
 
-test('once the engine was back, nothing old is used even if it goes away again before everything is read', async (t) => {
-  const { engine, clock, whoHas } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
+test('nothing old is used if the engine goes away again between reconnect and full read', async (t) => {
+  const { engine, clock, ownerOf } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   engine.failure = new EngineUnreachable('connection refused');
   engine.breaksStream();
   await clock.advance(1000);
-  assert.equal(await whoHas(IP), 'a');
-  // It is back for long enough to open the stream, and to start b with the address of a.
+  assert.equal(await ownerOf(IP), 'a');
+  // It is back long enough to open the stream and to start b with the address of a.
   engine.stops('a');
   engine.runs('b', { [BRIDGE]: [IP] });
   engine.failure = undefined;
   engine.fails('list');
   await clock.advance(10_000);
-  assert.equal(await whoHas(IP), 'unavailable');
+  assert.equal(await ownerOf(IP), 'unavailable');
   engine.failure = new EngineUnreachable('connection refused');
   await clock.advance(10_000);
-  assert.equal(await whoHas(IP), 'unavailable');
+  assert.equal(await ownerOf(IP), 'unavailable');
 });
 
-test('what the stream told before it broke during a re-sync is not forgotten', async (t) => {
-  const { engine, clock, whoHas } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
+test('events of a stream that broke during a full resync are not forgotten', async (t) => {
+  const { engine, clock, ownerOf } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   const list = engine.holds('list');
   engine.breaksStream();
   await settled();
@@ -946,13 +982,13 @@ test('what the stream told before it broke during a re-sync is not forgotten', a
   engine.failure = new EngineUnreachable('connection refused');
   list.release();
   await clock.advance(1000);
-  assert.notEqual(await whoHas(IP), 'a');
+  assert.notEqual(await ownerOf(IP), 'a');
 });
 
-test('a look-up that is under way when the stream breaks off does not answer from the past', async (t) => {
+test('a lookup that is in flight when the stream breaks does not give an old answer', async (t) => {
   const { engine, clock, directory } = await synced(t, (engine) => engine.runs('b', {}));
   await clock.advance(1000);
-  engine.joins('b', BRIDGE, OTHER_IP); // Told by no event.
+  engine.joins('b', BRIDGE, OTHER_IP); // No event announces it.
   const list = engine.holds('list');
   const answer = watch(Promise.resolve(directory.resolve(OTHER_IP)));
   await settled();
@@ -967,11 +1003,11 @@ test('a look-up that is under way when the stream breaks off does not answer fro
   assert.ok(answer.error instanceof DirectoryUnavailable, `${answer.state} ${answer.value?.id}`);
 });
 
-test('an address that was looked up before a re-sync does not push out the one of the re-sync', async (t) => {
+test('a network lookup from before a full resync does not replace its addresses', async (t) => {
   const { engine, directory, known } = await synced(t, (engine) => engine.exists('a'));
   engine.joins('a', BRIDGE, IP);
   const network = engine.holds(`network ${BRIDGE}`);
-  engine.tell(connected('a', BRIDGE));
+  engine.emit(connected('a', BRIDGE));
   await settled();
   engine.stops('a');
   engine.runs('b', { [BRIDGE]: [IP] });
@@ -984,19 +1020,19 @@ test('an address that was looked up before a re-sync does not push out the one o
   assert.equal(directory.peek(IP)?.id, 'b');
 });
 
-test('what is gone at a re-sync has ended, and what runs still has not', async (t) => {
-  const { engine, told, running } = await synced(t, (engine) => {
+test('a full resync ends exactly the containers that do not run any more', async (t) => {
+  const { engine, reported, running } = await synced(t, (engine) => {
     for (const id of ['a', 'b', 'c']) engine.runs(id, { [BRIDGE]: [`10.0.0.${id.charCodeAt(0)}`] });
   });
   engine.removes('a');
   engine.stops('b');
   engine.breaksStream();
   await settled();
-  assert.deepEqual(told.filter((event) => event.startsWith('ended')).toSorted(), ['ended a', 'ended b']);
+  assert.deepEqual(reported.filter((event) => event.startsWith('ended')).toSorted(), ['ended a', 'ended b']);
   assert.deepEqual(running(), ['c']);
 });
 
-test('a container that was renamed while nobody followed the events has its new name after the re-sync', async (t) => {
+test('a full resync updates the name of a container that was renamed without the stream', async (t) => {
   const { engine, directory } = await synced(t, (engine) => engine.runs('a', { [BRIDGE]: [IP] }));
   engine.runs('a', {}, { name: 'new-name' });
   engine.breaksStream();
@@ -1004,7 +1040,7 @@ test('a container that was renamed while nobody followed the events has its new 
   assert.equal(directory.peek(IP)?.name, 'new-name');
 });
 
-test('a stream that breaks during the first reading is not taken for a success', async (t) => {
+test('a stream that breaks during the first read does not count as synced', async (t) => {
   const { engine, clock, directory } = setUp(t);
   const list = engine.holds('list');
   directory.start();
@@ -1018,7 +1054,7 @@ test('a stream that breaks during the first reading is not taken for a success',
   assert.equal(engine.followers, 1);
 });
 
-test('a reading that fails closes the stream that was opened for it', async (t) => {
+test('a failed read closes the stream that was opened for it', async (t) => {
   const { engine, clock, directory } = setUp(t);
   engine.fails('list');
   directory.start();
@@ -1029,7 +1065,7 @@ test('a reading that fails closes the stream that was opened for it', async (t) 
   assert.equal(engine.followers, 1);
 });
 
-test('after the end nothing is followed any more', async (t) => {
+test('a closed directory follows nothing', async (t) => {
   const { engine, clock, directory } = await synced(t);
   directory.close();
   await clock.advance(60_000);
@@ -1037,72 +1073,88 @@ test('after the end nothing is followed any more', async (t) => {
   assert.equal(engine.count('events'), 1);
 });
 
-// Podman, which needs no daemon to start containers, and whose events come late
+// Podman: its containers start without its service, and its events are late
 
-async function isPodman(t: TestContext) {
+async function onPodman(t: TestContext) {
   return synced(t, (engine) => {
     engine.isPodman = true;
     engine.runs('a', { [BRIDGE]: [IP] });
   });
 }
 
-test('Podman is asked before each answer whether an address is still where it was', async (t) => {
-  const { engine, whoHas } = await isPodman(t);
-  assert.equal(await whoHas(IP), 'a');
-  // No event tells of it yet.
+test('Podman confirms before each answer that the container still has the address', async (t) => {
+  const { engine, ownerOf } = await onPodman(t);
+  assert.equal(await ownerOf(IP), 'a');
+  // The events are still to come.
   engine.stops('a');
   engine.runs('b', { [BRIDGE]: [IP] });
-  assert.equal(await whoHas(IP), 'b');
+  assert.equal(await ownerOf(IP), 'b');
 });
 
-test("a network that is called label has no container's claims, but its addresses", async (t) => {
-  const { engine, whoHas } = await synced(t, (all) => {
+test('a network named "label" is a network, not a label claim', async (t) => {
+  const { engine, ownerOf } = await synced(t, (all) => {
     all.isPodman = true;
     all.runs('a', { label: [IP] });
   });
   engine.stops('a');
-  assert.equal(await whoHas(IP), undefined);
+  assert.equal(await ownerOf(IP), undefined);
 });
 
-test('who asks while Podman is asked about an address waits for the next asking, all for the same one', async (t) => {
-  const { engine, whoHas } = await isPodman(t);
+test('requests during a confirmation by Podman share the next one', async (t) => {
+  const { engine, ownerOf } = await onPodman(t);
   const before = engine.count('inspect a');
-  const answers = Array.from({ length: 100 }, () => whoHas(IP));
+  const answers = Array.from({ length: 100 }, () => ownerOf(IP));
   assert.deepEqual(new Set(await Promise.all(answers)), new Set(['a']));
   assert.equal(engine.count('inspect a') - before, 2);
 });
 
-test('an address that Podman has moved within a container does not stay where it was', async (t) => {
-  const { engine, whoHas } = await isPodman(t);
+test('an address that a Podman container has lost is removed, and its new one is found', async (t) => {
+  const { engine, ownerOf } = await onPodman(t);
   engine.joins('a', BRIDGE, OTHER_IP);
-  assert.equal(await whoHas(IP), undefined);
-  assert.equal(await whoHas(OTHER_IP), 'a');
+  assert.equal(await ownerOf(IP), undefined);
+  assert.equal(await ownerOf(OTHER_IP), 'a');
 });
 
-test("while Podman's service is away nobody is believed to have an address: containers start without it", async (t) => {
-  const { engine, clock, whoHas } = await isPodman(t);
+test("known addresses are not valid while Podman's service is away: containers start without it", async (t) => {
+  const { engine, clock, directory, ownerOf } = await onPodman(t);
   engine.failure = new EngineUnreachable('no socket');
   engine.breaksStream();
-  assert.equal(await whoHas(IP), 'unavailable');
+  assert.equal(await ownerOf(IP), 'unavailable');
+  assert.equal(directory.state, 'disconnected');
+  assert.equal(await ownerOf(IP), 'unavailable');
   engine.failure = undefined;
   await clock.advance(5_000);
-  assert.equal(await whoHas(IP), 'a');
+  assert.equal(await ownerOf(IP), 'a');
 });
 
-test('when Podman says that a network of a container has changed, its addresses are read', async (t) => {
-  const { engine, directory } = await isPodman(t);
+test('a stream that breaks while Podman confirms an address leaves the caller undetermined', async (t) => {
+  const { engine, directory } = await onPodman(t);
+  const inspect = engine.holds('inspect a');
+  const answer = watch(Promise.resolve(directory.resolve(IP)));
+  await settled();
+  assert.equal(inspect.waiting, 1);
+  engine.failure = new EngineUnreachable('no socket');
+  engine.breaksStream();
+  await settled();
+  inspect.release();
+  await settled();
+  assert.ok(answer.error instanceof DirectoryUnavailable, answer.state);
+});
+
+test("Podman's event of a network change reads the container's addresses", async (t) => {
+  const { engine, directory } = await onPodman(t);
   engine.joins('a', BRIDGE, OTHER_IP);
-  engine.tell({ kind: 'networksChanged', container: 'a' });
+  engine.emit({ kind: 'networksChanged', container: 'a' });
   await settled();
   assert.equal(directory.peek(OTHER_IP)?.id, 'a');
   assert.equal(directory.peek(IP), undefined);
 });
 
-// Who shares a container's network
+// Network peers
 
-const SHARING = { networkMode: 'container:owner' };
+const PEER = { networkMode: 'container:owner' };
 
-/** An owner that runs, and how it goes with who shares its network: `known`, `pending` or `unavailable`. */
+/** A running owner of a network, and the state of the wait for its peers: `known`, `pending` or `unavailable`. */
 async function owner(t: TestContext, prepare: (engine: ScriptedEngine) => void = () => {}) {
   const parts = await synced(t, (engine) => {
     engine.runs('owner', { [BRIDGE]: [IP] });
@@ -1122,54 +1174,72 @@ async function owner(t: TestContext, prepare: (engine: ScriptedEngine) => void =
   return { ...parts, ask };
 }
 
-async function createSharer(engine: ScriptedEngine): Promise<void> {
-  engine.exists('sharer', SHARING);
-  engine.tell(created('sharer'));
+async function createPeer(engine: ScriptedEngine): Promise<void> {
+  engine.exists('peer', PEER);
+  engine.emit(created('peer'));
   await settled();
 }
 
-test('nobody is waited for where nobody can be about to share a network', async (t) => {
+test('without a possible peer there is nothing to wait for', async (t) => {
   const { engine, ask, directory } = await owner(t, (all) => {
-    all.runs('sharer', {}, SHARING);
+    all.runs('peer', {}, PEER);
     all.exists('not-started', { networkMode: 'container:other' });
   });
   const calls = engine.calls.length;
   assert.equal((await ask())(), 'known');
-  assert.equal(directory.peersKnown(describeContainer(anEngineContainer({ id: 'x' }), NOTHING)), undefined);
+  assert.equal(directory.peersKnown(describeContainer(anEngineContainer({ id: 'x' }), NO_FIELDS)), undefined);
   assert.equal(engine.calls.length, calls);
 });
 
-test('one that was created to share a network is waited for until it starts', async (t) => {
-  const { engine, ask, told } = await owner(t);
-  await createSharer(engine);
+test('the peers of a container are the started ones, in the order of their starts', async (t) => {
+  const { engine, directory } = await owner(t, (all) => all.runs('first', {}, PEER));
+  const peers = (): string[] => directory.peersOf(directory.peek(IP) ?? assert.fail()).map(({ id }) => id);
+  for (const id of ['two', 'one', 'never-started']) engine.exists(id, PEER);
+  engine.emit(created('two'), created('one'), created('never-started'));
+  await settled();
+  assert.deepEqual(peers(), ['first']);
+  for (const id of ['one', 'two']) {
+    engine.runs(id);
+    engine.emit(started(id));
+    await settled();
+  }
+  assert.deepEqual(peers(), ['first', 'one', 'two']);
+  engine.stops('first');
+  engine.emit(died('first'));
+  assert.deepEqual(peers(), ['one', 'two']);
+});
+
+test('a created peer is waited for until it starts', async (t) => {
+  const { engine, ask, reported } = await owner(t);
+  await createPeer(engine);
   const waits = await ask();
   assert.equal(waits(), 'pending');
-  engine.runs('sharer');
-  engine.tell(started('sharer'));
+  engine.runs('peer');
+  engine.emit(started('peer'));
   await settled();
-  assert.deepEqual([waits(), told.at(-1)], ['known', 'started sharer']);
+  assert.deepEqual([waits(), reported.at(-1)], ['known', 'started peer']);
   assert.equal((await ask())(), 'known');
 });
 
-test('of two that were created the one that starts does not end the wait for the other one', async (t) => {
+test('the start of one of two created peers does not end the wait for the other', async (t) => {
   const { engine, ask } = await owner(t);
-  for (const id of ['one', 'two']) engine.exists(id, SHARING);
-  engine.tell(created('one'), created('two'));
+  for (const id of ['one', 'two']) engine.exists(id, PEER);
+  engine.emit(created('one'), created('two'));
   await settled();
   const waits = await ask();
   engine.runs('one');
-  engine.tell(started('one'));
+  engine.emit(started('one'));
   await settled();
   assert.equal(waits(), 'pending');
   engine.runs('two');
-  engine.tell(started('two'));
+  engine.emit(started('two'));
   await settled();
   assert.equal(waits(), 'known');
 });
 
-test('one that does not start is waited for 0.4 s, and then not again for 5 s', async (t) => {
+test('a peer that does not start is waited for 0.4 s, then not again for 5 s', async (t) => {
   const { engine, clock, ask } = await owner(t);
-  await createSharer(engine);
+  await createPeer(engine);
   const waits = await ask();
   await clock.advance(399);
   assert.equal(waits(), 'pending');
@@ -1181,18 +1251,18 @@ test('one that does not start is waited for 0.4 s, and then not again for 5 s', 
 });
 
 for (const [news, happen] of [
-  ['another one is created', (engine: ScriptedEngine) => {
-    engine.exists('other', SHARING);
-    engine.tell(created('other'));
+  ['another peer is created', (engine: ScriptedEngine) => {
+    engine.exists('other', PEER);
+    engine.emit(created('other'));
   }],
-  ['one that ran has ended', (engine: ScriptedEngine) => {
+  ['a running peer has ended', (engine: ScriptedEngine) => {
     engine.stops('running');
-    engine.tell(died('running'));
+    engine.emit(died('running'));
   }],
 ] as const) {
-  test(`but it is when ${news}`, async (t) => {
-    const { engine, clock, ask } = await owner(t, (all) => all.runs('running', {}, SHARING));
-    await createSharer(engine);
+  test(`a peer that did not start is waited for again when ${news}`, async (t) => {
+    const { engine, clock, ask } = await owner(t, (all) => all.runs('running', {}, PEER));
+    await createPeer(engine);
     await ask();
     await clock.advance(400);
     assert.equal((await ask())(), 'known');
@@ -1202,36 +1272,36 @@ for (const [news, happen] of [
   });
 }
 
-test('one that was created before the first reading is waited for, but not one that is gone', async (t) => {
-  const { engine, ask } = await owner(t, (all) => all.exists('sharer', SHARING));
+test('a peer created before the first read is waited for until it is destroyed', async (t) => {
+  const { engine, ask } = await owner(t, (all) => all.exists('peer', PEER));
   const waits = await ask();
   assert.equal(waits(), 'pending');
-  engine.removes('sharer');
-  engine.tell(destroyed('sharer'));
+  engine.removes('peer');
+  engine.emit(destroyed('peer'));
   await settled();
   assert.equal((await ask())(), 'known');
 });
 
-test('one that has ended is waited for: it may be starting again', async (t) => {
-  const { engine, ask } = await owner(t, (all) => all.runs('sharer', {}, SHARING));
-  engine.stops('sharer');
-  engine.tell(died('sharer'));
+test('an ended peer is waited for: it may be restarting', async (t) => {
+  const { engine, ask } = await owner(t, (all) => all.runs('peer', {}, PEER));
+  engine.stops('peer');
+  engine.emit(died('peer'));
   await settled();
   const waits = await ask();
   assert.equal(waits(), 'pending');
-  engine.runs('sharer');
-  engine.tell(started('sharer'));
+  engine.runs('peer');
+  engine.emit(started('peer'));
   await settled();
   assert.equal(waits(), 'known');
 });
 
-test('whoever is being inspected may turn out to share the network', async (t) => {
+test('a container that is being inspected may turn out to be a peer', async (t) => {
   const { engine, ask } = await owner(t);
-  const inspects = ['sharer', 'stranger'].map((id) => {
-    engine.exists(id, id === 'sharer' ? SHARING : {});
+  const inspects = ['peer', 'stranger'].map((id) => {
+    engine.exists(id, id === 'peer' ? PEER : {});
     return engine.holds(`inspect ${id}`);
   });
-  engine.tell(created('sharer'), created('stranger'));
+  engine.emit(created('peer'), created('stranger'));
   await settled();
   const waits = await ask();
   for (const inspect of inspects) {
@@ -1239,40 +1309,40 @@ test('whoever is being inspected may turn out to share the network', async (t) =
     inspect.release();
     await settled();
   }
-  assert.equal(waits(), 'pending', 'the sharer has not started');
-  engine.runs('sharer');
-  engine.tell(started('sharer'));
+  assert.equal(waits(), 'pending', 'the peer has not started');
+  engine.runs('peer');
+  engine.emit(started('peer'));
   await settled();
   assert.equal(waits(), 'known');
 });
 
-test('one that was not known when it started is waited for while it is inspected', async (t) => {
+test('a peer that was unknown when it started is waited for during its inspect', async (t) => {
   const { engine, ask, running } = await owner(t);
-  engine.runs('sharer', {}, SHARING);
-  const inspect = engine.holds('inspect sharer');
-  engine.tell(started('sharer'));
+  engine.runs('peer', {}, PEER);
+  const inspect = engine.holds('inspect peer');
+  engine.emit(started('peer'));
   await settled();
   const waits = await ask();
   assert.equal(waits(), 'pending');
   inspect.release();
   await settled();
-  assert.deepEqual([waits(), running()], ['known', ['owner', 'sharer']]);
+  assert.deepEqual([waits(), running()], ['known', ['owner', 'peer']]);
 });
 
-test('one that had ended before the first reading is waited for, but not one that no re-sync shows', async (t) => {
+test('a peer that ended before the first read is waited for until a full resync does not show it', async (t) => {
   const { engine, ask, clock } = await owner(t, (all) => {
-    all.runs('sharer', {}, SHARING);
-    all.stops('sharer');
+    all.runs('peer', {}, PEER);
+    all.stops('peer');
   });
   assert.equal((await ask())(), 'pending');
   engine.breaksStream();
-  engine.removes('sharer');
+  engine.removes('peer');
   await clock.advance(6_000);
   assert.equal((await ask())(), 'known');
 });
 
-test('a stream that breaks while a sharer is waited for leaves it open who shares the network', async (t) => {
-  const { engine, clock, ask } = await owner(t, (all) => all.exists('sharer', SHARING));
+test('a stream that breaks during the wait for a peer leaves the peers undetermined', async (t) => {
+  const { engine, clock, ask } = await owner(t, (all) => all.exists('peer', PEER));
   const waits = await ask();
   engine.failure = new EngineUnreachable('away');
   engine.breaksStream();
@@ -1280,13 +1350,13 @@ test('a stream that breaks while a sharer is waited for leaves it open who share
   assert.equal(waits(), 'unavailable');
 });
 
-test('who was waited for in vain is not what keeps a new one from being waited for', async (t) => {
-  const { engine, clock, ask } = await owner(t, (all) => all.exists('old', SHARING));
+test('a cached miss does not prevent the wait for a new peer', async (t) => {
+  const { engine, clock, ask } = await owner(t, (all) => all.exists('old', PEER));
   await ask();
   await clock.advance(500);
-  engine.exists('new', SHARING);
+  engine.exists('new', PEER);
   const inspect = engine.holds('inspect new');
-  engine.tell(created('new'));
+  engine.emit(created('new'));
   await settled();
   const waits = await ask();
   assert.equal(waits(), 'pending');
@@ -1295,11 +1365,11 @@ test('who was waited for in vain is not what keeps a new one from being waited f
   assert.equal(waits(), 'pending', 'until it starts');
 });
 
-test('an inspect that hangs is waited for 0.4 s, and then not again for 5 s', async (t) => {
+test('an inspect that hangs is waited for 0.4 s, then not again for 5 s', async (t) => {
   const { engine, clock, ask } = await owner(t);
   engine.exists('stuck');
   engine.holds('inspect stuck');
-  engine.tell(created('stuck'));
+  engine.emit(created('stuck'));
   await settled();
   const waits = await ask();
   await clock.advance(400);
@@ -1307,20 +1377,20 @@ test('an inspect that hangs is waited for 0.4 s, and then not again for 5 s', as
   assert.equal((await ask())(), 'known');
 });
 
-test('without a daemon the engine is asked who shares a network now: it tells of starts and ends late', async (t) => {
+test('Podman lists its containers before peers are known: its events are late', async (t) => {
   const { engine, clock, ask, running } = await owner(t, (all) => {
     all.isPodman = true;
-    all.runs('before', {}, SHARING);
+    all.runs('before', {}, PEER);
   });
   engine.stops('before');
-  engine.runs('now', {}, SHARING);
+  engine.runs('now', {}, PEER);
   let waits = await ask();
   assert.deepEqual([waits(), running()], ['pending', ['owner', 'now']]);
   engine.removes('before');
-  engine.tell(destroyed('before'));
+  engine.emit(destroyed('before'));
   await clock.advance(100);
-  assert.equal(waits(), 'known', 'what is gone does not start again');
-  engine.exists('next', SHARING);
+  assert.equal(waits(), 'known', 'a removed peer does not start');
+  engine.exists('next', PEER);
   waits = await ask();
   await clock.advance(100);
   assert.equal(waits(), 'pending');
@@ -1329,49 +1399,49 @@ test('without a daemon the engine is asked who shares a network now: it tells of
   assert.deepEqual([waits(), running()], ['known', ['owner', 'now', 'next']]);
 });
 
-test('without a daemon a sharer is waited for as long after a list that took long', async (t) => {
+test('with Podman a peer is waited for as long after a slow list', async (t) => {
   const { engine, clock, ask, running } = await owner(t, (all) => void (all.isPodman = true));
-  engine.exists('sharer', SHARING);
+  engine.exists('peer', PEER);
   const list = engine.holds('list');
   const waits = await ask();
   await clock.advance(450);
   list.release();
   await settled();
   assert.equal(waits(), 'pending');
-  engine.runs('sharer');
+  engine.runs('peer');
   await clock.advance(450);
-  assert.deepEqual([waits(), running()], ['known', ['owner', 'sharer']]);
+  assert.deepEqual([waits(), running()], ['known', ['owner', 'peer']]);
 });
 
-test('without a daemon a container that cannot be inspected, and does not run, holds up no list', async (t) => {
-  const { engine, clock, ask, whoHas } = await owner(t, (all) => void (all.isPodman = true));
+test('with Podman a stuck container that does not run does not delay a list', async (t) => {
+  const { engine, clock, ask, ownerOf } = await owner(t, (all) => void (all.isPodman = true));
   engine.exists('stuck');
   engine.holds('inspect stuck');
   const waits = await ask();
   await clock.advance(400);
   assert.equal(waits(), 'known');
   engine.runs('other', { [BRIDGE]: [OTHER_IP] });
-  assert.equal(await whoHas(OTHER_IP), 'other');
+  assert.equal(await ownerOf(OTHER_IP), 'other');
 });
 
-test('without a daemon a list does not end what has started again since', async (t) => {
-  const { engine, ask, told, running } = await owner(t, (all) => {
+test('with Podman a list does not end a container that has restarted since', async (t) => {
+  const { engine, ask, reported, running } = await owner(t, (all) => {
     all.isPodman = true;
-    all.runs('sharer', {}, SHARING);
+    all.runs('peer', {}, PEER);
   });
-  engine.stops('sharer');
+  engine.stops('peer');
   const list = engine.holds('list');
   await ask();
-  engine.runs('sharer');
-  engine.tell(died('sharer'), started('sharer'));
+  engine.runs('peer');
+  engine.emit(died('peer'), started('peer'));
   await settled();
-  const before = told.length;
+  const before = reported.length;
   list.release();
   await settled();
-  assert.deepEqual([told.slice(before), running()], [[], ['owner', 'sharer']]);
+  assert.deepEqual([reported.slice(before), running()], [[], ['owner', 'peer']]);
 });
 
-test('without a daemon it cannot be told who shares a network when the engine does not answer', async (t) => {
+test('with Podman the peers are undetermined when the list fails', async (t) => {
   const { engine, ask } = await owner(t, (all) => void (all.isPodman = true));
   engine.fails('list');
   assert.equal((await ask())(), 'unavailable');
@@ -1379,18 +1449,18 @@ test('without a daemon it cannot be told who shares a network when the engine do
 
 // By id
 
-test('a container without an address is known by its id, and the engine asked about one that is not', async (t) => {
-  const { engine, directory, told } = await synced(t, (all) => all.runs('a', {}, { networkMode: 'host' }));
+test('byId knows a container without an address, and inspects an unknown one', async (t) => {
+  const { engine, directory, reported } = await synced(t, (all) => all.runs('a', {}, { networkMode: 'host' }));
   const calls = engine.calls.length;
   assert.equal((await directory.byId('a'))?.network, 'host');
-  assert.deepEqual([engine.calls.length, told], [calls, ['known a', 'started a']]);
+  assert.deepEqual([engine.calls.length, reported], [calls, ['known a', 'started a']]);
   engine.runs('b', {}, { networkMode: 'host' });
   assert.equal((await directory.byId('b'))?.id, 'b');
   assert.equal(await directory.byId('c'), undefined);
   assert.deepEqual(engine.calls.slice(calls), ['inspect b', 'inspect c']);
 });
 
-test('a known container stays known by its id while the engine is away; of others it cannot be told', async (t) => {
+test('byId answers for a known container while the engine is away; others are undetermined', async (t) => {
   const { engine, directory } = await synced(t, (all) => all.runs('a'));
   engine.breaksStream();
   engine.failure = new EngineUnreachable('away');

@@ -6,12 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parseDockerEndpoint } from '../../lib/docker/endpoint.ts';
-import {
-  DockerEngine,
-  EngineFailure,
-  EngineUnreachable,
-  type EngineEvent,
-} from '../../lib/docker/client.ts';
+import { DockerEngine } from '../../lib/docker/client.ts';
+import { EngineFailure, EngineUnreachable, type EngineEvent } from '../../lib/docker/engine.ts';
 import { DockerEngine as StandIn } from '../support/docker-engine.ts';
 import { Journal } from '../support/journal.ts';
 
@@ -28,7 +24,7 @@ async function setUp(t: TestContext, transport: 'unix' | 'tcp' = 'unix') {
 }
 
 for (const transport of ['unix', 'tcp'] as const) {
-  test(`the engine is asked over ${transport}, without a version in the path`, async (t) => {
+  test(`requests over ${transport} have no version in the path`, async (t) => {
     const { engine, client, host } = await setUp(t, transport);
     await host.run({ name: 'web', address: '172.17.0.2' });
     assert.deepEqual(
@@ -66,7 +62,7 @@ test('running containers are listed with their addresses on every network, by it
   assert.equal(paused?.addresses.size, 0);
 });
 
-test('of all containers it is told whether they run, and whether they ever have', async (t) => {
+test('allContainers tells whether each runs and whether it ever has', async (t) => {
   const { client, host } = await setUp(t);
   const web = await host.run({ name: 'web', address: '172.17.0.2' });
   host.create({ name: 'not-started', networkMode: `container:${web.id}` });
@@ -83,7 +79,7 @@ test('of all containers it is told whether they run, and whether they ever have'
   );
 });
 
-test('the states that Podman alone knows mean what they say', async (t) => {
+test('states that only Podman has are understood', async (t) => {
   const { client, engine } = await setUp(t);
   const states = ['configured', 'initialized', 'running', 'stopping', 'stopped', 'removing', 'unknown'];
   engine.fault('/containers/json', { kind: 'body', body: states.map((State) => ({ Id: State, State, HostConfig: null })) });
@@ -93,7 +89,7 @@ test('the states that Podman alone knows mean what they say', async (t) => {
 });
 
 for (const driver of ['overlay', 'macvlan', 'ipvlan']) {
-  test(`an address on a network of the driver ${driver} does not count: this host never sees it`, async (t) => {
+  test(`an address on a network of the driver ${driver} is left out: this host never sees it`, async (t) => {
     const { client, host } = await setUp(t);
     host.addNetwork({ name: 'elsewhere', driver });
     const networks = { bridge: { address: '172.17.0.2' }, elsewhere: { address: '172.17.0.3' } };
@@ -106,7 +102,7 @@ for (const driver of ['overlay', 'macvlan', 'ipvlan']) {
   });
 }
 
-test('an address on a network of a driver that is not known counts', async (t) => {
+test('an address on a network of an unknown driver counts', async (t) => {
   const { client, host } = await setUp(t);
   const { id } = host.addNetwork({ name: 'woven', driver: 'weavemesh' });
   await host.run({ networks: { woven: { address: '10.32.0.2' } } });
@@ -114,7 +110,7 @@ test('an address on a network of a driver that is not known counts', async (t) =
   assert.deepEqual(listed?.addresses, new Map([[id, ['10.32.0.2']]]));
 });
 
-test('the driver of a network is asked for once', async (t) => {
+test('the driver of a network is looked up once', async (t) => {
   const { client, engine, host } = await setUp(t);
   await host.run({ address: '172.17.0.2' });
   await client.runningContainers();
@@ -126,7 +122,7 @@ test('the driver of a network is asked for once', async (t) => {
   assert.deepEqual(asked, ['bridge', 'later'].map((name) => `/networks/${host.findNetwork(name)?.id}`));
 });
 
-test('an inspect tells of the environment, the labels and whether it runs', async (t) => {
+test('an inspect has the environment, the labels and whether the container runs', async (t) => {
   const { client, host } = await setUp(t);
   const { id } = host.create({
     name: 'web',
@@ -145,13 +141,13 @@ test('an inspect tells of the environment, the labels and whether it runs', asyn
   assert.equal((await client.inspect(id))?.running, true);
 });
 
-test('a container or a network that is not there is undefined', async (t) => {
+test('a container or network that does not exist is undefined', async (t) => {
   const { client } = await setUp(t);
   assert.equal(await client.inspect('nobody'), undefined);
   assert.equal(await client.networkAddresses('nothing'), undefined);
 });
 
-test('what is asked for cannot leave its place in the path', async (t) => {
+test('an id cannot break out of its path segment', async (t) => {
   const { engine, client } = await setUp(t);
   await client.inspect('../../images/x?a=b#c');
   assert.deepEqual(
@@ -160,7 +156,7 @@ test('what is asked for cannot leave its place in the path', async (t) => {
   );
 });
 
-test("a network's inspect tells the addresses without their prefix length, also while a container is starting", async (t) => {
+test("a network's inspect has addresses without prefix length, also while a container is starting", async (t) => {
   const { client, host } = await setUp(t);
   const { id } = host.create({ networks: { other: { address: '10.1.0.2', ipv6: 'fd00::2' } } });
   host.connect(id, 'other');
@@ -177,7 +173,7 @@ test('the gateway bridge is found by its name', async (t) => {
   assert.deepEqual((await client.networkAddresses('docker_gwbridge'))?.get(id), ['172.19.0.2']);
 });
 
-test('documents of a shape that nobody expects are read as far as they go', async (t) => {
+test('documents of an unexpected shape become neutral values', async (t) => {
   const { engine, client } = await setUp(t);
   for (const body of [
     {},
@@ -205,7 +201,7 @@ test('documents of a shape that nobody expects are read as far as they go', asyn
   );
 });
 
-test('a list that is none is a failure, and not an empty host', async (t) => {
+test('a response that is not a list is a failure, not an empty host', async (t) => {
   const { engine, client } = await setUp(t);
   for (const body of [{}, null, 'x', { message: 'no' }]) {
     const fault = engine.fault('/containers/json', { kind: 'body', body });
@@ -217,7 +213,7 @@ test('a list that is none is a failure, and not an empty host', async (t) => {
 });
 
 for (const kind of ['truncated', 'malformed', 'cut', 'reset'] as const) {
-  test(`an answer that is ${kind} is a failure of an engine that is there`, async (t) => {
+  test(`a response that is ${kind} is an EngineFailure`, async (t) => {
     const { engine, client, host } = await setUp(t);
     const { id } = await host.run();
     engine.fault(/./, { kind });
@@ -227,7 +223,7 @@ for (const kind of ['truncated', 'malformed', 'cut', 'reset'] as const) {
   });
 }
 
-test('a failure says what the engine said, and where', async (t) => {
+test('a failure names the endpoint, the path, the status and the message', async (t) => {
   const { engine, client } = await setUp(t);
   engine.fault(/./, { kind: 'status', status: 500, message: `broken ${'x'.repeat(1000)}` });
   await assert.rejects(client.inspect('x'), (error) => {
@@ -238,7 +234,7 @@ test('a failure says what the engine said, and where', async (t) => {
   });
 });
 
-test('an engine whose socket is not there, or where nobody listens, cannot be reached', async (t) => {
+test('an engine whose socket is missing or has no listener is unreachable', async (t) => {
   const path = await deadSocket(t);
   for (const socketPath of ['/nowhere/docker.sock', path]) {
     const client = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` });
@@ -247,12 +243,12 @@ test('an engine whose socket is not there, or where nobody listens, cannot be re
   }
 });
 
-test('that nobody listens says nothing of the engine over TCP, or on a socket that has been taken away', async (t) => {
+test('a refused connection over TCP or on an unlinked socket does not prove that no engine runs', async (t) => {
   const { engine, client } = await setUp(t, 'tcp');
   await engine.stop();
   await assert.rejects(client.runningContainers(), EngineFailure);
   const path = await deadSocket(t);
-  // As a container sees the socket that was mounted into it when the engine makes another.
+  // What a container sees of a socket that was bind-mounted before the engine made another one.
   const mounted = openSync(path, O_PATH);
   t.after(() => closeSync(mounted));
   unlinkSync(path);
@@ -261,10 +257,10 @@ test('that nobody listens says nothing of the engine over TCP, or on a socket th
   await assert.rejects(stale.inspect('x'), (error: Error) => error instanceof EngineFailure && /ECONNREFUSED/.test(error.message));
 });
 
-/** Of Linux, to hold what is there without opening it. */
+/** Linux: refers to a file without opening it. */
 const O_PATH = 0o10000000;
 
-/** The path of a socket that nobody listens on any more: Node would take it away. */
+/** The path of a socket without a listener. Node removes the one it made, so this is a second link to it. */
 async function deadSocket(t: TestContext): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'dead-socket-'));
   t.after(() => rmSync(directory, { recursive: true }));
@@ -287,7 +283,7 @@ async function follow(t: TestContext, transport: 'unix' | 'tcp' = 'unix') {
   return { ...parts, events, ended, stop };
 }
 
-test("a container's life is told by the events of the engine, in their order", async (t) => {
+test("the events of a container's life arrive in order", async (t) => {
   const { engine, events, host } = await follow(t);
   const { id } = await host.run({ address: '172.17.0.2' });
   host.rename(id, 'new-name');
@@ -319,7 +315,7 @@ function sent(ago: number): string {
   return line({ Type: 'container', Action: 'start', Actor: { ID: 'x' }, timeNano: (Date.now() - ago) * 1e6 });
 }
 
-test('a thousand events in a row that come late end the stream: Docker may have left others out', async (t) => {
+test('a thousand late events in a row end the stream: Docker may have dropped others', async (t) => {
   const { engine, events, ended } = await follow(t);
   engine.writeToSubscribers(sent(1_000).repeat(999) + sent(-60_000) + sent(1_000).repeat(999));
   await events.several(1_999);
@@ -327,7 +323,7 @@ test('a thousand events in a row that come late end the stream: Docker may have 
   assert.match((await ended).message, /docker\.sock sent 1000 events late/);
 });
 
-test('over TCP events may come from a clock that is behind ours', async (t) => {
+test('over TCP the age of an event is not judged: the clocks may differ', async (t) => {
   const { engine, events } = await follow(t, 'tcp');
   engine.writeToSubscribers(sent(60_000).repeat(1_000));
   await events.several(1_000);
@@ -335,7 +331,7 @@ test('over TCP events may come from a clock that is behind ours', async (t) => {
   await events.several(1_001);
 });
 
-test('events are read whole, however they are cut and joined on the way', async (t) => {
+test('events are parsed whole, however chunks cut and join them', async (t) => {
   const { engine, events } = await follow(t);
   const text = ['é', '🐳', 'c']
     .map((ID) => line({ Type: 'container', Action: 'start', Actor: { ID } }))
@@ -352,7 +348,7 @@ test('events are read whole, however they are cut and joined on the way', async 
   );
 });
 
-test('events that mean nothing here are left out', async (t) => {
+test('events that the directory does not use are skipped', async (t) => {
   const { engine, events } = await follow(t);
   for (const event of [
     { Type: 'image', Action: 'create', Actor: { ID: 'x' } },
@@ -373,15 +369,15 @@ test('events that mean nothing here are left out', async (t) => {
   assert.deepEqual(await events.first(), { kind: 'die', container: 'last' });
 });
 
-test('an event that is no JSON ends the stream: what it told is unknown', async (t) => {
+test('an event that is not JSON ends the stream: what it said is unknown', async (t) => {
   const { engine, ended } = await follow(t);
   engine.writeToSubscribers('{"Type":"container"\n');
   const error = await ended;
   assert.ok(error instanceof EngineFailure);
-  assert.match(error.message, /no JSON/);
+  assert.match(error.message, /not JSON/);
 });
 
-test('an event beyond measure is passed over, and the stream goes on', async (t) => {
+test('an event longer than 4 MiB is skipped, and the stream goes on', async (t) => {
   const { engine, events } = await follow(t);
   engine.writeToSubscribers('x'.repeat(4 * 1024 * 1024 + 1));
   engine.writeToSubscribers('y\n');
@@ -391,21 +387,21 @@ test('an event beyond measure is passed over, and the stream goes on', async (t)
 });
 
 for (const cleanly of [true, false]) {
-  test(`the end of the stream is told, ${cleanly ? 'an orderly one' : 'a sudden one'}`, async (t) => {
+  test(`the ${cleanly ? 'orderly' : 'abrupt'} end of the stream is reported`, async (t) => {
     const { engine, ended } = await follow(t);
     engine.dropSubscribers(cleanly);
     assert.ok((await ended) instanceof Error);
   });
 }
 
-test('whoever follows the events may stop', async (t) => {
+test('an abort ends the stream', async (t) => {
   const { engine, ended, stop } = await follow(t);
   stop.abort();
   assert.ok((await ended) instanceof Error);
   assert.equal(engine.subscriptions.all().length, 1);
 });
 
-test('an engine that refuses to tell events is a failure', async (t) => {
+test('an error status of the event stream is a failure', async (t) => {
   const { engine, client } = await setUp(t);
   for (const status of [400, 404, 500]) {
     const fault = engine.fault('/events', { kind: 'status', status });
@@ -417,7 +413,7 @@ test('an engine that refuses to tell events is a failure', async (t) => {
   }
 });
 
-test('no more than eight calls are under way at once, and following the events is not one of them', async (t) => {
+test('at most eight calls are concurrent, not counting the event stream', async (t) => {
   const { engine, client } = await follow(t);
   const fault = engine.fault(/^\/containers\//, { kind: 'hold' });
   const asked = Array.from({ length: 20 }, (_, index) => client.inspect(`c${index}`));
@@ -428,7 +424,7 @@ test('no more than eight calls are under way at once, and following the events i
   await Promise.all([...asked, network]);
 });
 
-test('the first process of a container has a number as long as it runs', async (t) => {
+test('the first process of a container has a PID while it runs', async (t) => {
   const { client, host } = await setUp(t);
   const web = await host.run({ name: 'web', networkMode: 'host' });
   assert.ok(((await client.firstProcessOf(web.id)) ?? 0) > 0);

@@ -54,19 +54,19 @@ for (const text of [
   ' unix:///a',
   'ftp://h',
 ]) {
-  test(`${JSON.stringify(text)} is no endpoint`, () => {
+  test(`${JSON.stringify(text)} is not an endpoint`, () => {
     assert.equal(parseDockerEndpoint(text), undefined);
   });
 }
 
 for (const text of ['/', '//', 'unix:///', 'unix:////']) {
-  test(`${text} is no endpoint: it names no socket`, () => {
+  test(`${text} is not an endpoint: it names no socket`, () => {
     assert.equal(parseDockerEndpoint(text), undefined);
   });
 }
 
 for (const text of ['tcp://', 'tcp://256.256.256.256:2375', 'tcp://1.2.3.4.5:2375', 'tcp://h%zz:2375']) {
-  test(`${text} is no endpoint`, () => {
+  test(`${text} is not an endpoint`, () => {
     assert.equal(parseDockerEndpoint(text), undefined);
   });
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseDockerEndpoint } from '../../lib/docker/endpoint.ts';
-import { DockerEngine, type EngineEvent } from '../../lib/docker/client.ts';
+import { DockerEngine } from '../../lib/docker/client.ts';
+import type { EngineEvent } from '../../lib/docker/engine.ts';
 import { CredentialsUnavailable, type Credentials } from '../../lib/credentials/credentials.ts';
 import { CredentialStore } from '../../lib/credentials/store.ts';
 import { parseGoDuration } from '../../lib/util/go-duration.ts';

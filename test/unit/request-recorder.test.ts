@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { requestRecorder } from '../../lib/telemetry/request-recorder.ts';
 import { Refusal } from '../../lib/http/errors.ts';
-import type { Handlers } from '../../lib/http/server.ts';
+import type { Handlers } from '../../lib/http/routes.ts';
 import { RequestHistory } from '../../lib/telemetry/request-history.ts';
 import { DependencyHealth } from '../../lib/log/dependency-health.ts';
 import { Log } from '../../lib/log/log.ts';
@@ -24,8 +24,8 @@ async function setUp(t: TestContext, handlers: Partial<Handlers> = {}) {
     new ManualClock(),
   );
   const peek = (address: string) => (address === '127.0.0.2' ? container : undefined);
-  const onAnswered = requestRecorder({ requestHistory, upstream, recentErrors, peek });
-  const { port } = await startServer(t, handlers, { onAnswered });
+  const requestAnswered = requestRecorder({ requestHistory, upstream, recentErrors, peek });
+  const { port } = await startServer(t, handlers, { events: { requestAnswered } });
   const ask = (path = ID_PATH) => request({ port, path, from: '127.0.0.2' });
   return { container, requestHistory, upstream, recentErrors, ask, hour: () => requestHistory.hour(performance.now()) };
 }

@@ -1,90 +1,112 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { AwsClients } from '../../lib/credentials/aws/clients.ts';
 import { SourceCredentials } from '../../lib/credentials/aws/source-credentials.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 
+/** @param answers the access keys that the credential chain gives, one after the other; the last one again and again */
 function setUp(...answers: (string | Error)[]) {
   const clock = new ManualClock();
-  const asked: number[] = [];
-  const told: string[] = [];
+  const attempts: number[] = [];
+  const failures: string[] = [];
   let forgotten = 0;
-  const own = new SourceCredentials({
-    resolve: async () => {
-      asked.push(clock.now());
-      const answer = answers.length > 1 ? answers.shift() : answers[0];
-      if (answer instanceof Error) throw answer;
-      return answer ?? '';
+  const source = new SourceCredentials({
+    clients: {
+      sourceAccessKey: async () => {
+        attempts.push(clock.now());
+        const answer = answers.length > 1 ? answers.shift() : answers[0];
+        if (answer instanceof Error) throw answer;
+        return answer ?? '';
+      },
+      forget: () => (forgotten += 1),
+      subscribe: () => {},
     },
-    forget: () => (forgotten += 1),
     clock,
     random: () => 1,
-    onFailed: ({ message }) => told.push(message),
+    events: { sourceCredentialsFailed: ({ message }) => failures.push(message) },
   });
-  return { clock, own, asked, told, forgotten: () => forgotten };
+  return { clock, source, attempts, failures, forgotten: () => forgotten };
 }
 
-test("the proxy's own credentials are looked for at the start, with nobody asking", async () => {
-  const { own, asked, clock } = setUp('KEY');
-  assert.equal(own.state.ok, false);
-  await own.start();
-  assert.deepEqual(own.state, { ok: true, detail: 'found' });
+test("the source credentials are resolved at start, before any request", async () => {
+  const { source, attempts, clock } = setUp('KEY');
+  assert.equal(source.state.ok, false);
+  await source.start();
+  assert.deepEqual(source.state, { ok: true, detail: 'found' });
   await clock.advance(3_600_000);
-  assert.equal(asked.length, 1);
+  assert.equal(attempts.length, 1);
 });
 
-test('while there are none they are looked for again, ever more slowly, each time anew', async () => {
-  const { own, clock, asked, told, forgotten } = setUp(new Error('none'), new Error('none'), new Error('none'), 'KEY');
+test('missing source credentials are resolved again with backoff, from a new credential chain each time', async () => {
+  const { source, clock, attempts, failures, forgotten } = setUp(new Error('none'), new Error('none'), new Error('none'), 'KEY');
   const began = clock.now();
-  await own.start();
-  assert.deepEqual(own.state, { ok: false, detail: 'none' });
+  await source.start();
+  assert.deepEqual(source.state, { ok: false, detail: 'none' });
   await clock.advance(60_000);
-  assert.deepEqual(asked.map((at) => at - began), [0, 1_000, 3_000, 7_000]);
-  assert.deepEqual([own.state.ok, told.length, forgotten()], [true, 3, 3]);
+  assert.deepEqual(attempts.map((at) => at - began), [0, 1_000, 3_000, 7_000]);
+  assert.deepEqual([source.state.ok, failures.length, forgotten()], [true, 3, 3]);
 });
 
-test('getting them may take long, but not for ever', async () => {
+test('resolving the source credentials has a timeout', async () => {
   const clock = new ManualClock();
   const never = new Promise<string>(() => {});
-  const own = new SourceCredentials({ resolve: () => never, forget: () => {}, clock, random: () => 1 });
-  void own.start();
+  const source = new SourceCredentials({
+    clients: { sourceAccessKey: () => never, forget: () => {}, subscribe: () => {} },
+    clock,
+    random: () => 1,
+    events: { sourceCredentialsFailed: () => {} },
+  });
+  void source.start();
   await clock.advance(30_000);
-  assert.match(own.state.detail, /too long/);
-  own.close();
+  assert.equal(source.state.detail, 'no credentials within 30 s');
+  source.close();
   assert.deepEqual(clock.pending, []);
 });
 
-test('those that AWS refuses are not good again before a call succeeds', async () => {
-  const { own, clock } = setUp('KEY');
-  await own.start();
-  own.failed('ExpiredToken', true);
-  assert.deepEqual(own.state, { ok: false, detail: 'ExpiredToken' });
+test('a refused access key does not work again before a call succeeds', async () => {
+  const { source, clock } = setUp('KEY');
+  await source.start();
+  source.failed('ExpiredToken', true);
+  assert.deepEqual(source.state, { ok: false, detail: 'ExpiredToken' });
   await clock.advance(600_000);
-  assert.equal(own.state.ok, false, 'the same key is there, and no better');
-  own.worked();
-  assert.equal(own.state.ok, true);
+  assert.equal(source.state.ok, false, 'the credential chain still gives the refused key');
+  source.worked();
+  assert.equal(source.state.ok, true);
   assert.deepEqual(clock.pending, []);
 });
 
-test('nor when a call was refused before they had been looked for', async () => {
-  const { own } = setUp('KEY');
-  own.failed('ExpiredToken', true);
-  await own.start();
-  assert.equal(own.state.ok, false);
+test('a call that is refused before the first resolution counts as well', async () => {
+  const { source } = setUp('KEY');
+  source.failed('ExpiredToken', true);
+  await source.start();
+  assert.equal(source.state.ok, false);
 });
 
-test('others in their place are good, though no container makes a call', async () => {
-  const { own, clock } = setUp('OLD', 'OLD', 'NEW');
-  await own.start();
-  own.failed('ExpiredToken', true);
+test('a new access key works without a call', async () => {
+  const { source, clock } = setUp('OLD', 'OLD', 'NEW');
+  await source.start();
+  source.failed('ExpiredToken', true);
   await clock.advance(60_000);
-  assert.equal(own.state.ok, true);
+  assert.equal(source.state.ok, true);
 });
 
-test('those that were missing for a call are good when they are found', async () => {
-  const { own, clock } = setUp('KEY');
-  await own.start();
-  own.failed('CredentialsProviderError: none', false);
-  assert.equal(own.state.ok, false);
+test('source credentials that were missing for a call work once they are found', async () => {
+  const { source, clock } = setUp('KEY');
+  await source.start();
+  source.failed('CredentialsProviderError: none', false);
+  assert.equal(source.state.ok, false);
   await clock.advance(2_000);
-  assert.equal(own.state.ok, true);
+  assert.equal(source.state.ok, true);
+});
+
+test('the result of every AWS call reaches the source credentials', async () => {
+  const clock = new ManualClock();
+  const clients = new AwsClients({ region: 'eu-west-1', hostRegion: async () => undefined, clock });
+  const source = new SourceCredentials({ clients, clock, random: () => 1, events: { sourceCredentialsFailed: () => {} } });
+  await clients.call('GetRole', async () => {});
+  assert.deepEqual(source.state, { ok: true, detail: 'accepted by AWS' });
+  const expired = Object.assign(new Error('it has expired'), { name: 'ExpiredToken' });
+  await assert.rejects(clients.call('GetRole', () => Promise.reject(expired)));
+  assert.deepEqual(source.state, { ok: false, detail: 'ExpiredToken: it has expired' });
+  source.close();
 });

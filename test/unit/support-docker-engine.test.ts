@@ -58,16 +58,16 @@ async function follow(engine: DockerEngine, query = ''): Promise<Journal<EngineE
   return events;
 }
 
-function told(events: readonly EngineEvent[]): string[] {
+function kinds(events: readonly EngineEvent[]): string[] {
   return events.map(({ Type, Action }) => `${Type} ${Action}`);
 }
 
-test('a run container is told of by create, connect and start, in the form of the real engine', async (t) => {
+test('a container run sends create, connect and start, in the form of the real engine', async (t) => {
   const engine = await start(t);
   const events = await follow(engine);
   const container = await engine.host.run({ name: 'web', labels: { a: 'b' }, address: '127.0.0.11' });
   const [create, connect] = await events.several(3);
-  assert.deepEqual(told(events.entries), ['container create', 'network connect', 'container start']);
+  assert.deepEqual(kinds(events.entries), ['container create', 'network connect', 'container start']);
   assert.deepEqual({ ...create, time: 0, timeNano: 0 }, {
     status: 'create', id: container.id, from: 'busybox', Type: 'container', Action: 'create',
     Actor: { ID: container.id, Attributes: { a: 'b', image: 'busybox', name: 'web' } },
@@ -77,31 +77,31 @@ test('a run container is told of by create, connect and start, in the form of th
   assert.deepEqual(connect?.Actor.Attributes, { container: container.id, name: 'bridge', type: 'bridge' });
 });
 
-test('the events that a client did not ask for are kept from it', async (t) => {
+test('event filters apply', async (t) => {
   const engine = await start(t);
   const filters = { type: ['container', 'network'], event: ['create', 'connect', 'die'] };
   const events = await follow(engine, `?filters=${encodeURIComponent(JSON.stringify(filters))}`);
   const container = await engine.host.run();
   engine.host.remove(container);
   await events.first(({ Action }) => Action === 'die');
-  assert.deepEqual(told(events.entries), ['container create', 'network connect', 'container die']);
+  assert.deepEqual(kinds(events.entries), ['container create', 'network connect', 'container die']);
 });
 
-test('a client that names a time is told what happened since', async (t) => {
+test('a client that sends `since` gets the events since then', async (t) => {
   const engine = await start(t);
   engine.host.create();
   const events = await follow(engine, '?since=0');
   await events.first(({ Type, Action }) => Type === 'container' && Action === 'create');
 });
 
-test('the end of a container is told as kill, die, disconnect, stop and destroy', async (t) => {
+test('the end of a container sends kill, die, disconnect, stop and destroy', async (t) => {
   const engine = await start(t);
   const container = await engine.host.run();
   const events = await follow(engine);
   engine.host.stop(container);
   engine.host.destroy(container);
   await events.several(5);
-  assert.deepEqual(told(events.entries),
+  assert.deepEqual(kinds(events.entries),
     ['container kill', 'container die', 'network disconnect', 'container stop', 'container destroy']);
   assert.equal((await get(engine, `/containers/${container.id}/json`)).status, 404);
 });
@@ -133,7 +133,7 @@ test('a container can be inspected by its id, its name and under a version', asy
     { status: 404, body: { message: 'No such container: other' } });
 });
 
-test('between connect and start the inspect is held, the network already has the address', async (t) => {
+test('between connect and start the inspect is held, while the network already has the address', async (t) => {
   const engine = await start(t);
   const { id } = engine.host.create({ address: '127.0.0.11' });
   assert.equal(await addressOf(engine, id, 'bridge'), '');
@@ -147,7 +147,7 @@ test('between connect and start the inspect is held, the network already has the
   assert.equal(dig(body, 'NetworkSettings', 'Networks', 'bridge', 'IPAddress'), '127.0.0.11');
 });
 
-test('the list has the running containers, with all also the others', async (t) => {
+test('the list has running containers, and all of them with `all`', async (t) => {
   const engine = await start(t);
   const running = await engine.host.run();
   const created = engine.host.create();
@@ -157,7 +157,7 @@ test('the list has the running containers, with all also the others', async (t) 
   assert.deepEqual(await ids('?all=1'), [created.id, running.id]);
 });
 
-test('a task on an overlay network has its gateway address in docker_gwbridge alone', async (t) => {
+test('the gateway address of an overlay task is only in docker_gwbridge', async (t) => {
   const engine = await start(t);
   engine.host.addNetwork({ name: 'mesh', driver: 'overlay' });
   const { id } = await engine.host.run({ networks: { mesh: {} }, gatewayAddress: '127.0.0.21' });
@@ -165,10 +165,10 @@ test('a task on an overlay network has its gateway address in docker_gwbridge al
   assert.equal(gateway, '127.0.0.21/16');
   const networks = await at(engine, `/containers/${id}/json`, 'NetworkSettings', 'Networks');
   assert.deepEqual(Object.keys(networks as object), ['mesh']);
-  assert.deepEqual(told(engine.events.all(({ Action }) => Action === 'connect')), ['network connect']);
+  assert.deepEqual(kinds(engine.events.all(({ Action }) => Action === 'connect')), ['network connect']);
 });
 
-test('a container on another one\'s network names it by its id and has no address', async (t) => {
+test('a network peer names the owner by its id and has no address', async (t) => {
   const engine = await start(t);
   const owner = await engine.host.run({ name: 'owner' });
   const { id } = await engine.host.run({ networkMode: 'container:owner' });
@@ -177,7 +177,7 @@ test('a container on another one\'s network names it by its id and has no addres
   assert.deepEqual(await at(engine, path, 'NetworkSettings', 'Networks'), {});
 });
 
-test('an address is free for the next container after its network disconnect, not before', async (t) => {
+test('an address is free again after its network disconnect, not before', async (t) => {
   const engine = await start(t);
   const first = await engine.host.run({ address: '127.0.0.11' });
   await assert.rejects(engine.host.run({ address: '127.0.0.11' }), /127\.0\.0\.11 belongs to/);
@@ -185,14 +185,14 @@ test('an address is free for the next container after its network disconnect, no
   await engine.host.run({ address: '127.0.0.11' });
 });
 
-test('a restarted container can come back with another address', async (t) => {
+test('a restarted container can have another address', async (t) => {
   const engine = await start(t);
   const { id } = await engine.host.run({ address: '127.0.0.11' });
   await engine.host.restart(id, { bridge: { address: '127.0.0.12' } });
   assert.equal(await addressOf(engine, id, 'bridge'), '127.0.0.12');
 });
 
-test('a stopped engine has no socket, and is back at the same one', async (t) => {
+test('a stopped engine has no socket, and listens on the same one again', async (t) => {
   const engine = await start(t);
   const events = await follow(engine);
   await engine.stop();
@@ -202,7 +202,7 @@ test('a stopped engine has no socket, and is back at the same one', async (t) =>
   assert.equal((await get(engine, '/version')).body['ApiVersion'], '1.41');
 });
 
-test('a hung engine answers and tells everything once it is resumed', async (t) => {
+test('a hung engine answers requests and sends events once it is resumed', async (t) => {
   const engine = await start(t);
   const events = await follow(engine);
   engine.hang();
@@ -215,7 +215,7 @@ test('a hung engine answers and tells everything once it is resumed', async (t) 
   await events.first(({ Action, id }) => Action === 'start' && id === container.id);
 });
 
-test('answers break as the test asks for it', async (t) => {
+test('faults break responses on demand', async (t) => {
   const engine = await start(t);
   const { id } = await engine.host.run();
   const path = `/containers/${id}/json`;
@@ -236,7 +236,7 @@ test('answers break as the test asks for it', async (t) => {
   assert.equal((await held).status, 200);
 });
 
-test('event streams can be dropped and fed with anything', async (t) => {
+test('event streams can be dropped, and fed with any text', async (t) => {
   const engine = await start(t);
   const response = await open(engine, '/events');
   await engine.subscriptions.first();
@@ -249,13 +249,13 @@ test('event streams can be dropped and fed with anything', async (t) => {
   assert.equal(engine.subscriberCount, 0);
 });
 
-test('the engine is to be had on TCP', async (t) => {
+test('the engine can listen on TCP', async (t) => {
   const engine = await start(t, { transport: 'tcp' });
   const response = await fetch(`${engine.url.replace('tcp:', 'http:')}/_ping`);
   assert.equal(await response.text(), 'OK');
 });
 
-test('the engine on TLS knows its clients by their certificate', async (t) => {
+test('the engine on TLS requires a client certificate', async (t) => {
   const { ca, server, client } = makeCertificates();
   const engine = await start(t, { transport: 'tcp', tls: { ...server, ca } });
   const ping = async (identity: object): Promise<string> => {

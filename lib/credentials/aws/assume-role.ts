@@ -1,4 +1,5 @@
 import type { AssumeRoleCommandInput, AssumeRoleCommandOutput } from '@aws-sdk/client-sts';
+import { BoundedMap } from '../../util/bounded-map.ts';
 import { withTimeout, type Clock } from '../../util/clock.ts';
 import type { RoleArn } from '../../roles/role-arn.ts';
 import type { RoleRequest } from '../../roles/role-request.ts';
@@ -10,20 +11,20 @@ export interface StsOptions {
   /** @throws AssumeRoleDenied, CredentialsUnavailable */
   resolve: (request: RoleRequest) => Promise<RoleArn>;
   clock: Clock;
-  /** Told once for each role that does not allow the duration asked for, and gets STS's own (1 hour) instead. */
+  /** Called when a role does not allow the requested duration and gets STS's default (1 hour) instead. */
   onShortened: (role: RoleArn, durationSeconds: number) => void;
 }
 
-/** The SDK gives STS itself up before that; but for the proxy's own credentials (a process, say) it waits for ever. */
+/** The SDK's own timeouts are shorter, but they do not cover the source credentials, such as a credential process. */
 const CALL_TIMEOUT_MS = 30_000;
-/** What AWS itself bears with. */
+/** AWS accepts signatures with this much clock skew. */
 const MIN_SKEW_MS = 5 * 60 * 1000;
-class TooSlow extends Error {}
+class Timeout extends Error {}
 
-/** More roles than a host has. One that is forgotten costs a call of STS more. */
+/** More roles than a host has. A dropped one costs one more STS call. */
 const MAX_TOO_LONG = 1_000;
 
-/** What STS says of a duration beyond the role's maximum, and beyond the hour that role chaining allows. */
+/** STS's message for a duration above the role's maximum, or above the hour that role chaining allows. */
 const TOO_LONG = /DurationSeconds exceeds/i;
 
 /**
@@ -32,24 +33,24 @@ const TOO_LONG = /DurationSeconds exceeds/i;
  * @returns a function that throws AssumeRoleDenied and CredentialsUnavailable
  */
 export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions) {
-  /** Role ARNs with a duration that was too long for them, the one that was noticed first at the beginning. */
-  const tooLong = new Map<string, number>();
+  /** Role ARNs with a duration that was too long for them. */
+  const tooLong = new BoundedMap<string, number>(MAX_TOO_LONG);
 
   return async (request: RoleRequest): Promise<Credentials> => {
     try {
-      return await withTimeout(clock, CALL_TIMEOUT_MS, fetch(request), () => new TooSlow());
+      return await withTimeout(clock, CALL_TIMEOUT_MS, fetch(request), () => new Timeout());
     } catch (error) {
-      if (!(error instanceof TooSlow)) throw error;
-      // Whatever hangs is not waited for again.
+      if (!(error instanceof Timeout)) throw error;
+      // The next call must not wait for the same hanging promise.
       clients.forget();
-      throw new CredentialsUnavailable("STS, IAM, or getting the proxy's own credentials, takes too long");
+      throw new CredentialsUnavailable(`no answer from STS, IAM or the proxy's credential source within ${CALL_TIMEOUT_MS / 1000} s`);
     }
   };
 
   async function fetch(request: RoleRequest): Promise<Credentials> {
     const role = await resolve(request);
     if (!request.allowed.every((patterns) => patterns.some((pattern) => pattern.matches(role.arn)))) {
-      throw new AssumeRoleDenied(ROLE_NOT_ALLOWED, `the settings do not allow this container the role ${role.arn}`);
+      throw new AssumeRoleDenied(ROLE_NOT_ALLOWED, `the settings do not allow the role ${role.arn} for this container`);
     }
     const wanted = request.durationSeconds;
     const duration = wanted !== undefined && wanted >= (tooLong.get(role.arn) ?? Infinity) ? undefined : wanted;
@@ -58,8 +59,6 @@ export function stsFetcher({ clients, resolve, clock, onShortened }: StsOptions)
     } catch (error) {
       if (duration === undefined || !(error instanceof AssumeRoleDenied && TOO_LONG.test(error.message))) throw error;
       tooLong.set(role.arn, duration);
-      const [first] = tooLong.keys();
-      if (tooLong.size > MAX_TOO_LONG && first !== undefined) tooLong.delete(first);
       onShortened(role, duration);
       return assume(role, input(request, role, undefined));
     }
@@ -90,7 +89,7 @@ function input(request: RoleRequest, role: RoleArn, durationSeconds: number | un
   };
 }
 
-/** @param clockOffset milliseconds by which STS's clock is ahead of this host's, where the SDK has noticed that */
+/** @param clockOffset milliseconds that STS's clock is ahead of this host's, as the SDK measured it */
 function parseAnswer(
   answer: AssumeRoleCommandOutput,
   role: RoleArn,
@@ -99,10 +98,10 @@ function parseAnswer(
 ): Credentials {
   const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = answer.Credentials ?? {};
   const expiration = Expiration?.getTime();
-  // Below that it is the Date header's whole seconds and the answer's way, not a clock that is wrong.
+  // A smaller offset comes from the Date header's whole seconds and from latency, not from a wrong clock.
   const skew = Math.abs(clockOffset) < MIN_SKEW_MS ? 0 : clockOffset;
   if (!AccessKeyId || !SecretAccessKey || !SessionToken || !expiration) {
-    throw new CredentialsUnavailable('STS answered AssumeRole without complete credentials');
+    throw new CredentialsUnavailable('STS answered AssumeRole with incomplete credentials');
   }
   return {
     accessKeyId: AccessKeyId,

@@ -1,26 +1,30 @@
 /**
- * What STS and IAM have in common here: which region, how long to wait, and what their errors mean.
+ * The SDK's STS and IAM clients: their region, their timeouts, and the classification of their errors.
+ *
+ *   AssumeRoleDenied         a definite answer of AWS: retrying changes nothing
+ *   CredentialsUnavailable   everything else: unreachable, slow, throttled, or invalid source credentials
  */
 
 import type { IAMClient } from '@aws-sdk/client-iam';
 import type { STSClient } from '@aws-sdk/client-sts';
+import type { Events } from '../../events.ts';
 import type { Clock } from '../../util/clock.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../credentials.ts';
 
-/** STS answers in 50 to 300 ms; an attempt that takes longer than this is lost. */
+/** STS answers in 50 to 300 ms, so a slower attempt has failed. */
 const CONNECTION_TIMEOUT_MS = 2_000;
 const REQUEST_TIMEOUT_MS = 5_000;
-/** The store has a backoff of its own; here only a single hiccup is smoothed over. */
+/** One retry hides a single network error; the store has its own backoff for the rest. */
 const ATTEMPTS = 2;
-/** Where no region is set, and the host has none to tell. STS answers there for every region of its partition. */
+/** For hosts without a region. Its STS endpoint serves every region of the partition. */
 const FALLBACK_REGION = 'us-east-1';
-/** The metadata service may only be slow to come up; so long the fallback stands before it is asked again. */
+/** IMDS may just be slow to start, so the region is resolved again after this time. */
 const FALLBACK_TTL_MS = 60_000;
 
-/** There are none, or none for now. */
+/** The credential chain found nothing. */
 const MISSING_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError']);
 
-/** The proxy's own credentials are not (any longer) good: that is nothing the container could mend. */
+/** Errors about the source credentials, which a container cannot fix. */
 const SOURCE_CREDENTIAL_ERRORS = new Set([
   'CredentialsProviderError',
   'ExpiredToken',
@@ -36,24 +40,28 @@ const SOURCE_CREDENTIAL_ERRORS = new Set([
 ]);
 
 export interface AwsOptions {
-  /** From the settings; without one the shared config, the real IMDS and us-east-1 follow. */
+  /** AWS_REGION. Without it: the shared config file, then `hostRegion`, then us-east-1. */
   region: string | undefined;
-  /** The region that the host itself is in, from the real IMDS. */
+  /** The instance's own region, from the upstream IMDS. */
   hostRegion: () => Promise<string | undefined>;
   clock: Clock;
-  /** Told of every call of STS and IAM. */
-  onCall?: (operation: string, result: CallResult, milliseconds: number) => void;
-  /** AWS has taken the proxy's own credentials. */
-  onSourceCredentialsWorked?: () => void;
-  /** They could not be had, or AWS has `refused` them. */
-  onSourceCredentialsFailed?: (message: string, refused: boolean) => void;
+  events?: Pick<Events, 'awsCallEnded'> | undefined;
+}
+
+/** Learns from every AWS call whether the source credentials work. */
+export interface SourceCredentialsListener {
+  /** AWS accepted them. */
+  worked(): void;
+  /** @param refused whether AWS refused them; otherwise the credential chain found none */
+  failed(message: string, refused: boolean): void;
 }
 
 export type CallResult = 'ok' | 'denied' | 'throttled' | 'unavailable';
 
-/** Makes the SDK's clients when they are first needed, so that the SDK costs nothing before. */
+/** Creates the SDK's clients on first use, so that start-up does not load the SDK. */
 export class AwsClients {
   readonly #options: AwsOptions;
+  #listener: SourceCredentialsListener | undefined;
   #region: Promise<string> | undefined;
   #fallbackUntil = Infinity;
   #sts: Promise<STSClient> | undefined;
@@ -61,6 +69,11 @@ export class AwsClients {
 
   constructor(options: AwsOptions) {
     this.#options = options;
+  }
+
+  /** Replaces the listener, if there was one. */
+  subscribe(listener: SourceCredentialsListener): void {
+    this.#listener = listener;
   }
 
   region(): Promise<string> {
@@ -72,7 +85,7 @@ export class AwsClients {
     this.#forgetFallback();
     return (this.#sts ??= (async () => {
       const { STSClient } = await import('#sdk');
-      // Asked for with the first call: to read the credential chain it is not needed, as a rule.
+      // Resolved with the first call: reading the credential chain rarely needs a region.
       return new STSClient({ region: () => this.region(), ...CLIENT_OPTIONS });
     })());
   }
@@ -86,9 +99,9 @@ export class AwsClients {
   }
 
   /**
-   * Reads the credential chain, once for this and all calls until `forget`.
+   * Reads the credential chain. Later calls use the result until `forget`.
    *
-   * @returns the id of the proxy's own access key; throws what the SDK throws
+   * @returns the access key ID of the source credentials; throws what the SDK throws
    */
   async sourceAccessKey(): Promise<string> {
     const client = await this.sts();
@@ -96,7 +109,7 @@ export class AwsClients {
   }
 
   /**
-   * Who the proxy itself is.
+   * The identity of the source credentials.
    *
    * @throws AssumeRoleDenied, CredentialsUnavailable
    */
@@ -109,31 +122,31 @@ export class AwsClients {
   }
 
   /**
-   * Makes a call of STS or IAM.
+   * Calls STS or IAM.
    *
-   * @param secret what the call has in it that must not be repeated
+   * @param secret part of the call that no error may repeat
    * @throws AssumeRoleDenied, CredentialsUnavailable
    */
   async call<T>(operation: string, make: () => Promise<T>, secret?: string): Promise<T> {
-    const { clock, onCall, onSourceCredentialsWorked } = this.#options;
+    const { clock, events } = this.#options;
     const began = clock.monotonic();
     try {
       const answer = await make();
-      onSourceCredentialsWorked?.();
-      onCall?.(operation, 'ok', clock.monotonic() - began);
+      this.#listener?.worked();
+      events?.awsCallEnded(operation, 'ok', clock.monotonic() - began);
       return answer;
     } catch (error) {
       const failure = this.failure(error, secret);
-      onCall?.(operation, resultOf(failure), clock.monotonic() - began);
+      events?.awsCallEnded(operation, resultOf(failure), clock.monotonic() - began);
       throw failure;
     }
   }
 
   /**
-   * Turns what the SDK threw into an error with a meaning. After trouble with the proxy's own credentials the clients
-   * are made anew, so that the credential chain is read again.
+   * Classifies what the SDK threw. After an error about the source credentials the next call reads the credential chain
+   * again.
    *
-   * @param secret what the call had in it that must not be repeated
+   * @param secret part of the call that no error may repeat
    */
   failure(error: unknown, secret?: string): AssumeRoleDenied | CredentialsUnavailable {
     if (error instanceof AssumeRoleDenied || error instanceof CredentialsUnavailable) return error;
@@ -141,21 +154,21 @@ export class AwsClients {
     const message = withoutSecrets(whole, secret);
     if (SOURCE_CREDENTIAL_ERRORS.has(name)) {
       this.forget();
-      // Of a signature STS repeats the whole request, with its session token.
+      // For an invalid signature STS repeats the whole request, including the session token.
       const detail = /Signature/.test(name) ? name : `${name}: ${message}`;
-      const why = `the proxy's own credentials do not work (${detail})`;
-      this.#options.onSourceCredentialsFailed?.(detail, !MISSING_CREDENTIALS.has(name));
+      const why = `the proxy's source credentials do not work (${detail})`;
+      this.#listener?.failed(detail, !MISSING_CREDENTIALS.has(name));
       return new CredentialsUnavailable(why, { cause: error });
     }
     if (isDenial(error)) {
-      // It was signed well enough to be judged.
-      this.#options.onSourceCredentialsWorked?.();
+      // AWS evaluates a request only after it has verified the signature.
+      this.#listener?.worked();
       return new AssumeRoleDenied(name, message, { cause: error });
     }
     return new CredentialsUnavailable(`${name}: ${message}`, { cause: error });
   }
 
-  /** The next call reads the credential chain anew. */
+  /** Makes the next call read the credential chain again. */
   forget(): void {
     this.#sts = this.#iam = undefined;
   }
@@ -185,9 +198,9 @@ const CLIENT_OPTIONS = {
   },
 } as const;
 
-/** STS repeats what it objects to, such as an external id. */
+/** STS errors repeat the invalid value, such as an external ID. */
 function withoutSecrets(message: string, secret: string | undefined): string {
-  return secret ? message.replaceAll(secret, '(external id)') : message;
+  return secret ? message.replaceAll(secret, '(external ID)') : message;
 }
 
 const THROTTLING = /throttl|RequestLimitExceeded|TooManyRequests/i;
@@ -197,11 +210,11 @@ function resultOf(failure: AssumeRoleDenied | CredentialsUnavailable): CallResul
   return failure.cause instanceof Error && THROTTLING.test(failure.cause.name) ? 'throttled' : 'unavailable';
 }
 
-/** A definite refusal of the service itself: a client's fault that is neither throttling nor the clock's. */
+/** A 4xx of the service itself that is neither throttling nor otherwise retryable. */
 function isDenial(error: unknown): boolean {
   if (!(error instanceof Error) || !('$fault' in error) || !('$metadata' in error)) return false;
   const { httpStatusCode } = error.$metadata as { httpStatusCode?: number };
-  // The SDK's exceptions all declare the property; only those that are retryable set it.
+  // Every SDK exception declares `$retryable`; only retryable ones set it.
   const isRetryable = '$retryable' in error && error.$retryable !== undefined;
   const isThrottling = isRetryable || THROTTLING.test(error.name);
   return error.$fault === 'client' && httpStatusCode !== undefined && httpStatusCode < 500 && !isThrottling;

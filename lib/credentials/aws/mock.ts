@@ -5,10 +5,10 @@ import { makeRoleArn } from '../../roles/role-arn.ts';
 import type { Credentials } from '../credentials.ts';
 
 const LIFETIME_MS = 60 * 60 * 1000;
-/** The account of AWS's own examples. */
+/** The account in AWS's own examples. */
 const ACCOUNT_ID = '123456789012';
 
-/** Credentials of the right shape that open nothing, and say so wherever they turn up. */
+/** Fake credentials of the right shape. Their text shows wherever they appear that they grant no access. */
 export function mockFetcher(now: () => number): (request: RoleRequest) => Promise<Credentials> {
   return async ({ role: reference, sessionName }) => {
     const accountId = reference.kind === 'account' ? reference.accountId : ACCOUNT_ID;

@@ -1,6 +1,6 @@
 /**
- * `#sdk` in bin/metadataproxy: sdk.ts as the build has bundled and compressed it. V8 parses all of a file when it loads it,
- * but only skips over a text; that saves a sixth of the time from exec to listening, and memory until the SDK is needed.
+ * `#sdk` in bin/metadataproxy: sdk.ts, bundled and compressed by the build. V8 parses a whole file when it loads it, but
+ * not the content of a string. That saves a sixth of the time from exec to listening, and memory until the SDK is needed.
  */
 
 import { createRequire } from 'node:module';
@@ -10,7 +10,7 @@ import packed from '../../../build/sdk.gz';
 import type * as sdk from './sdk.ts';
 
 const module = { exports: {} as typeof sdk };
-// esbuild writes ASCII. The name is for stack traces. Only Node's own modules are required, which are found from anywhere.
+// esbuild writes ASCII. The file name appears in stack traces. The SDK requires only Node's built-in modules, so any path resolves.
 const source = gunzipSync(packed).toString('latin1');
 compileFunction(source, ['module', 'require'], { filename: 'aws-sdk.js' })(module, createRequire('/'));
 

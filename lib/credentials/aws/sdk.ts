@@ -1,6 +1,6 @@
 /**
- * What is used of the AWS SDK, by name: a package that is imported whole is bundled whole. Import it as `#sdk`, and only
- * when it is needed (package.json says what that is).
+ * The parts of the AWS SDK that this program uses. Named exports keep the rest out of the bundle. Import this as `#sdk`
+ * (see package.json) and only on first use: it costs start-up time.
  */
 export { GetRoleCommand, IAMClient } from '@aws-sdk/client-iam';
 export { AssumeRoleCommand, GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';

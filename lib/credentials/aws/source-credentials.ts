@@ -1,34 +1,30 @@
+import type { Events } from '../../events.ts';
 import { backoff } from '../../util/backoff.ts';
 import { withTimeout, type Clock } from '../../util/clock.ts';
+import type { AwsClients, SourceCredentialsListener } from './clients.ts';
 
 export interface SourceCredentialsOptions {
-  /**
-   * Reads the credential chain, as the SDK does before the first call and with the same result.
-   *
-   * @returns the access key's id
-   */
-  resolve: () => Promise<string>;
-  /** Makes the next call read the chain anew. */
-  forget: () => void;
+  clients: Pick<AwsClients, 'sourceAccessKey' | 'forget' | 'subscribe'>;
   clock: Clock;
   random: () => number;
-  onFailed?: (error: Error, retryIn: number) => void;
+  events: Pick<Events, 'sourceCredentialsFailed'>;
 }
 
 const RETRY_INITIAL_MS = 1_000;
 const RETRY_MAX_MS = 60_000;
-const CURRENT_KEY = Symbol('the present one');
-/** A credential process or a profile of another role may take seconds. */
+/** Stands for the key of a refused call until `start` has read the key. */
+const CURRENT_KEY = Symbol('current key');
+/** A credential process or a profile that assumes another role may take seconds. */
 const RESOLVE_TIMEOUT_MS = 30_000;
 
 /**
- * Whether the proxy itself has credentials that work: they are looked for at the start, with or without a container,
- * and afterwards what STS and IAM answer says it.
+ * Tracks whether the proxy's own AWS credentials work. It resolves them at start, before any container needs them, and
+ * retries with backoff; afterwards the result of every AWS call updates the state.
  */
-export class SourceCredentials {
+export class SourceCredentials implements SourceCredentialsListener {
   readonly #options: SourceCredentialsOptions;
   #state: { readonly ok: boolean; readonly detail: string } = { ok: false, detail: 'not found yet' };
-  /** The key that AWS refused: it is not believed again before a call succeeds. */
+  /** The access key that AWS refused. Finding it again changes nothing until a call succeeds. */
   #refused: string | typeof CURRENT_KEY | undefined;
   #failures = 0;
   #cancelRetry = (): void => {};
@@ -36,38 +32,38 @@ export class SourceCredentials {
 
   constructor(options: SourceCredentialsOptions) {
     this.#options = options;
+    options.clients.subscribe(this);
   }
 
   get state(): { readonly ok: boolean; readonly detail: string } {
     return this.#state;
   }
 
-  /** Looks for them until they are found. */
+  /** Reads the credential chain, and retries until it finds credentials. */
   async start(): Promise<void> {
-    const { clock, resolve } = this.#options;
+    const { clock, clients, events } = this.#options;
     this.#cancelRetry();
     try {
-      const key = await withTimeout(clock, RESOLVE_TIMEOUT_MS, resolve(), () => new Error('getting them takes too long'));
+      const key = await withTimeout(clock, RESOLVE_TIMEOUT_MS, clients.sourceAccessKey(), timeout);
       if (this.#closed || this.#state.ok) return;
       if (this.#refused === CURRENT_KEY) this.#refused = key;
       if (key !== this.#refused) return this.#found('found');
-      this.#options.forget();
+      clients.forget();
       this.#retry();
     } catch (error) {
       if (this.#closed || this.#state.ok) return;
-      this.#options.forget();
+      clients.forget();
       this.#state = { ok: false, detail: (error as Error).message };
-      this.#options.onFailed?.(error as Error, this.#retry());
+      events.sourceCredentialsFailed(error as Error);
+      this.#retry();
     }
   }
 
-  /** AWS has answered a call that was signed with them. */
   worked(): void {
     if (this.#state.ok && this.#refused === undefined) return;
     this.#found('accepted by AWS');
   }
 
-  /** @param refused whether AWS does not take them; otherwise they could not be had */
   failed(message: string, refused: boolean): void {
     if (refused) this.#refused ??= CURRENT_KEY;
     const isNew = this.#state.ok;
@@ -87,12 +83,15 @@ export class SourceCredentials {
     this.#failures = 0;
   }
 
-  #retry(): number {
+  #retry(): void {
     const { clock, random } = this.#options;
     this.#failures += 1;
     const wait = backoff(this.#failures, RETRY_INITIAL_MS, RETRY_MAX_MS, random);
     this.#cancelRetry();
     this.#cancelRetry = clock.after(wait, () => void this.start());
-    return wait;
   }
+}
+
+function timeout(): Error {
+  return new Error(`no credentials within ${RESOLVE_TIMEOUT_MS / 1000} s`);
 }

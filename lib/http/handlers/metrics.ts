@@ -5,7 +5,7 @@ import { send, type Exchange, type Handler } from '../exchange.ts';
 import { Refusal } from '../errors.ts';
 
 /**
- * `/metrics` where go-metadataproxy had it: for a scraper on this host alone, no container and nobody from elsewhere.
+ * The metrics on the containers' port, where go-metadataproxy has them: for scrapers on this host, not for containers.
  *
  * @param expose undefined where Prometheus is not enabled
  */
@@ -16,7 +16,7 @@ export function metrics(
   return (exchange: Exchange) => {
     const { address, request } = exchange;
     if (!expose || isContainer(address) || !(isLoopback(address) || hostAddresses().has(address))) {
-      throw new Refusal(404, 'not_metrics', 'the metrics are for this host alone');
+      throw new Refusal(404, 'not_metrics', 'metrics are only served to scrapers on this host');
     }
     const { type, text } = expose(request.headers.accept ?? '');
     send(exchange, { status: 200, type, body: text });

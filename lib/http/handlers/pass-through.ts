@@ -1,11 +1,10 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { systemClock } from '../../util/clock.ts';
 import { ClientDisconnected, UpstreamUnreachable, type Imds } from '../../imds/client.ts';
+import type { Admission } from '../admission.ts';
 import { ownHeaders, TOKEN_HEADER, TOKEN_TTL_HEADER, type Exchange, type Handler } from '../exchange.ts';
-import { Refusal, overloaded } from '../errors.ts';
-import { Semaphore } from '../semaphore.ts';
+import { Refusal } from '../errors.ts';
 
-/** The request headers that can change an answer of IMDS. No other one goes there. */
+/** The request headers that can change an answer of IMDS. Others are not forwarded. */
 const REQUEST_HEADERS = [
   'accept',
   'accept-encoding',
@@ -18,8 +17,8 @@ const REQUEST_HEADERS = [
   'user-agent',
 ] as const;
 
-/** Source: RFC 9110, section 7.6.1; and our own token's remaining time is no business of the container. */
-const NOT_PASSED_BACK = new Set([
+/** Hop-by-hop headers (RFC 9110, section 7.6.1), and those of the proxy's own upstream token. */
+const NOT_RETURNED = new Set([
   'connection',
   'keep-alive',
   'proxy-authenticate',
@@ -34,67 +33,44 @@ const NOT_PASSED_BACK = new Set([
 ]);
 
 /**
- * So much of a body comes with its request; as much again counts as another one. User data have 16 kB at the most (EC2
- * user guide), so nobody is held up who asks the real service.
+ * Body bytes that one request pays for; each further 16 kB count as another request. User data have 16 kB at the most (EC2
+ * user guide), so no answer of the real IMDS is delayed.
  */
-const BYTES_OF_A_REQUEST = 16 * 1024;
-
-/**
- * Requests of one address under way at the real service, which answers in a millisecond: SDKs have one at a time. Without
- * that, one container that reads nothing of its answers would hold hundreds of connections there.
- */
-const MAX_CONCURRENT_REQUESTS = 16;
-/** One more waits as long as it would for its pace. */
-const ACQUIRE_TIMEOUT_MS = 1_000;
+const BYTES_PER_REQUEST = 16 * 1024;
 
 export interface PassThroughLimits {
-  /** Nothing at all goes through. */
+  /** No path is passed through. */
   readonly disabled: boolean;
-  /** Only paths in which this is found. */
+  /** Only paths that it matches are passed through. */
   readonly allow: RegExp | undefined;
-  /** Not those in which this is found, allowed or not. */
+  /** Paths that it matches are not, even if `allow` matches. */
   readonly deny: RegExp | undefined;
 }
 
-/** @returns a promise of when as much more work may be done for a caller as so many requests are; undefined for now */
-export type Charge = (exchange: Exchange, requests: number) => Promise<void> | undefined;
-
-/**
- * Everything that names no credential: streamed from the real IMDS, under its own status and headers.
- *
- * @param charge asked for each piece of a large body; undefined where callers have no pace
- */
+/** Streams an answer of the upstream IMDS with its own status and headers. */
 export function passThrough(
   imds: Imds,
   { disabled, allow, deny }: PassThroughLimits,
-  charge: Charge | undefined,
+  admission: Pick<Admission, 'charge' | 'upstreamPermit'>,
 ): Handler {
-  const semaphore = new Semaphore(MAX_CONCURRENT_REQUESTS, ACQUIRE_TIMEOUT_MS, systemClock);
   return async (exchange) => {
     const { address, path } = exchange;
-    if (disabled) throw new Refusal(403, 'not_passed_through', 'the settings pass nothing through');
+    if (disabled) throw new Refusal(403, 'not_passed_through', 'pass-through is disabled');
     if ((allow && !allow.test(path)) || deny?.test(path)) {
       throw new Refusal(404, 'not_passed_through', 'the settings do not pass this path through');
     }
-    const acquired = semaphore.acquire(address);
-    if (acquired !== true && !(await acquired)) {
-      throw overloaded(503, 'too_many', 'too many requests of this address are under way');
-    }
-    let isReleased = false;
-    const release = (): void => {
-      if (!isReleased) semaphore.release(address);
-      isReleased = true;
-    };
+    const permit = admission.upstreamPermit(address);
+    const release = permit instanceof Promise ? await permit : permit;
     try {
-      await ask(exchange, release);
+      await forward(exchange, release);
     } finally {
       release();
     }
   };
 
-  /** @param onDone told when the real service has nothing more to do with it */
-  async function ask(exchange: Exchange, onDone: () => void): Promise<void> {
-    const { request, response, path } = exchange;
+  /** @param onAnswered called when the upstream IMDS has nothing more to do, though the client may still be reading */
+  async function forward(exchange: Exchange, onAnswered: () => void): Promise<void> {
+    const { request, response, path, address } = exchange;
     const timing = (exchange.upstream = { connecting: 0, answering: 0 });
     let answer: IncomingMessage;
     try {
@@ -104,10 +80,10 @@ export function passThrough(
       if (error instanceof ClientDisconnected) return;
       throw error;
     }
-    answer.once('close', onDone);
+    answer.once('close', onAnswered);
     if (answer.statusCode === 401) {
       answer.destroy();
-      throw new UpstreamUnreachable('the metadata service refuses the token that it gave');
+      throw new UpstreamUnreachable('the upstream IMDS refuses the session token that it issued');
     }
 
     try {
@@ -116,39 +92,39 @@ export function passThrough(
       answer.on('error', () => {}).destroy();
       throw error;
     }
-    const isSmall = Number(answer.headers['content-length']) <= BYTES_OF_A_REQUEST;
-    await relay(answer, response, isSmall || !charge ? undefined : ({ length }) => {
-      return charge(exchange, Math.ceil(length / BYTES_OF_A_REQUEST));
+    const isSmall = Number(answer.headers['content-length']) <= BYTES_PER_REQUEST;
+    await relay(answer, response, isSmall ? undefined : ({ length }) => {
+      return admission.charge(address, Math.ceil(length / BYTES_PER_REQUEST));
     });
   }
 }
 
 /**
- * Sends on what comes, no faster than it is taken. Of Node's own ways to do so, `pipe` tells nobody of a failure, and
- * `pipeline` takes as long as all the rest of a small answer.
+ * Forwards a body with backpressure. Node's `pipe` does not report a failure, and `pipeline` takes as long as all the rest
+ * of a small answer.
  *
- * @param pace asked after each piece: undefined, or when the next one may come
- * @returns when the answer is sent, or nobody is there for it any more; rejects when it broke off
+ * @param throttle called for each chunk: undefined, or a promise of when the next one may be read
+ * @returns a promise that resolves when the answer is sent or the client has disconnected, and rejects when upstream broke off
  */
 function relay(
   answer: IncomingMessage,
   response: ServerResponse,
-  throttle: ((piece: Buffer) => Promise<void> | undefined) | undefined,
+  throttle: ((chunk: Buffer) => Promise<void> | undefined) | undefined,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    // A body that breaks off must not look complete, so the container's connection breaks off as well.
+    // A truncated body must not look complete, so the client's connection breaks off as well.
     const fail = (error: Error): void => {
       reject(new UpstreamUnreachable(`the answer broke off: ${error.message}`, { cause: error }));
       response.destroy();
     };
     response.once('close', () => {
       resolve();
-      // It may have come whole, and not be read.
+      // Upstream may have sent everything, but not all of it was read.
       if (!answer.readableEnded) answer.destroy();
     });
-    answer.on('data', (piece: Buffer) => {
-      const drained = response.write(piece) ? undefined : new Promise((resolve) => response.once('drain', resolve));
-      const throttled = throttle?.(piece);
+    answer.on('data', (chunk: Buffer) => {
+      const drained = response.write(chunk) ? undefined : new Promise((resolve) => response.once('drain', resolve));
+      const throttled = throttle?.(chunk);
       if (!drained && !throttled) return;
       answer.pause();
       void Promise.all([drained, throttled]).then(() => answer.resume());
@@ -168,12 +144,12 @@ function requestHeaders({ headers }: IncomingMessage): OutgoingHttpHeaders {
 
 function responseHeaders({ rawHeaders, headers }: IncomingMessage, exchange: Exchange): string[] {
   const hopByHop = (headers.connection ?? '').toLowerCase().split(',').map((name) => name.trim());
-  const passed = ownHeaders(exchange);
+  const returned = ownHeaders(exchange);
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const name = rawHeaders[index] ?? '';
     const lower = name.toLowerCase();
-    if (!NOT_PASSED_BACK.has(lower) && !hopByHop.includes(lower)) passed.push(name, rawHeaders[index + 1] ?? '');
+    if (!NOT_RETURNED.has(lower) && !hopByHop.includes(lower)) returned.push(name, rawHeaders[index + 1] ?? '');
   }
-  if (exchange.tokenSeconds !== undefined) passed.push(TOKEN_TTL_HEADER, String(exchange.tokenSeconds));
-  return passed;
+  if (exchange.tokenSeconds !== undefined) returned.push(TOKEN_TTL_HEADER, String(exchange.tokenSeconds));
+  return returned;
 }

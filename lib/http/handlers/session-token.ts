@@ -1,15 +1,15 @@
-import { TOKEN_TTL_HEADER, send, type Exchange, type Handler } from '../exchange.ts';
+import { TOKEN_TTL_HEADER, send, type Handler } from '../exchange.ts';
 import { Refusal } from '../errors.ts';
-import type { SessionTokens } from '../session-tokens.ts';
+import { subjectOf, type SessionTokens } from '../session-tokens.ts';
 
-/** Six hours. Source: EC2 user guide, "Use the Instance Metadata Service". */
+/** Six hours. Source: EC2 user guide, "Use the Instance Metadata Service to access instance metadata". */
 const MAX_TTL_S = 21_600;
 
-/** `PUT /latest/api/token`. A request that came through another proxy gets none, as with IMDS. */
-export function sessionToken(tokens: SessionTokens, subjectOf: (exchange: Exchange) => string): Handler {
+/** Issues a session token. Like IMDS, it refuses a request that came through another proxy. */
+export function sessionToken(tokens: SessionTokens): Handler {
   return (exchange) => {
     const { headers } = exchange.request;
-    if (headers['x-forwarded-for'] !== undefined) throw new Refusal(403, 'forwarded', 'the request for a token was forwarded');
+    if (headers['x-forwarded-for'] !== undefined) throw new Refusal(403, 'forwarded', 'the token request has an X-Forwarded-For header');
     const ttl = headers[TOKEN_TTL_HEADER.toLowerCase()];
     const seconds = typeof ttl === 'string' && /^\d{1,5}$/.test(ttl) ? Number(ttl) : 0;
     if (seconds < 1 || seconds > MAX_TTL_S) {

@@ -7,7 +7,7 @@ import type { Container } from '../../docker/container.ts';
 import { AssumeRoleDenied } from '../../credentials/credentials.ts';
 import type { Exchange } from '../../http/exchange.ts';
 import { failureOf, type FailureReason } from '../../http/errors.ts';
-import type { Route } from '../../http/router.ts';
+import type { Route } from '../../http/routes.ts';
 import { Memo } from '../../util/memo.ts';
 import { roleName } from '../../roles/role-reference.ts';
 import type { RoleRequest } from '../../roles/role-request.ts';
@@ -46,22 +46,8 @@ const REQUEST_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 /** A container asks as soon as its program has loaded its SDK, or never. */
 const LEAD_SECONDS = [0, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600];
 
-type Kind = Route['kind'];
 /** What becomes a label's value. */
 type Copied = (container: Container) => string | undefined;
-type HandlerName = { readonly old: string; readonly path: string };
-
-/** As go-metadataproxy names and spells them, and its paths; those that it did not have are named after the route. */
-const HANDLERS: Partial<Record<Kind, HandlerName>> = {
-  'iam-info': { old: 'iam-info-handler', path: '/meta-data/iam/info' },
-  'role-name': { old: 'iam-security-credentials-name', path: '/meta-data/iam/security-credentials/' },
-  'role-credentials': {
-    old: 'iam-security-crentials-for-role',
-    path: '/meta-data/iam/security-credentials/{requested_role}',
-  },
-  'pass-through': { old: 'passthrough', path: '' },
-  metrics: { old: 'metrics', path: '/metrics' },
-};
 
 const OLD_ERRORS: Partial<Record<FailureReason, string>> = {
   unknown_caller: 'could_not_find_container',
@@ -178,7 +164,7 @@ export class RequestMetrics {
     });
   }
 
-  /** Counts a request when it is answered; as AnswerListener. */
+  /** Counts a request when it is answered. */
   answered(exchange: Exchange, found: Route | undefined, failure: unknown, seconds: number): void {
     const reason = failure === undefined ? undefined : failureOf(failure).reason;
     const kind = found?.kind;
@@ -189,7 +175,7 @@ export class RequestMetrics {
     if (reason !== undefined) this.#countFailure(reason);
     else if (kind === 'session-token') this.#tokensIssued.add();
     if (exchange.credentials || (exchange.hadToWait && failure !== undefined)) this.#countCredentials(exchange, failure);
-    this.#countAsBefore(exchange, kind, code, reason);
+    this.#countAsBefore(exchange, found, code, reason);
   }
 
   #countFailure(reason: FailureReason): void {
@@ -208,16 +194,15 @@ export class RequestMetrics {
     this.#prefetchLead.observe(Math.max(lead, 0));
   }
 
-  #countAsBefore(exchange: Exchange, kind: Kind | undefined, code: string, reason: FailureReason | undefined): void {
+  #countAsBefore(exchange: Exchange, route: Route | undefined, code: string, reason: FailureReason | undefined): void {
     const { upstream, path } = exchange;
-    const handler = kind && HANDLERS[kind];
     const container = exchange.container ?? this.#options.peek(exchange.address);
     const values = this.#values;
     const wanted = this.#wanted;
     values.length = 0;
     // In the order of REQUEST_LABELS.
-    if (wanted.handler_name) values.push(handler?.old ?? kind ?? 'refused');
-    if (wanted.request_path) values.push(handler?.path || this.#paths.of(path).known);
+    if (wanted.handler_name) values.push(route?.metric?.handler ?? route?.kind ?? 'refused');
+    if (wanted.request_path) values.push(route?.metric?.path ?? this.#paths.of(path).known);
     if (wanted.api_version) values.push(this.#paths.of(path).version);
     if (wanted.remote_addr) values.push(container ? exchange.address : OTHER);
     if (wanted.role_name) values.push(this.#roleOf(exchange, container));

@@ -92,8 +92,8 @@ test('metadataproxy check prints a table, and advice for each failure', async (t
   });
   assert.deepEqual({ code: good.code, stderr: good.stderr }, { code: 0, stderr: '' });
   const [head = '', ...rows] = good.stdout.trimEnd().split('\n');
-  assert.match(head, /^CHECK +RESULT +WHAT WAS FOUND$/);
-  const [result, found] = [head.indexOf('RESULT'), head.indexOf('WHAT')];
+  assert.match(head, /^CHECK +RESULT +DETAIL$/);
+  const [result, found] = [head.indexOf('RESULT'), head.indexOf('DETAIL')];
   assert.deepEqual(
     rows.map((row) => [row.slice(0, result).trim(), row.slice(result, found).trim()]),
     [
@@ -119,7 +119,7 @@ test('metadataproxy check prints a table, and advice for each failure', async (t
   assert.match(bad.stdout, /^Docker Engine: Is the daemon running, does DOCKER_URL name its socket, /m);
   assert.match(
     bad.stdout,
-    /^firewall: Containers reach the real metadata service: set up the rules that README shows\.$/m,
+    /^firewall: Containers reach the upstream IMDS directly: run the firewall script \(see README\)\.$/m,
   );
 });
 
@@ -207,7 +207,7 @@ test('metadataproxy check: no default role is ok', async (t) => {
   assert.deepEqual(checkOf('default role'), {
     name: 'default role',
     outcome: 'ok',
-    detail: 'none is set; containers that name no role get 404',
+    detail: 'not set; containers without a role get 404',
   });
 });
 
@@ -219,24 +219,24 @@ for (const [what, rules, outcome, detail] of [
     'ok',
     undefined,
   ],
-  ['no rule', [], 'failed', 'nothing redirects 169.254.169.254'],
+  ['no rule', [], 'failed', 'no rule redirects 169.254.169.254'],
   [
     'a rule to another port',
     [REDIRECT.replace('18000', '8000')],
     'failed',
-    `redirected elsewhere: ${REDIRECT.replace('18000', '8000')}`,
+    `the rule redirects to another port: ${REDIRECT.replace('18000', '8000')}`,
   ],
   [
     'a rule to a longer port',
     [REDIRECT.replace('18000', '180001')],
     'failed',
-    `redirected elsewhere: ${REDIRECT.replace('18000', '180001')}`,
+    `the rule redirects to another port: ${REDIRECT.replace('18000', '180001')}`,
   ],
   [
     'a rule for another address',
     [REDIRECT.replace('169.254.169.254', '169.254.170.2')],
     'failed',
-    'nothing redirects 169.254.169.254',
+    'no rule redirects 169.254.169.254',
   ],
 ] as const) {
   test(`metadataproxy check: the firewall with ${what} is ${outcome}`, async (t) => {
@@ -259,12 +259,12 @@ test('metadataproxy check: without iptables, or the right to use it, the firewal
   const missing = await check(t, fakes, { PATH: directory(t) });
   assert.deepEqual(
     [missing.code, missing.checkOf('firewall').outcome, missing.checkOf('firewall').detail],
-    [0, 'unknown', 'there is no iptables on this host'],
+    [0, 'unknown', 'this host has no iptables'],
   );
   const refused = await check(t, fakes, { PATH: iptables(t, [], 4) });
   assert.deepEqual(
     [refused.code, refused.checkOf('firewall').outcome, refused.checkOf('firewall').detail],
-    [0, 'unknown', 'the rules cannot be read'],
+    [0, 'unknown', 'cannot read the iptables rules'],
   );
   assert.match(refused.checkOf('firewall').advice ?? '', /as root/);
 });
@@ -274,7 +274,7 @@ test('metadataproxy check: invalid settings end it with exit code 2', async () =
   assert.deepEqual({ code, stdout }, { code: 2, stdout: '' });
   assert.equal(
     stderr,
-    'metadataproxy: PORT: "x" is not valid: expected a whole number from 0 to 65535 (0: any free port)\n',
+    'metadataproxy: PORT: "x" is invalid: expected a whole number from 0 to 65535 (0: any free port)\n',
   );
 });
 
@@ -400,7 +400,7 @@ test('metadataproxy roles: without a proxy the rows come from Docker and the sta
   assert.deepEqual([...(found[1]?.addresses ?? [])].sort(), [B, C]);
   assert.deepEqual(fakes.sts.calls.all(), [], 'the command assumes no role');
   const { stdout } = await runToEnd({ ...options, args: ['roles'] });
-  assert.match(stdout, /\(from Docker; no proxy answers, so the state of credentials is unknown\)\n$/);
+  assert.match(stdout, /\(from Docker; no proxy answers, so the state of the credentials is unknown\)\n$/);
 });
 
 test('metadataproxy roles: the output contains no secret', async (t) => {
@@ -439,5 +439,5 @@ test('metadataproxy roles: invalid settings and rules end it with exit code 2', 
   );
   const flag = await runToEnd({ args: ['roles', '--nonsense'] });
   assert.equal(flag.code, 2);
-  assert.match(flag.stderr, /--nonsense.*See metadataproxy --help\.\n$/);
+  assert.match(flag.stderr, /--nonsense.*; see metadataproxy --help\n$/);
 });

@@ -98,7 +98,7 @@ test('ec2metaproxy: --default-iam-policy may have 2048 characters; one more ends
   assert.equal(lines.length, 1);
   assert.match(
     lines[0] ?? '',
-    /is not valid: the session policy has 2049 characters; STS takes 2048; expected an IAM policy as JSON$/,
+    /is invalid: the session policy has 2049 characters; STS takes 2048; expected an IAM policy as JSON$/,
   );
 });
 
@@ -106,7 +106,7 @@ test('ec2metaproxy: an invalid --default-iam-policy ends the program with exit c
   assert.deepEqual(await refusal({ args: ['--default-iam-policy', '["ec2:*"]'] }), {
     code: 2,
     lines: [
-      'metadataproxy: --default-iam-policy: "[\\"ec2:*\\"]" is not valid: the session policy is not a JSON object with a "Statement"; expected an IAM policy as JSON',
+      'metadataproxy: --default-iam-policy: "[\\"ec2:*\\"]" is invalid: the session policy is not a JSON object with a "Statement"; expected an IAM policy as JSON',
     ],
   });
 });
@@ -133,11 +133,11 @@ for (const [order, argsFor] of [
 test('ec2metaproxy: a platform other than docker ends the program with exit code 2', async () => {
   assert.deepEqual(await refusal({ args: ['flynn'] }), {
     code: 2,
-    lines: ['metadataproxy: "flynn" is no command. See metadataproxy --help.'],
+    lines: ['metadataproxy: unknown command "flynn"; see metadataproxy --help'],
   });
   assert.deepEqual(await refusal({ args: ['docker', 'docker'] }), {
     code: 2,
-    lines: ['metadataproxy: there is one command at a time, not "docker docker"'],
+    lines: ['metadataproxy: "docker docker" is more than one command; see metadataproxy --help'],
   });
 });
 
@@ -201,7 +201,7 @@ test('ec2metaproxy: an invalid --default-iam-role ends the program with exit cod
   assert.deepEqual(await refusal({ args: ['--default-iam-role', 'arn:aws:iam::1234:role/x'] }), {
     code: 2,
     lines: [
-      'metadataproxy: --default-iam-role: "arn:aws:iam::1234:role/x" is not valid: "arn:aws:iam::1234:role/x" is not a role ARN; expected arn:aws:iam::123456789012:role/name',
+      'metadataproxy: --default-iam-role: "arn:aws:iam::1234:role/x" is invalid: "arn:aws:iam::1234:role/x" is not a role ARN; expected arn:aws:iam::123456789012:role/name',
     ],
   });
 });

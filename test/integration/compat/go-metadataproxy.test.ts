@@ -78,7 +78,7 @@ test('go: ROLE_CACHE_OFFSET is a Go duration; any other value ends the program',
   assert.deepEqual(await refusal({ env: { ROLE_CACHE_OFFSET: '15' } }), {
     code: 2,
     lines: [
-      'metadataproxy: ROLE_CACHE_OFFSET: "15" is not valid: expected a duration such as "15m" or "5m30s"',
+      'metadataproxy: ROLE_CACHE_OFFSET: "15" is invalid: expected a duration such as "15m" or "5m30s"',
     ],
   });
 });
@@ -300,7 +300,7 @@ test('go: COPY_DOCKER_LABELS, COPY_DOCKER_ENV, COPY_REQUEST_HEADERS and LABEL_SE
   assert.match(metrics, /^metadataproxy_http_request\{.*container_project_version="1",header_user_agent="sdk\/1"\} 1$/m);
   assert.deepEqual(await refusal({ env: { LABEL_SEPARATOR: 'a b' } }), {
     code: 2,
-    lines: ['metadataproxy: LABEL_SEPARATOR: "a b" is not valid: expected a text without spaces'],
+    lines: ['metadataproxy: LABEL_SEPARATOR: "a b" is invalid: expected 1 to 8 characters without spaces'],
   });
 });
 

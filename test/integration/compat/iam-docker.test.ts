@@ -84,7 +84,7 @@ test('iam-docker: an invalid --meta-data-api ends the program with exit code 2',
   assert.deepEqual(await refusal({ args: ['--meta-data-api', 'nonsense'] }), {
     code: 2,
     lines: [
-      'metadataproxy: --metadata-url: "nonsense" is not valid: expected http://host or http://host:port',
+      'metadataproxy: --metadata-url: "nonsense" is invalid: expected http://host or http://host:port',
     ],
   });
 });
@@ -154,33 +154,33 @@ test('iam-docker: --write-timeout 1s ends a connection that is silent during an 
   );
 });
 
-for (const [flag, value] of [
-  ['read-timeout', 'soon'],
-  ['write-timeout', '10ms'],
-  ['docker-sync-period', '1 minute'],
+for (const [flag, value, expected] of [
+  ['read-timeout', 'soon', 'a duration from 1s to 24h'],
+  ['write-timeout', '10ms', 'a duration from 1s to 24h'],
+  ['docker-sync-period', '1 minute', 'a duration such as "15m" or "5m30s"'],
 ] as const) {
   test(`iam-docker: --${flag} "${value}" ends the program with exit code 2`, async () => {
     assert.deepEqual(await refusal({ args: [`--${flag}`, value] }), {
       code: 2,
       lines: [
-        `metadataproxy: --${flag}: "${value}" is not valid: expected a duration such as "15m" or "5m30s"`,
+        `metadataproxy: --${flag}: "${value}" is invalid: expected ${expected}`,
       ],
     });
   });
 }
 
 for (const [flag, value, why] of [
-  ['credential-refresh-period', '1m', 'Credentials are renewed when they need to be.'],
-  ['event-handlers', '4', 'Events need no workers.'],
-  ['queue-size', '10000', 'Events need no queue.'],
+  ['credential-refresh-period', '1m', 'The proxy refreshes credentials before they expire.'],
+  ['event-handlers', '4', 'The proxy needs no event workers.'],
+  ['queue-size', '10000', 'The proxy needs no event queue.'],
 ] as const) {
-  test(`iam-docker: --${flag} is ignored as deprecated and logged once`, async (t) => {
+  test(`iam-docker: --${flag} is accepted, ignored, and logged in one line`, async (t) => {
     for (const [, args] of forms(flag, value)) {
       const { proxy } = await host(t, { args });
       const warnings = proxy.logs.all(({ level }) => level === 'warning');
       assert.deepEqual(
         warnings.map(({ msg }) => msg),
-        [`--${flag}: Has no meaning any more. ${why}`],
+        [`--${flag}: Deprecated and ignored. ${why}`],
       );
       await proxy.stop();
     }

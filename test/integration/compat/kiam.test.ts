@@ -112,7 +112,7 @@ for (const setting of ['PASSTHROUGH_ALLOW', 'PASSTHROUGH_DENY'] as const) {
     assert.match(
       lines[0] ?? '',
       new RegExp(
-        `^metadataproxy: ${setting}: "\\(" is not valid: Invalid regular expression: .*; expected a regular expression$`,
+        `^metadataproxy: ${setting}: "\\(" is invalid: Invalid regular expression: .*; expected a regular expression$`,
       ),
     );
   });

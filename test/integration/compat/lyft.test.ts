@@ -212,7 +212,7 @@ test('lyft, go: ROLE_CACHE_OFFSET takes precedence over ROLE_EXPIRATION_THRESHOL
   assert.ok((await renewedAfter(t, { ROLE_CACHE_OFFSET: '0s', ROLE_EXPIRATION_THRESHOLD: '15' })) > 2600);
 });
 
-const BOTH = 'ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET counts';
+const BOTH = 'ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET takes precedence';
 
 test('lyft, go: different ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD log a warning', async (t) => {
   const { proxy } = await host(t, { env: { ROLE_CACHE_OFFSET: '5m30s', ROLE_EXPIRATION_THRESHOLD: '5' } });

@@ -388,7 +388,7 @@ for (const [label, value, error] of [
   [
     'metadataproxy.duration',
     '5m',
-    'the label metadataproxy.duration is "5m"; expected a duration from "15m" to "12h"',
+    'the label metadataproxy.duration is "5m"; expected a duration from 15m to 12h',
   ],
   [
     'metadataproxy.external-id',
@@ -629,7 +629,7 @@ test('a ROLE_DURATION above 12 hours or below 15 minutes ends the program with e
     assert.deepEqual(await refusal({ env: { ROLE_DURATION: duration } }), {
       code: 2,
       lines: [
-        `metadataproxy: ROLE_DURATION: "${duration}" is not valid: expected a duration from "15m" to "12h"`,
+        `metadataproxy: ROLE_DURATION: "${duration}" is invalid: expected a duration from 15m to 12h`,
       ],
     });
   }

@@ -1,5 +1,5 @@
 import type { Container } from '../../../lib/docker/container.ts';
-import type { EngineContainer } from '../../../lib/docker/client.ts';
+import type { EngineContainer } from '../../../lib/docker/engine.ts';
 import type { Credentials } from '../../../lib/credentials/credentials.ts';
 import { roleRequest, type RoleRequest } from '../../../lib/roles/role-request.ts';
 import type { RoleSettings } from '../../../lib/roles/role-settings.ts';

@@ -1,4 +1,4 @@
-import { EngineFailure, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/client.ts';
+import { EngineFailure, type Engine, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/engine.ts';
 import { anEngineContainer } from './fixtures.ts';
 import { deferred } from './promises.ts';
 
@@ -12,11 +12,11 @@ export interface Described {
   readonly env?: readonly string[];
 }
 
-/** Calls whose answers wait. */
+/** Calls whose answers are held. */
 export interface Hold {
-  /** How many wait. */
+  /** How many are held. */
   readonly waiting: number;
-  /** Lets what waits, and what comes, go on. */
+  /** Answers the held calls, and no longer holds later ones. */
   release(): void;
 }
 
@@ -26,13 +26,12 @@ interface Stream {
 }
 
 /**
- * An engine whose every answer the test gives when it likes: what an answer says is fixed when the call is
- * made, so a held one is an answer that is older than the events which arrive meanwhile.
+ * An engine whose answers the test controls. An answer's content is fixed when the call is made, so a held answer is
+ * older than the events that arrive meanwhile.
  */
-export class ScriptedEngine {
+export class ScriptedEngine implements Engine {
   /** Every call in order: `list`, `inspect {id}`, `network {id}`, `events`. */
   readonly calls: string[] = [];
-  /** As Podman is. */
   isPodman = false;
   /** Thrown by every call while set. */
   failure: Error | undefined;
@@ -45,7 +44,7 @@ export class ScriptedEngine {
   readonly #failures = new Map<string, Error>();
   #streams: Stream[] = [];
 
-  // What the engine has
+  // The engine's state
 
   exists(id: string, described: Described = {}): void {
     this.#containers.set(id, described);
@@ -82,22 +81,22 @@ export class ScriptedEngine {
     this.#haveRun.delete(id);
   }
 
-  // What the engine tells
+  // Events
 
   get followers(): number {
     return this.#streams.length;
   }
 
-  tell(...events: EngineEvent[]): void {
+  emit(...events: EngineEvent[]): void {
     for (const event of events) for (const { onEvent } of this.#streams) onEvent(event);
   }
 
-  /** The stream of events is over. */
-  breaksStream(error: Error = new EngineFailure('the stream is over')): void {
+  /** Ends the event stream. */
+  breaksStream(error: Error = new EngineFailure('the stream ended')): void {
     for (const { end } of this.#streams.splice(0)) end(error);
   }
 
-  /** Answers to calls of that name wait. */
+  /** Holds the answers to a call. */
   holds(call: string): Hold {
     const hold = { queue: [] as (() => void)[] };
     this.#holds.set(call, hold);
@@ -112,7 +111,7 @@ export class ScriptedEngine {
     };
   }
 
-  /** Calls of that name fail. */
+  /** Makes a call fail. */
   fails(call: string, error: Error = new EngineFailure(`${call} fails`)): void {
     this.#failures.set(call, error);
   }
@@ -165,7 +164,7 @@ export class ScriptedEngine {
     const addresses = new Map<string, readonly string[]>();
     for (const [network, members] of this.#networks) {
       const found = members.get(id);
-      // What no inspect shows.
+      // No inspect shows the gateway bridge.
       if (found && network !== GATEWAY) addresses.set(network, found);
     }
     const running = this.#running.has(id);
@@ -184,7 +183,7 @@ export class ScriptedEngine {
   }
 }
 
-// Events, as short as they can be told
+// Events in short
 
 export const created = (container: string): EngineEvent => ({ kind: 'create', container });
 export const started = (container: string): EngineEvent => ({ kind: 'start', container });

@@ -1,18 +1,35 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BadTarget, canonicalPath } from '../../lib/http/canonical-path.ts';
-import { isForwardable, route, type Route } from '../../lib/http/router.ts';
+import { isForwardable, match, type Handlers, type RouteKind } from '../../lib/http/routes.ts';
+import type { Exchange } from '../../lib/http/exchange.ts';
 import { hostIdentityIn, readingsOf } from '../support/generous-path.ts';
 import { SeededRandom } from '../support/seeded-random.ts';
 import { randomTarget } from './helpers/targets.ts';
 
 const SECURITY = '/latest/meta-data/iam/security-credentials';
 
-function credentials(role: string, extended = false): Route {
+interface Expected {
+  kind: RouteKind;
+  role?: string;
+  extended?: boolean;
+}
+
+function credentials(role: string, extended = false): Expected {
   return { kind: 'role-credentials', role, extended };
 }
 
-const ROUTES: readonly (readonly [path: string, expected: Route])[] = [
+/** The kind of a path's route, and what its handler gets for a path that names a role. */
+function routeOf(path: string): Expected {
+  const { route, role } = match(path);
+  const found: Expected = { kind: route.kind };
+  if (route.kind !== 'role-credentials') return found;
+  const roleCredentials: Handlers['roleCredentials'] = (_, ...given) => void ([found.role, found.extended] = given);
+  void route.handle?.({ roleCredentials } as Handlers, {} as Exchange, role);
+  return found;
+}
+
+const ROUTES: readonly (readonly [path: string, expected: Expected])[] = [
   ['/latest/api/token', { kind: 'session-token' }],
   ['/latest/meta-data/iam', { kind: 'iam-listing' }],
   ['/latest/meta-data/iam/', { kind: 'iam-listing' }],
@@ -38,7 +55,7 @@ const ROUTES: readonly (readonly [path: string, expected: Route])[] = [
 
 for (const [path, expected] of ROUTES) {
   test(`${path} is answered here: ${expected.kind}`, () => {
-    assert.deepEqual(route(path), expected);
+    assert.deepEqual(routeOf(path), expected);
     assert.equal(canonicalPath(path), path, 'and the path is a canonical one');
   });
 }
@@ -76,7 +93,8 @@ for (const path of [
   '/latest/user-data/iam',
 ]) {
   test(`${path} is refused: it could name a credential of the host`, () => {
-    assert.deepEqual(route(path), { kind: 'refused' });
+    assert.deepEqual(routeOf(path), { kind: 'refused' });
+    assert.equal(match(path).route.handle, undefined);
   });
 }
 
@@ -104,13 +122,13 @@ for (const path of [
   '/v2/metadata',
 ]) {
   test(`${path} is passed through`, () => {
-    assert.deepEqual(route(path), { kind: 'pass-through' });
+    assert.deepEqual(routeOf(path), { kind: 'pass-through' });
   });
 }
 
 const CASES = 10_000;
 
-/** Reads targets that were made up to be misread; those that are refused at once are left out. */
+/** The canonical paths of targets that are made to be misread; targets without one are left out. */
 function* canonicalPaths(): Generator<{ target: string; path: string; about: string }> {
   const random = SeededRandom.fromEnvironment(process.env, 5);
   for (let count = 0; count < CASES; count += 1) {
@@ -120,7 +138,7 @@ function* canonicalPaths(): Generator<{ target: string; path: string; about: str
       yield {
         target,
         path,
-        about: `seed ${random.seed}, case ${count}: ${JSON.stringify(target)} read as ${path}`,
+        about: `seed ${random.seed}, case ${count}: ${JSON.stringify(target)} parsed as ${path}`,
       };
     } catch (error) {
       assert.ok(error instanceof BadTarget);
@@ -128,11 +146,11 @@ function* canonicalPaths(): Generator<{ target: string; path: string; about: str
   }
 }
 
-test('what is passed through names no credential of the host, however generously the path is read', () => {
+test('a path that is passed through names no credential of the host, however leniently it is parsed', () => {
   let passed = 0;
   let refused = 0;
   for (const { path, about } of canonicalPaths()) {
-    const { kind } = route(path);
+    const { kind } = match(path).route;
     if (kind === 'refused') refused += 1;
     if (kind !== 'pass-through') continue;
     passed += 1;
@@ -154,20 +172,20 @@ test('what is passed through names no credential of the host, however generously
   assert.ok(passed > 1000 && refused > 1000, `${passed} passed, ${refused} refused: nothing was tested`);
 });
 
-test('what is passed through would be passed through if it were read again', () => {
+test('a path has the same route when it is parsed again', () => {
   for (const { path, about } of canonicalPaths()) {
-    assert.deepEqual(route(canonicalPath(path)), route(path), about);
-    if (route(path).kind === 'pass-through') assert.ok(isForwardable(path), about);
+    assert.deepEqual(match(canonicalPath(path)), match(path), about);
+    if (match(path).route.kind === 'pass-through') assert.ok(isForwardable(path), about);
   }
 });
 
 test('a role in a path is never empty and has no slash', () => {
   let seen = 0;
   for (const { path, about } of canonicalPaths()) {
-    const found = route(path);
-    if (found.kind !== 'role-credentials') continue;
+    const { route, role } = match(path);
+    if (route.kind !== 'role-credentials') continue;
     seen += 1;
-    assert.match(found.role, /^[^/]+$/, about);
+    assert.match(role, /^[^/]+$/, about);
   }
   assert.ok(seen > 100, `${seen} paths with a role: nothing was tested`);
 });
