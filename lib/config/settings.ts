@@ -476,27 +476,7 @@ export const SETTINGS = {
     newRelicLicense: {
       env: ['NEWRELIC_LICENSE'], from: 'go', secret: true,
       takes: matching('a license key, which is 40 letters and digits', /^[\w-]{16,100}$/),
-      help: "Export metrics to New Relic's Metric API. The key's prefix selects the European region.",
-    },
-    newRelicAccountId: {
-      env: ['NEWRELIC_ACCOUNT_ID'], from: 'new',
-      takes: matching('digits', /^\d{1,12}$/),
-      help: "Also send the numbers of refused and failed credential requests to this account's Event API.",
-    },
-    newRelicMetricUrl: {
-      env: ['NEWRELIC_METRIC_URL'], from: 'new',
-      takes: url(['https'], { origin: true }),
-      help: "Another host for New Relic's Metric API.",
-    },
-    newRelicEventUrl: {
-      env: ['NEWRELIC_EVENT_URL'], from: 'new',
-      takes: url(['https'], { origin: true }),
-      help: "Another host for New Relic's Event API.",
-    },
-    newRelicInterval: {
-      env: ['NEWRELIC_INTERVAL'], from: 'new', default: '1m',
-      takes: duration('1s', '1h'),
-      help: 'Export interval for New Relic.',
+      help: "Export metrics to New Relic's OTLP endpoint. The key's prefix selects the European region.",
     },
   }),
 

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import type { RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -48,7 +48,7 @@ interface Receivers {
 }
 
 async function startReceivers(): Promise<Receivers> {
-  const received = { statsd: 0, statsite: 0, datadog: 0, otlp: 0, newRelic: 0 };
+  const received = { statsd: 0, statsite: 0, datadog: 0, otlp: 0 };
   const count = (name: keyof typeof received) => (): void => void (received[name] += 1);
   const answer = (name: keyof typeof received): RequestListener => (request, response) => {
     request.on('data', count(name));
@@ -63,8 +63,7 @@ async function startReceivers(): Promise<Receivers> {
   const folder = mkdtempSync(join(tmpdir(), 'metadataproxy-bench-'));
   writeFileSync(join(folder, 'ca.pem'), ca);
   const statsite = await portOf(createTcpServer((socket) => socket.on('data', count('statsite')).on('error', () => {})));
-  const otlp = await portOf(createHttpServer(answer('otlp')));
-  const newRelic = await portOf(createHttpsServer(identity, answer('newRelic')));
+  const otlp = await portOf(createHttpsServer(identity, answer('otlp')));
   return {
     received,
     env: {
@@ -73,11 +72,9 @@ async function startReceivers(): Promise<Receivers> {
       STATSD_ADDR: `127.0.0.1:${statsd.address().port}`,
       STATSITE_ADDR: `127.0.0.1:${statsite}`,
       DATADOG_ADDR: `127.0.0.1:${datadog.address().port}`,
-      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${otlp}`,
+      OTEL_EXPORTER_OTLP_ENDPOINT: `https://127.0.0.1:${otlp}`,
+      OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
       OTEL_METRIC_EXPORT_INTERVAL: String(INTERVAL_S * 1000),
-      NEWRELIC_LICENSE: '0123456789abcdef0123456789abcdef01234567',
-      NEWRELIC_METRIC_URL: `https://127.0.0.1:${newRelic}`,
-      NEWRELIC_INTERVAL: `${INTERVAL_S}s`,
       NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem'),
     },
     // The servers end with the process.

@@ -115,7 +115,7 @@ test('the button is reachable by keyboard and pauses the refresh', async () => {
   assert.equal(await tab.evaluate('document.activeElement.id'), 'refresh-button');
   await tab.press('Enter');
   assert.equal(await tab.evaluate("document.getElementById('refresh-state').textContent"), 'Paused');
-  assert.equal(await tab.evaluate("document.getElementById('refresh-button').textContent"), 'Go on');
+  assert.equal(await tab.evaluate("document.getElementById('refresh-button').textContent"), 'Resume');
 });
 
 // Last, because it ends the proxy.

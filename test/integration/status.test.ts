@@ -23,7 +23,7 @@ test('a proxy without containers becomes ready without an STS call', async (t) =
 
 test('a proxy without source credentials is not ready, reports the reason, and passes metadata through', async (t) => {
   const own = await host(t, { env: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined } });
-  await own.proxy.awaitLog("the proxy's own credentials cannot be had");
+  await own.proxy.awaitLog("source credentials unavailable");
   const { status, body } = await own.askOperator('/readyz');
   const { checks } = JSON.parse(body) as Status;
   assert.equal(status, 503);
@@ -85,7 +85,7 @@ test('/status has containers, roles, Docker, STS, IMDS, settings and recent erro
   assert.ok(status.last_hour.requests >= 4 && status.last_hour.refused >= 2 && status.last_hour.failed >= 1);
   assert.equal(status.minutes.length, 60);
   const recentErrors = status.errors.map(({ message, about }) => `${message} ${about}`.trim());
-  for (const expected of ['the metadata service does not answer', `role not assumed ${arnOf('denied')}`, 'bad role bad'])
+  for (const expected of ['upstream IMDS does not answer', `role not assumed ${arnOf('denied')}`, 'invalid role request bad'])
     assert.ok(recentErrors.includes(expected), `${expected} is not in ${recentErrors}`);
   const setting = (name: string) => status.settings.find((one) => one.name === name);
   assert.deepEqual(setting('MAX_CONNECTIONS'), { name: 'MAX_CONNECTIONS', value: '77', source: 'MAX_CONNECTIONS' });
@@ -128,12 +128,12 @@ test('SIGUSR2 toggles debug logging, and the log and /status show it', async (t)
   const own = await host(t);
   const level = async () => (await statusOf(own)).settings.find(({ name }) => name === 'LOG_LEVEL')?.value;
   own.proxy.signal('SIGUSR2');
-  await own.proxy.awaitLog('everything is logged from now on');
+  await own.proxy.awaitLog('debug logging enabled');
   assert.equal(await level(), 'debug');
   await own.ask(FROM, '/latest/meta-data/instance-id');
   await own.proxy.awaitLog('answered');
   own.proxy.signal('SIGUSR2');
-  await own.proxy.awaitLog('less is logged from now on');
+  await own.proxy.awaitLog('debug logging disabled');
   assert.equal(await level(), 'info');
 });
 

@@ -1,12 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { dogstatsdLine, framed } from '../../lib/telemetry/export/dogstatsd.ts';
-import { Deltas } from '../../lib/telemetry/export/deltas.ts';
-import { MetricsRegistry } from '../../lib/telemetry/metrics/registry.ts';
-import { packets } from '../../lib/telemetry/export/packets.ts';
+import { dogstatsdLine, LineFormat, STATSD, statsdLine, type Dialect, type Sample } from '../../lib/telemetry/export/lines.ts';
 import { parseDatadogAddress, parseReceiverAddress } from '../../lib/telemetry/export/receiver-address.ts';
-import { samples, type Sample } from '../../lib/telemetry/export/samples.ts';
-import { statsdLine } from '../../lib/telemetry/export/statsd.ts';
+import { framed } from '../../lib/telemetry/export/sockets.ts';
+import { MetricsRegistry } from '../../lib/telemetry/metrics/registry.ts';
 
 const LABELS = ['api_version', 'handler_name', 'role_name', 'response_code', 'request_path'];
 const REQUEST: Sample = {
@@ -72,63 +69,77 @@ test('over a stream a packet follows its length in 4 bytes, little-endian', () =
   assert.deepEqual(framed('x'.repeat(0x1234)).subarray(0, 5), Buffer.from([0x34, 0x12, 0, 0, 0x78]));
 });
 
-// What is told
+// What is exported
 
-test('a counter is told when it grew, and by how much', () => {
-  const [metrics, deltas] = [new MetricsRegistry(), new Deltas()];
+/** What each round exports, as lines. Rounds are committed unless the test says otherwise. */
+function rounds() {
+  const metrics = new MetricsRegistry();
+  const format = new LineFormat({ ...STATSD, maxPacketLength: 100_000 });
+  const round = (isDelivered = true): string[] => {
+    let text = '';
+    for (const chunk of format.chunks(metrics.collect())) {
+      text += chunk.body;
+      if (isDelivered) chunk.commit();
+    }
+    return text.split('\n').slice(0, -1);
+  };
+  return { metrics, round };
+}
+
+test('a counter is exported when it grew, with its growth since the last delivery', () => {
+  const { metrics, round } = rounds();
   const requests = metrics.counter({ name: 'requests', help: '', labels: ['code'] });
   requests.labels(['200']).add(3);
   requests.labels(['404']);
-  const told = (): unknown => [...samples(metrics, deltas)].flat().map(({ labels, value }) => [labels[0], value]);
-  assert.deepEqual(told(), [['200', 3]]);
-  assert.deepEqual(told(), []);
+  assert.deepEqual(round(false), ['requests.200:3.000000|c']);
+  assert.deepEqual(round(), ['requests.200:3.000000|c'], 'what was not delivered is part of the next round');
+  assert.deepEqual(round(), []);
   requests.labels(['200']).add(2);
   requests.labels(['404']).add();
-  assert.deepEqual(told(), [['200', 2], ['404', 1]]);
+  assert.deepEqual(round(), ['requests.200:2.000000|c', 'requests.404:1.000000|c']);
 });
 
-test('a gauge is told each time, if it has a value', () => {
-  const [metrics, deltas] = [new MetricsRegistry(), new Deltas()];
+test('a gauge is exported in every round, if it has a value', () => {
+  const { metrics, round } = rounds();
   const gauges = metrics.gauge({ name: 'known', help: '', labels: ['n'] });
   gauges.labels(['a']).set(7);
   gauges.labels(['b']).set(NaN);
-  for (const _ of [1, 2]) {
-    assert.deepEqual([...samples(metrics, deltas)].flat().map(({ kind, value }) => [kind, value]), [['gauge', 7]]);
-  }
+  for (const _ of [1, 2]) assert.deepEqual(round(), ['known.a:7.000000|g']);
 });
 
-test('a histogram is told as count, sum and quantiles of what was observed since it was last told', () => {
-  const [metrics, deltas] = [new MetricsRegistry(), new Deltas()];
+test('a histogram is exported as count, sum and quantiles of what was observed since the last delivery', () => {
+  const { metrics, round } = rounds();
   const histogram = metrics.histogram({ name: 'took', help: '', bounds: [1, 2, 4] }).labels();
-  const told = (): unknown => [...samples(metrics, deltas)].flat().map(({ name, kind, value }) => [name, kind, value]);
-  assert.deepEqual(told(), []);
+  const values = (lines: string[]) => lines.map((line) => /^(.*):(.*)\|(.)$/.exec(line)?.slice(1)).map(([name, value, kind] = []) =>
+    [name, Number(value), kind]);
+  assert.deepEqual(round(), []);
   for (let n = 0; n < 100; n += 1) histogram.observe(3);
-  assert.deepEqual(told(), [
-    ['took.count', 'count', 100], ['took.sum', 'count', 300],
-    ['took.p50', 'gauge', 3], ['took.p95', 'gauge', 3.9], ['took.p99', 'gauge', 3.98],
-  ]);
+  const hundred = [
+    ['took.count', 100, 'c'], ['took.sum', 300, 'c'],
+    ['took.p50', 3, 'g'], ['took.p95', 3.9, 'g'], ['took.p99', 3.98, 'g'],
+  ];
+  assert.deepEqual(values(round(false)), hundred);
+  assert.deepEqual(values(round()), hundred);
   histogram.observe(0.5);
-  assert.deepEqual(told(), [
-    ['took.count', 'count', 1], ['took.sum', 'count', 0.5],
-    ['took.p50', 'gauge', 0.5], ['took.p95', 'gauge', 0.95], ['took.p99', 'gauge', 0.99],
+  assert.deepEqual(values(round()), [
+    ['took.count', 1, 'c'], ['took.sum', 0.5, 'c'],
+    ['took.p50', 0.5, 'g'], ['took.p95', 0.95, 'g'], ['took.p99', 0.99, 'g'],
   ]);
 });
 
 // Packets
 
-interface Packed {
-  readonly packets: readonly string[];
-  readonly dropped: number;
-}
-
-function packed(groups: readonly (readonly string[])[], most: number, wanted = Infinity): Packed {
-  const seen: string[] = [];
-  let dropped = 0;
-  for (const { text } of packets(groups, most, (lines) => (dropped += lines))) {
-    seen.push(text);
-    if (seen.length === wanted) break;
-  }
-  return { packets: seen, dropped };
+/** The packets of some gauges, whose lines are the given ones: the lines of one gauge are an array. */
+function packed(groups: readonly (readonly string[])[], maxPacketLength: number): { packets: string[]; dropped: number } {
+  const metrics = new MetricsRegistry();
+  const gauges = metrics.gauge({ name: 'g', help: '', labels: ['group'] });
+  for (const index of groups.keys()) gauges.labels([String(index)]).set(1);
+  const dialect: Dialect = { line: ({ labels: [group = ''] }) => groups[Number(group)]?.join('') ?? '', maxPacketLength };
+  const chunks = [...new LineFormat(dialect).chunks(metrics.collect())];
+  return {
+    packets: chunks.map(({ body }) => body).filter((body) => body !== ''),
+    dropped: chunks.reduce((sum, { body, points }) => sum + (body === '' ? points : 0), 0),
+  };
 }
 
 const line = (bytes: number, letter = 'x'): string => `${letter.repeat(bytes - 1)}\n`;
@@ -143,22 +154,37 @@ test('a packet is filled to the last byte, and not beyond', () => {
 
 test('bytes count, not characters', () => {
   const [a, b] = ['é'.repeat(350), 'ü'.repeat(350)];
-  assert.deepEqual(packed([[a, b]], 1399).packets, [a, b]);
+  assert.deepEqual(packed([[a], [b]], 1399).packets, [a, b]);
 });
 
 test('a line that is longer than a packet is alone in its own, and one beyond 8 kB is dropped', () => {
   const [long, longest, tooLong] = [line(1401), line(8192), line(8193)];
-  assert.deepEqual(packed([['a\n', long, 'b\n'], [longest, tooLong, 'c\n']], 1400), {
+  assert.deepEqual(packed([['a\n'], [long], ['b\n'], [longest], [tooLong], ['c\n']], 1400), {
     packets: ['a\n', long, 'b\n', longest, 'c\n'],
     dropped: 1,
   });
 });
 
-test('what was taken but never came to be a packet is told as dropped', () => {
-  const groups = [[line(60), line(60), line(60)], [line(60)], [line(60)]];
-  assert.deepEqual(packed(groups, 60, 1).dropped, 2, 'the rest of the group that was read');
-  assert.deepEqual(packed(groups, 60, 3).dropped, 1);
-  assert.deepEqual(packed(groups, 60).dropped, 0);
+test('a counter whose line is too long is dropped once', () => {
+  const { metrics } = rounds();
+  metrics.counter({ name: 'c', help: '', labels: ['l'] }).labels(['x'.repeat(9_000)]).add(3);
+  const format = new LineFormat(STATSD);
+  const [chunk, ...others] = format.chunks(metrics.collect());
+  assert.deepEqual([chunk?.body, chunk?.points, others], ['', 1, []]);
+  chunk?.commit();
+  assert.deepEqual([...format.chunks(metrics.collect())], []);
+});
+
+test('the lines of a histogram share a packet, and what was not delivered is exported again', () => {
+  const metrics = new MetricsRegistry();
+  const family = metrics.histogram({ name: 'h'.repeat(40), help: '', bounds: [1], labels: ['l'] });
+  for (let n = 0; n < 10; n += 1) family.labels([String(n)]).observe(1);
+  const format = new LineFormat({ ...STATSD, maxPacketLength: 400 });
+  const chunks = [...format.chunks(metrics.collect())];
+  for (const { body, points } of chunks) assert.deepEqual([points, body.match(/\n/g)?.length], [5, 5]);
+  assert.equal(chunks.length, 10);
+  for (const chunk of chunks.slice(0, 3)) chunk.commit();
+  assert.deepEqual([...format.chunks(metrics.collect())].map(({ body }) => body), chunks.slice(3).map(({ body }) => body));
 });
 
 // Addresses
