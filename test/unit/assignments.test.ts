@@ -144,7 +144,7 @@ test('the role session is named after the container, with its short id whole', (
   assert.match(nameOf('a b/ü:c'), /^a_b___c-[0-9a-f]{12}$/);
   assert.match(nameOf('x'.repeat(200)), /^x{51}-[0-9a-f]{12}$/);
   for (const name of ['', 'web', 'x'.repeat(200), '🐳'.repeat(60), 'a\nb']) {
-    assert.match(nameOf(name), /^[\w+=,.@-]{2,64}$/, 'as STS takes it');
+    assert.match(nameOf(name), /^[\w+=,.@-]{2,64}$/, 'as STS accepts it');
   }
 });
 

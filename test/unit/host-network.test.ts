@@ -182,7 +182,7 @@ test('the caller of a connection that has ended is undetermined', async () => {
   assert.equal(asked.length, 0);
 });
 
-test('the host\'s own addresses are loopback and those of its interfaces, read anew after a second', async () => {
+test('the host\'s own addresses are loopback and those of its interfaces, cached for a second', async () => {
   const addresses = [ADDRESS];
   const clock = new ManualClock();
   const host = new HostAddresses(clock, () => addresses);
