@@ -5,6 +5,7 @@ import type { Config } from '../config/config.ts';
 import { DockerEngine } from '../docker/client.ts';
 import type { AwsClients } from '../credentials/aws/clients.ts';
 import { awsClients, credentialFetcher, hostProcesses } from '../wiring.ts';
+import { inDefaultAccount } from '../roles/role-reference.ts';
 import { roleRequest } from '../roles/role-request.ts';
 import type { Log } from '../log/log.ts';
 import { Imds } from '../imds/client.ts';
@@ -103,10 +104,9 @@ async function checkDefaultRole(config: Config, clients: AwsClients, log: Log): 
   const name = 'default role';
   const { defaultRole, defaultAccountId, allowedRoles } = config;
   if (!defaultRole) return { name, outcome: 'ok', detail: 'not set; containers without a role get 404' };
-  const { kind, text } = defaultRole;
-  const role = kind === 'name' && defaultAccountId ? ({ ...defaultRole, kind: 'account', accountId: defaultAccountId } as const) : defaultRole;
+  const { text } = defaultRole;
   const request = roleRequest({
-    role,
+    role: inDefaultAccount(defaultRole, defaultAccountId),
     sessionName: 'metadataproxy-check',
     externalId: undefined,
     policy: config.defaultPolicy,
