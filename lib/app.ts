@@ -16,6 +16,7 @@ import { DockerEngine } from './docker/client.ts';
 import { SourceCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
 import { Admission } from './http/admission.ts';
+import type { Connection } from './http/connections.ts';
 import { CredentialService } from './http/credential-service.ts';
 import { containerCredentials } from './http/handlers/container-credentials.ts';
 import { iamInfo } from './http/handlers/iam-info.ts';
@@ -35,6 +36,7 @@ import type { RoleRequest } from './roles/role-request.ts';
 import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
 import { WatchedFile } from './config/watched-file.ts';
 import type { Log } from './log/log.ts';
+import type { Events } from './events.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 import { firewallState } from './firewall-state.ts';
 import { Imds } from './imds/client.ts';
@@ -52,9 +54,6 @@ export interface RunningProxy {
 
 /** How many calls of STS are under way at once, at the most: far below its quota, enough for a host that starts up. */
 const MAX_CONCURRENT_STS_CALLS = 16;
-
-/** Different reasons why callers on the host are not told that are logged; there are few, but for a daemon's errors. */
-const MAX_HOST_NETWORK_ERRORS = 100;
 
 /** Who is asking in a demonstration, where there need be no Docker. */
 const DEMO_CONTAINER: Container = {
@@ -82,33 +81,25 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     config,
     log,
     clock,
-    gauges: {
-      version,
-      ready: () => isReady(readiness(sources)),
-      directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
-      credentials: () => store.values(),
-      firewall: () => firewallState(clock.now()),
-    },
-    peek,
-    requestFor: (container) => assignments.requestFor(container),
+    version,
   });
   const parseRules = (text: string): RoleRule[] => parseRoleRules(text, accountNames);
   const parseMapping = (text: string): AddressMapping => parseAddressMapping(text, accountNames);
-  const rules = follow(log, telemetry, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
+  const rules = follow(telemetry, 'ROLE_RULES', config.roleRules, parseRules, (now) => {
     assignments.replaceSettings(roleSettings(config, now));
   });
   const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
   const imds = new Imds({
     url: mock?.url ?? config.metadataUrl,
     clock,
-    events: { upstreamTokenFailed: (reason) => telemetry.noUpstreamToken(reason) },
+    events: { upstreamTokenFailed: (reason) => telemetry.upstreamTokenFailed(reason) },
   });
-  const clients = awsClients(config, imds, { awsCallEnded: (...call) => telemetry.called(...call) });
+  const clients = awsClients(config, imds, { awsCallEnded: (...call) => telemetry.awsCallEnded(...call) });
   const sourceCredentials = new SourceCredentials({
     clients,
     clock,
     random: Math.random,
-    events: { sourceCredentialsFailed: (error) => telemetry.noSourceCredentials(error) },
+    events: { sourceCredentialsFailed: (error) => telemetry.sourceCredentialsFailed(error) },
   });
   const store = new CredentialStore<RoleRequest>({
     fetch: credentialFetcher(config, clients, log),
@@ -117,27 +108,27 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     offset: config.roleCacheOffset,
     concurrency: MAX_CONCURRENT_STS_CALLS,
     events: {
-      credentialsFetched: (...fetched) => telemetry.fetched(...fetched),
-      credentialsFailed: (...failed) => telemetry.notFetched(...failed),
+      credentialsFetched: (...fetched) => telemetry.credentialsFetched(...fetched),
+      credentialsFailed: (...failed) => telemetry.credentialsFailed(...failed),
     },
   });
   const assignments = new RoleAssignments({
     store,
     settings: roleSettings(config, rules?.value ?? []),
     hostNetwork: config.hostNetwork !== 'nobody',
-    onBadRequest: (container, error) => telemetry.badRequest(container, error),
+    onBadRequest: (container, error) => telemetry.roleRequestInvalid(container, error),
   });
-  const engine = new DockerEngine(config.docker, { engineEventReceived: (at) => telemetry.eventSent(at) });
+  const engine = new DockerEngine(config.docker, { engineEventReceived: (at) => telemetry.engineEventReceived(at) });
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),
     clock,
     random: Math.random,
     resyncEvery: config.dockerSyncPeriod,
-    events: { directoryStateChanged: (state, detail) => telemetry.directory(state, detail) },
+    events: { directoryStateChanged: (state, detail) => telemetry.directoryStateChanged(state, detail) },
   });
   directory.subscribe(assignments);
-  const mapping = follow(log, telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
+  const mapping = follow(telemetry, 'ROLE_MAPPING_FILE', config.roleMapping, parseMapping, (now, before) => {
     for (const caller of now.values()) assignments.started(caller);
     for (const caller of before.values()) assignments.ended(caller);
   });
@@ -147,10 +138,17 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     directory,
     mapping: () => mapping?.value,
     others: await otherSources(config, directory),
-    hostNetwork: await followHostNetwork(config, log, engine, directory, assignments),
+    hostNetwork: await followHostNetwork(config, telemetry, engine, directory, assignments),
   });
   const resolve: CallerResolver['resolve'] = (address, connection) =>
     config.mockCredentials && isLoopback(address) ? DEMO_CONTAINER : resolver.resolve(address, connection);
+  const peekCaller = (connection: Connection): Container | undefined => {
+    try {
+      return resolver.peek(connection.address, connection);
+    } catch {
+      return undefined; // The host's addresses cannot be read.
+    }
+  };
   const peersKnown: CallerResolver['peersKnown'] = (container) => resolver.peersKnown(container);
   const credentialService = new CredentialService({ resolver: { resolve, peersKnown }, assignments, store });
   const tokens = new SessionTokens(clock.now);
@@ -175,13 +173,7 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     tokenRequired: config.imdsv2Required,
     admission,
     resolver: {
-      peek: (connection) => {
-        try {
-          return resolver.peek(connection.address, connection);
-        } catch {
-          return undefined; // The host's addresses cannot be read.
-        }
-      },
+      peek: peekCaller,
       ensureResolved: (connection) => resolver.ensureResolved(connection.address, connection),
     },
     maxConnections: config.maxConnections,
@@ -191,7 +183,9 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     writeTimeout: config.writeTimeout,
     events: {
       requestAnswered: (exchange, route, failure, seconds) => {
-        telemetry.answered(exchange, route, failure, seconds);
+        exchange.container ??= peekCaller(exchange.connection);
+        exchange.roleRequest ??= roleRequestOf(assignments, exchange.container);
+        telemetry.requestAnswered(exchange, route, failure, seconds);
         afterBurst.answered();
       },
     },
@@ -199,6 +193,12 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   });
 
   const sources: StatusSources = { version, config, clock, log, directory, assignments, store, sourceCredentials, telemetry, firewall: () => firewallState(clock.now()) };
+  telemetry.observe({
+    ready: () => isReady(readiness(sources)),
+    directory: () => ({ state: directory.state, containers: [...directory.started()].length }),
+    credentials: () => store.values(),
+    firewall: () => firewallState(clock.now()),
+  });
   const admin = new AdminServer({
     readiness: () => readiness(sources),
     status: () => makeStatus(sources),
@@ -235,10 +235,18 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   }
 }
 
+/** The role of a caller that requested no credentials, for metrics and the log. */
+function roleRequestOf(assignments: RoleAssignments, container: Container | undefined): RoleRequest | undefined {
+  try {
+    return container && assignments.requestFor(container);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Follows the file that a setting names, if it names one. */
 function follow<T>(
-  log: Log,
-  telemetry: Telemetry,
+  events: Pick<Events, 'fileReloaded' | 'fileReloadFailed'>,
   setting: string,
   path: string | undefined,
   parse: (text: string) => T,
@@ -250,10 +258,10 @@ function follow<T>(
     path,
     parse,
     onChange: (now, before) => {
-      log.info('file read', { setting, path });
+      events.fileReloaded(setting, path);
       use(now, before);
     },
-    onBroken: (error) => telemetry.fileBroken(setting, path, error),
+    onBroken: (error) => events.fileReloadFailed(setting, path, error),
   });
 }
 
@@ -275,19 +283,14 @@ async function otherSources(config: Config, directory: ContainerDirectory): Prom
 /** @returns undefined when nobody's connections are redirected on the host itself */
 async function followHostNetwork(
   config: Config,
-  log: Log,
+  events: Pick<Events, 'hostNetworkFailed'>,
   engine: DockerEngine,
   directory: ContainerDirectory,
   assignments: RoleAssignments,
 ): Promise<HostNetwork | undefined> {
   if (config.hostNetwork === 'nobody') return undefined;
   const processes = await hostProcesses(config);
-  const reported = new Set<string>();
-  const onError = (reason: string): void => {
-    if (reported.has(reason) || reported.size === MAX_HOST_NETWORK_ERRORS) return;
-    reported.add(reason);
-    log.error('callers on the host are not told', { setting: 'HOST_NETWORK', error: reason });
-  };
+  const onError = (reason: string): void => events.hostNetworkFailed(reason);
   // What is wrong for all of them is better known now than when somebody asks.
   processes.survey().catch(({ message }: Error) => onError(message));
   const host = config.hostRole && hostCaller(config.hostRole);

@@ -1,4 +1,5 @@
 import { lookupService } from 'node:dns/promises';
+import { BoundedMap } from '../util/bounded-map.ts';
 import { withTimeout, type Clock } from '../util/clock.ts';
 import type { Container } from '../docker/container.ts';
 
@@ -25,7 +26,7 @@ const MAX_NAME_LENGTH = 255;
  */
 export class ReverseDns {
   readonly #options: ReverseDnsOptions;
-  readonly #names = new Map<string, { name: Promise<string | undefined>; until: number }>();
+  readonly #names = new BoundedMap<string, { name: Promise<string | undefined>; until: number }>(MAX_CACHED);
 
   constructor(options: ReverseDnsOptions) {
     this.#options = options;
@@ -44,10 +45,7 @@ export class ReverseDns {
     const known = this.#names.get(address);
     if (known && clock.monotonic() < known.until) return known.name;
     const name = withTimeout(clock, LOOKUP_TIMEOUT_MS, nameOf(address), () => new Error('too slow')).catch(() => undefined);
-    this.#names.delete(address);
     this.#names.set(address, { name, until: clock.monotonic() + CACHE_TTL_MS });
-    const [oldest] = this.#names.keys();
-    if (this.#names.size > MAX_CACHED && oldest !== undefined) this.#names.delete(oldest);
     return name;
   }
 

@@ -51,7 +51,7 @@ export async function startServer(
     maxConnectionsPerAddress: 100,
     readTimeout: 5_000,
     writeTimeout: 60_000,
-    events: { requestAnswered: (...answered) => accessLog.answered(...answered) },
+    events: { requestAnswered: (...answered) => accessLog.requestAnswered(...answered) },
     log,
     ...options,
   });
