@@ -1,15 +1,14 @@
-import type { Exposition } from '../../telemetry/metrics/prometheus.ts';
 import { send, type Exchange, type Handler } from '../exchange.ts';
 import { Refusal } from '../errors.ts';
 
 /**
  * The metrics on the containers' port, where go-metadataproxy has them: for scrapers on this host, not for containers.
  *
- * @param expose undefined where Prometheus is not enabled
+ * @param expose the metrics in the format of an Accept header; undefined where Prometheus is not enabled
  * @param isHost whether an address is one of the host itself
  */
 export function metrics(
-  expose: ((accept: string) => Exposition) | undefined,
+  expose: ((accept: string) => { readonly type: string; readonly text: string }) | undefined,
   isHost: (address: string) => boolean,
 ): Handler {
   return (exchange: Exchange) => {
