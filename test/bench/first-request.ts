@@ -8,7 +8,7 @@ const STS_MS = 100;
 const MAX_MS = 10;
 
 /**
- * B5: the first instruction of a `docker run` container requests its credentials, on a real Docker Engine, while STS accepts
+ * B5: the first instruction of a `docker run` container requests its credentials, on a real Docker Engine, while STS takes
  * 100 ms. The time is measured in the container, from the start of the client to the answer. The lab needs root and
  * installs what is missing.
  */

@@ -5,7 +5,7 @@ import { ACCOUNT, type Lab } from '../lab.ts';
 
 /** Many containers, sequentially and concurrently. */
 export function crowds(lab: Lab): void {
-  test('a container\'s first instruction gets credentials within 1 s although STS accepts 100 ms', async (t) => {
+  test('a container\'s first instruction gets credentials within 1 s although STS takes 100 ms', async (t) => {
     const count = 50;
     // Timeout one second, no retry. ts prefixes each line with the seconds since the start of the pipeline.
     await lab.docker.makeImage('lab/first', ['/bin/sh', '-c',
