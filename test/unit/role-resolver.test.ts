@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { systemClock } from '../../lib/util/clock.ts';
 import { AwsClients } from '../../lib/credentials/aws/clients.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
-import { RoleResolver } from '../../lib/roles/resolver.ts';
+import { RoleResolver } from '../../lib/credentials/aws/get-role.ts';
 import { parseRoleReference } from '../../lib/roles/role-reference.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 

@@ -1,9 +1,9 @@
-import type { AwsClients } from '../credentials/aws/clients.ts';
-import { AssumeRoleDenied } from '../credentials/credentials.ts';
-import { BoundedMap } from '../util/bounded-map.ts';
-import type { Clock } from '../util/clock.ts';
-import { makeRoleArn, parseRoleArn, partitionOf, type RoleArn } from './role-arn.ts';
-import type { RoleReference } from './role-reference.ts';
+import type { AwsClients } from './clients.ts';
+import { AssumeRoleDenied } from '../credentials.ts';
+import { BoundedMap } from '../../util/bounded-map.ts';
+import type { Clock } from '../../util/clock.ts';
+import { makeRoleArn, parseRoleArn, partitionOf, type RoleArn } from '../../roles/role-arn.ts';
+import type { RoleReference } from '../../roles/role-reference.ts';
 
 /** A role's account never changes, but it may be deleted and created with another path: ask again after an hour. */
 const FOUND_TTL_MS = 60 * 60 * 1000;
