@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runToEnd, startProxy, type ProxyOptions, type Test } from '../../support/proxy.ts';
@@ -80,6 +83,7 @@ test('metadataproxy check: with a complete set-up all checks are ok and the exit
     },
     { name: 'default role', outcome: 'ok', detail: `${arnOf('fallback')} can be assumed` },
     { name: 'firewall', outcome: 'ok', detail: REDIRECT },
+    { name: 'port', outcome: 'unknown', detail: 'nothing listens on port 18000: the proxy does not run' },
   ]);
 });
 
@@ -102,6 +106,7 @@ test('metadataproxy check prints a table, and advice for each failure', async (t
       ["the proxy's credentials", 'ok'],
       ['default role', 'ok'],
       ['firewall', 'ok'],
+      ['port', '?'],
     ],
   );
 
@@ -246,6 +251,50 @@ for (const [what, rules, outcome, detail] of [
     assert.equal(reported, detail ?? rules[0]);
   });
 }
+
+test('metadataproxy check: the nftables table counts where it redirects', async (t) => {
+  const PATH = iptables(t, []);
+  const table = `iifname "docker0" ip daddr 169.254.169.254 tcp dport 80 redirect to :18000`;
+  writeFileSync(join(PATH.split(':')[0] ?? '', 'nft'), `#!/bin/sh\necho '${table}'\n`, { mode: 0o755 });
+  const { checkOf } = await check(t, await startFakes(t), { PATH });
+  assert.deepEqual([checkOf('firewall').outcome, checkOf('firewall').detail], ['ok', table]);
+});
+
+for (const [status, outcome, detail] of [
+  [0, 'ok', 'nft and routing rules: all in place'],
+  [1, 'failed', 'missing a; missing b; missing c; and 1 more'],
+] as const) {
+  test(`metadataproxy check: what the firewall script says counts most (exit status ${status})`, { skip: process.getuid?.() !== 0 }, async (t) => {
+    const PATH = iptables(t, [REDIRECT]);
+    const says = status === 0 ? `echo '${detail}'` : "printf 'missing a\\nmissing b\\nmissing c\\nmissing d\\n'";
+    const asked = `[ "$*" = 'status --proxy-port 18000 --host-network --ecs' ] || exit 3`;
+    const script = `#!/bin/sh\n${asked}\n${says}\nexit ${status}\n`;
+    writeFileSync(join(PATH.split(':')[0] ?? '', 'metadataproxy-firewall'), script, { mode: 0o755 });
+    const { checkOf } = await check(t, await startFakes(t), { PATH, FIREWALL_OPTIONS: '--host-network  --ecs' });
+    assert.deepEqual([checkOf('firewall').outcome, checkOf('firewall').detail], [outcome, detail]);
+  });
+}
+
+test('metadataproxy check says who holds the port', async (t) => {
+  const listener = createServer();
+  t.after(() => listener.close());
+  await once(listener.listen(0, '127.0.0.1'), 'listening');
+  const { port } = listener.address() as AddressInfo;
+  const { checkOf } = await check(t, await startFakes(t), { PORT: String(port) });
+  assert.equal(checkOf('port').outcome, 'ok');
+  assert.match(checkOf('port').detail, new RegExp(`^user ${process.getuid?.()}, \\w+ \\(PID ${process.pid}\\)$`));
+});
+
+test('metadataproxy check: another user that holds the port is a failure', { skip: process.getuid?.() !== 0 }, async (t) => {
+  const squatter = spawn(process.execPath, ['-e', "require('net').createServer().listen(0, '127.0.0.1', function () { console.log(this.address().port) })"], {
+    uid: 65534, stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => squatter.kill());
+  const [line] = (await once(squatter.stdout, 'data')) as [Buffer];
+  const { code, checkOf } = await check(t, await startFakes(t), { PORT: String(line).trim() });
+  assert.deepEqual([code, checkOf('port').outcome], [1, 'failed']);
+  assert.match(checkOf('port').detail, /belongs to another user: user 65534/);
+});
 
 test('metadataproxy check: the firewall must redirect to the port of PORT or --server', async (t) => {
   const fakes = await startFakes(t);

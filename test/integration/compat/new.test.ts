@@ -393,7 +393,7 @@ for (const [label, value, error] of [
   [
     'metadataproxy.external-id',
     'a b',
-    'the external id is not one that STS takes; expected ^[\\w+=,.@:/-]{2,1224}$',
+    'STS does not accept the external ID; expected ^[\\w+=,.@:/-]{2,1224}$',
   ],
   ['metadataproxy.policy', '[]', 'the session policy is not a JSON object with a "Statement"'],
 ] as const) {
