@@ -9,7 +9,7 @@ ESBUILD := node_modules/.bin/esbuild --log-level=warning --platform=node --targe
 # the SDK of a process that runs outside the lab never looks for an instance's credentials.
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help build check demo test readme unit integration e2e soak bench test-matrix sim clean
+.PHONY: help build check demo test readme unit integration e2e e2e-firewall soak bench test-matrix sim clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -70,6 +70,10 @@ readme: build/test ## Write README's table of settings anew
 e2e: build/test ## Run against a real Docker Engine (root, Debian; installs what it needs)
 	test/e2e/install
 	$(TEST) --test-concurrency=1 $$(find build/test/e2e -name '*.test.mjs')
+
+e2e-firewall: build/test ## Try each event with each firewall manager on booted hosts, and print the table (root, Debian)
+	test/e2e/install
+	E2E_FULL=1 $(TEST) build/test/e2e/firewall-managers.test.mjs
 
 # As root on Debian the churn on a real Docker Engine, too, as in `make e2e`.
 soak: build/test ## Try the guarantees for long: load, trouble of STS, memory, churn, and the short ones at full length
