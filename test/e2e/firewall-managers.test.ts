@@ -4,7 +4,7 @@
 // E2E_FULL=1 tries every event with every manager, and prints the table (`make e2e-firewall`).
 import { strict as assert } from 'node:assert';
 import { after, before, describe, test, type TestContext } from 'node:test';
-import { CLIENTS, ENV, ManagedHost, OPTIONS, USER, type Manager, type Outcome } from './firewall-managers/managed-host.ts';
+import { CLIENTS, ENV, ManagedHost, OPTIONS, type Manager, type Outcome } from './firewall-managers/managed-host.ts';
 import { makePackages } from './packages/products.ts';
 
 const FULL = process.env['E2E_FULL'] === '1';
@@ -156,7 +156,7 @@ describe('firewall managers', { timeout: FULL ? 1_800_000 : 600_000 }, () => {
       await host.shell(`echo PORT=18100 >>${ENV}; systemctl daemon-reload
         systemctl restart metadataproxy.socket metadataproxy-firewall`);
       await host.ready();
-      await host.shell(`systemd-run --quiet --unit=squatter --uid=${USER} /usr/bin/node -e '
+      await host.shell(`systemd-run --quiet --unit=squatter --uid=nobody /usr/bin/node -e '
         require("http").createServer((request, response) => response.end("foreign")).listen(18000)'`);
       await host.until('curl --silent --fail http://127.0.0.1:18000/ >/dev/null');
       const outcome = await managed().during('systemctl restart metadataproxy-firewall; systemctl reload metadataproxy-firewall');

@@ -16,7 +16,7 @@ const SETTINGS = ['DEFAULT_ACCOUNT_ID=123456789012', `AWS_ENDPOINT_URL_STS=http:
   'HOST_NETWORK=true', 'MAX_REQUESTS_PER_SECOND=0', `FIREWALL_OPTIONS="${OPTIONS}"`];
 
 /** An unprivileged process on the host. */
-export const USER = 1000;
+const USER = 1000;
 /** The containers together ask 750 times a second: more would take the processors from what they watch. */
 const CONTAINER_MS = 4;
 /** For each request the proxy looks for the process in all of /proc. */

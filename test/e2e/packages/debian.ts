@@ -101,7 +101,7 @@ export function debian(): void {
     for (const unit of ['app.service', 'play.service', 'named.service', 'docker.service', 'podman-restart.service']) {
       assert.ok(before.includes(unit), `${unit} in ${before.join(' ')}`);
     }
-    assert.ok(!before.some((unit) => /template|data|other/.test(unit)), before.join(' '));
+    assert.ok(!before.some((unit) => /^(?:template|data-volume|other)/.test(unit)), before.join(' '));
     await host.shell(`rm -r /etc/containers; cat >${ENV} <<'END'\n${was}\nEND\nsystemctl daemon-reload; systemctl restart metadataproxy.socket`);
     assert.equal(await host.property('metadataproxy.socket', 'Listen'), '0.0.0.0:18000 (Stream)');
     await host.run('systemctl', 'restart', 'metadataproxy-firewall');
@@ -136,7 +136,7 @@ export function debian(): void {
       };
       process.once('SIGTERM', () => { console.log('tried ' + tries); process.exit(0); });
       squat();\nEND
-      systemd-run --quiet --unit=squatter --uid=1000 /usr/bin/node /tmp/squat.js`);
+      systemd-run --quiet --unit=squatter --uid=nobody /usr/bin/node /tmp/squat.js`);
     await host.until('journalctl --unit squatter --output cat | grep -q trying');
     const asking = host.run('docker', 'exec', 'web', 'sh', '-c', `
       while [ ! -e /stop ]; do
