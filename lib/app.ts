@@ -10,7 +10,7 @@ import type { AddressMapping } from './callers/address-mapping.ts';
 import { HostAddresses } from './callers/host/addresses.ts';
 import { hostProcess } from './callers/host/network.ts';
 import { CallerResolver } from './callers/resolver.ts';
-import { hostAndPort, type Config } from './config/config.ts';
+import type { Config } from './config/config.ts';
 import { SourceCredentials } from './credentials/aws/source-credentials.ts';
 import { CredentialStore } from './credentials/store.ts';
 import { DockerEngine } from './docker/client.ts';
@@ -32,7 +32,7 @@ import type { RoleRequest } from './roles/role-request.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 import { AfterBurst } from './util/after-burst.ts';
 import { systemClock as clock } from './util/clock.ts';
-import { normalAddress } from './util/ip-address.ts';
+import { hostAndPort, normalAddress } from './util/ip-address.ts';
 import * as wiring from './wiring.ts';
 
 /** The proxy cannot start; the message says why. */

@@ -7,6 +7,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { readTlsFiles } from '../docker/endpoint.ts';
 import { parseRoleReference, type AccountNames, type RoleReference } from '../roles/role-reference.ts';
+import { hostAndPort } from '../util/ip-address.ts';
 import type { ListenAddress } from './kinds.ts';
 import { SETTINGS, type Setting, type SettingName, type SettingValues } from './settings.ts';
 
@@ -184,11 +185,6 @@ function withTls(
     problems.push(`DOCKER_CERT_PATH: cannot read the TLS files (${(error as Error).message})`);
     return docker;
   }
-}
-
-/** As a URL writes it: an IPv6 address in brackets. */
-export function hostAndPort(host: string, port: number): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /** The URL of a listener on this host; for no host or every address it uses loopback. */
