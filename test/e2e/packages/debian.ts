@@ -140,7 +140,7 @@ export function debian(): void {
     await host.until('journalctl --unit squatter --output cat | grep -q trying');
     const asking = host.run('docker', 'exec', 'web', 'sh', '-c', `
       while [ ! -e /stop ]; do
-        if [ "$(wget -q -T 20 -O - http://169.254.169.254${ROLES})" = web ]; then echo good; else echo bad; fi
+        if [ "$(timeout 20 wget -q -O - http://169.254.169.254${ROLES})" = web ]; then echo good; else echo bad; fi
       done`);
     for (let n = 0; n < 5; n += 1) {
       await host.run('systemctl', 'restart', 'metadataproxy');
@@ -203,7 +203,7 @@ export function debian(): void {
     assert.notEqual((await host.try('systemctl', 'restart', 'metadataproxy-firewall')).status, 0);
     assert.match(await host.journal('metadataproxy-firewall'), /unknown command or option '--nonsense'/);
     assert.match(await host.run('cat', '/run/metadataproxy-firewall/state'), /^failed \d+\n./);
-    await answersAs('web', 'web');
+    assert.equal((await host.ask('web', ROLES)).stdout, 'web', 'the redirects stayed');
     await options('--ecs');
     await host.run('systemctl', 'restart', 'metadataproxy-firewall');
     await host.run('systemctl', 'stop', 'metadataproxy-firewall', 'metadataproxy.socket');
@@ -252,7 +252,7 @@ export function debian(): void {
     await host.run('systemctl', 'stop', 'systemd-networkd.socket', 'systemd-networkd');
     await apt('install', 'network-manager');
     await host.run('systemctl', 'restart', 'NetworkManager');
-    await host.run('nm-online', '--wait-for-startup', '--quiet', '--timeout=20');
+    await host.until('nmcli --terse --fields STARTUP general | grep -q started');
     assert.deepEqual(await routing(), before, 'NetworkManager');
     await apt('purge', 'network-manager');
   });
