@@ -105,7 +105,7 @@ function withManager(manager: Manager, body: (managed: () => ManagedHost) => voi
 }
 
 // A boot that hangs must not hold up the run for ever.
-describe('firewall managers', { timeout: FULL ? 1_800_000 : 600_000 }, () => {
+describe('firewall managers', { timeout: FULL ? 3_600_000 : 600_000 }, () => {
   before(makePackages);
   after(() => {
     if (results.length === 0) return;
