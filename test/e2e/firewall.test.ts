@@ -4,6 +4,7 @@ import {
   type Backend, type IptablesVariant, IPTABLES, IPTABLES_LEGACY, NFT, missingVariant,
 } from './firewall/backends.ts';
 import { FirewallHost } from './firewall/firewall-host.ts';
+import { healingTimes, matrix } from './firewall/matrix.ts';
 import { options } from './firewall/options.ts';
 import { rules } from './firewall/rules.ts';
 
@@ -19,7 +20,7 @@ describe('iptables/setup print', options);
 for (const variant of ['nft', 'legacy', 'none'] as const) {
   const reason = await missingVariant(variant);
   const title = variant === 'none' ? 'a host without iptables' : `a host whose Docker uses iptables-${variant}`;
-  describe(title, { skip: reason ?? false, timeout: 180_000 }, () => {
+  describe(title, { skip: reason ?? false, timeout: 600_000 }, () => {
     let host: FirewallHost;
     before(async () => {
       host = await FirewallHost.create(variant, HOSTS[variant][0] ?? NFT);
@@ -39,6 +40,9 @@ for (const variant of ['nft', 'legacy', 'none'] as const) {
     for (const backend of HOSTS[variant]) {
       // The rules are the same wherever the table of our own is; the matrix shows that they hold there, too.
       if (variant === 'nft' || backend !== NFT) describe(backend.name, () => rules(() => host, backend));
+      describe(`${backend.name}, disturbed`, () => matrix(() => host, backend, { watches: variant === 'nft' }));
     }
   });
 }
+
+test('time to heal', healingTimes);

@@ -1,7 +1,9 @@
 // A host for the firewall's tests: a machine with IPv6, a cable to the metadata service's machine, a Docker Engine that
 // starts when the test says so, containers on each kind of network, and the real proxy.
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import type { Container } from '../container.ts';
 import { BUSYBOX, DockerEngine } from '../docker-engine.ts';
@@ -62,6 +64,7 @@ export class FirewallHost {
   readonly #directory: LabDirectory;
   readonly #logs: string;
   readonly #listener: SideProgram<ListenerCalls>;
+  readonly #dockerRules = new Map<string, string>();
   #proxy: Proxy | undefined;
   #clients: ContainerClient[] = [];
   #hostClients: Client[] = [];
@@ -125,6 +128,16 @@ export class FirewallHost {
     await this.docker.docker('network', 'create', '--ipv6', '--subnet', 'fd00:d0c::/64', 'six');
     await this.docker.docker('swarm', 'init', '--advertise-addr', '127.0.0.1');
     await this.docker.docker('network', 'create', '--driver', 'overlay', '--attachable', 'mesh');
+    for (const program of this.variant === 'none' ? [] : FAMILIES) {
+      this.#dockerRules.set(program, await this.shell(`${program}-save | grep -v METADATAPROXY`));
+    }
+  }
+
+  /** Brings back the rules that Docker made at its first start, and takes all others of iptables away. */
+  async restoreDockerRules(): Promise<void> {
+    for (const [program, saved] of this.#dockerRules) {
+      await this.shell(`printf '%s' '${saved}' | ${program}-restore`);
+    }
   }
 
   /** Stops Docker if it runs, and starts it. Its containers end. */
@@ -201,9 +214,21 @@ export class FirewallHost {
     return this.machine.tryRun(this.#command(args));
   }
 
-  /** Starts `setup watch`. End it with `run(['kill' …])` or with the machine. */
+  /** Starts `setup watch`. */
   watch(...args: string[]): Promise<ChildProcess> {
-    return this.machine.spawnInside(this.#command(['watch', ...args]), { stdio: 'ignore' });
+    return this.machine.spawnInside(['setsid', ...this.#command(['watch', ...args])], { stdio: 'ignore' });
+  }
+
+  /** Ends it with the programs that it listens to, as systemd ends a service's control group. */
+  async endWatch(watcher: ChildProcess): Promise<void> {
+    const ended = once(watcher, 'exit');
+    await this.shell('kill -- "-$(pgrep --oldest --full "setup watch")"');
+    await ended;
+  }
+
+  /** What the proxy reads: "ok" or "failed", and the problems. */
+  state(): Promise<string> {
+    return readFile(this.machine.path('/run/metadataproxy-firewall/state'), 'utf8');
   }
 
   /** Runs a command of both families of iptables. */
