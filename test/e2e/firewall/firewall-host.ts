@@ -14,11 +14,12 @@ import { PROXY_PORT } from '../ports.ts';
 import { Proxy } from '../proxy.ts';
 import { SideProgram } from '../side-program.ts';
 import {
-  CABLE, CUSTOM_BRIDGE, type ClientNetwork, HOST4, HOST6, HOST_CLIENTS, IMDS4, IMDS6, NETWORKS, PROXY_USER,
-  ROLE_NAMES_PATH, SETUP, UNPRIVILEGED_USER,
+  CUSTOM_BRIDGE, type ClientNetwork, HOST_CLIENTS, IMDS4, IMDS6, NETWORKS, PROXY_USER, ROLE_NAMES_PATH, SETUP,
+  UNPRIVILEGED_USER,
 } from './addresses.ts';
 import { type Backend, type IptablesVariant, searchPath } from './backends.ts';
 import type { ListenerCalls } from './listener.ts';
+import { buildMachines } from './machines.ts';
 import { ARRIVALS, DEPARTURES, PacketCounters, SENTINEL_PORT } from './packet-counters.ts';
 import { type Answer, NOTHING, OTHERS, type ProbeCalls } from './probe.ts';
 import { listRules } from './rule-listing.ts';
@@ -95,24 +96,7 @@ export class FirewallHost {
     process.once('exit', () => directory.remove());
     // dockerd finds iptables there, and so does iptables/setup.
     process.env['PATH'] = searchPath(variant, join(directory.path, 'bin'));
-    const [machine, metadata] = await Promise.all([
-      Machine.create('ec2host', directory), Machine.create('metadata', directory),
-    ]);
-    await machine.connect(metadata, { name: CABLE, address: `${HOST4}/24` },
-      { name: 'ec2host', address: `${IMDS4}/24` });
-    await metadata.run(['/bin/sh', '-ec', `
-      ip address add ${IMDS6}/64 dev ec2host nodad
-      ip route add default via ${HOST4}
-      ip route add default via ${HOST6}
-    `]);
-    // The kernel's own check of source addresses is off, so that only the rules can stop anything.
-    await machine.run(['/bin/sh', '-ec', `
-      ip address add ${HOST6}/64 dev ${CABLE} nodad
-      echo 1 >/proc/sys/net/ipv4/ip_forward
-      echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
-      echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter
-      echo 0 >/proc/sys/net/ipv4/conf/default/rp_filter
-    `]);
+    const [machine, metadata] = await buildMachines(directory);
     const listener = await SideProgram.start<ListenerCalls>('../firewall/listener', directory, metadata);
     for (const port of [80, 8080, SENTINEL_PORT]) await listener.call('listen', port, HOST_ROLE);
     const outside = await SideProgram.start<ProbeCalls>('../firewall/probe', directory, metadata);
