@@ -3,7 +3,9 @@ import { after, before, describe, test } from 'node:test';
 import {
   type Backend, type IptablesVariant, IPTABLES, IPTABLES_LEGACY, NFT, missingVariant,
 } from './firewall/backends.ts';
+import { changes } from './firewall/changes.ts';
 import { FirewallHost } from './firewall/firewall-host.ts';
+import { loopbackProxy, notCovered, operatorsChain, withoutTables } from './firewall/limits.ts';
 import { healingTimes, matrix } from './firewall/matrix.ts';
 import { options } from './firewall/options.ts';
 import { rules } from './firewall/rules.ts';
@@ -22,6 +24,7 @@ for (const variant of ['nft', 'legacy', 'none'] as const) {
   const title = variant === 'none' ? 'a host without iptables' : `a host whose Docker uses iptables-${variant}`;
   describe(title, { skip: reason ?? false, timeout: 600_000 }, () => {
     let host: FirewallHost;
+    const lab = (): FirewallHost => host;
     before(async () => {
       host = await FirewallHost.create(variant, HOSTS[variant][0] ?? NFT);
     });
@@ -38,9 +41,20 @@ for (const variant of ['nft', 'legacy', 'none'] as const) {
     });
 
     for (const backend of HOSTS[variant]) {
-      // The rules are the same wherever the table of our own is; the matrix shows that they hold there, too.
-      if (variant === 'nft' || backend !== NFT) describe(backend.name, () => rules(() => host, backend));
-      describe(`${backend.name}, disturbed`, () => matrix(() => host, backend, { watches: variant === 'nft' }));
+      // iptables-nft takes the same rules as iptables-legacy, and the table of our own is the same on each host.
+      if (backend === (variant === 'nft' ? NFT : IPTABLES_LEGACY)) {
+        describe(`${backend.name}: rules`, () => rules(lab, backend));
+        describe(`${backend.name}: changes`, () => changes(lab, backend));
+      }
+      if (variant === 'nft') describe(`${backend.name}: a loopback proxy`, () => loopbackProxy(lab, backend));
+      describe(`${backend.name}: disturbances`, () => matrix(lab, backend, { watches: variant === 'nft' }));
+    }
+    if (variant === 'nft') {
+      describe('iptables chains: missing tables and other programs\' chains', () => withoutTables(lab));
+    }
+    if (variant === 'none') {
+      describe('an operator\'s chain', () => operatorsChain(lab, NFT));
+      describe('not covered', () => notCovered(lab, NFT));
     }
   });
 }

@@ -200,13 +200,14 @@ export class FirewallHost {
 
   /** Starts `setup watch`. */
   watch(...args: string[]): Promise<ChildProcess> {
-    return this.machine.spawnInside(['setsid', ...this.#command(['watch', ...args])], { stdio: 'ignore' });
+    const program = ['/bin/sh', '-c', 'echo $$ >/run/watch.pid; exec "$@"', 'sh', ...this.#command(['watch', ...args])];
+    return this.machine.spawnInside(['setsid', ...program], { stdio: 'ignore' });
   }
 
   /** Ends it with the programs that it listens to, as systemd ends a service's control group. */
   async endWatch(watcher: ChildProcess): Promise<void> {
     const ended = once(watcher, 'exit');
-    await this.shell('kill -- "-$(pgrep --oldest --full "setup watch")"');
+    await this.shell('kill -- "-$(cat /run/watch.pid)"');
     await ended;
   }
 
@@ -305,6 +306,6 @@ export class FirewallHost {
 
   #command(args: readonly string[]): string[] {
     const environment = Object.entries(this.backend.environment).map(([name, value]) => `${name}=${value}`);
-    return ['env', ...environment, resolvePath(SETUP), ...args, ...this.backend.options];
+    return ['env', ...environment, resolvePath(SETUP), ...this.backend.options, ...args];
   }
 }

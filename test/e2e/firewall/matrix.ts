@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import type { ChildProcess } from 'node:child_process';
 import { stat } from 'node:fs/promises';
-import { after, test, type TestContext } from 'node:test';
+import { after, before, test, type TestContext } from 'node:test';
 import { HOST_ROLE } from '../host-identity.ts';
 import { HOST_CLIENTS, PROXY_USER } from './addresses.ts';
 import type { Backend } from './backends.ts';
@@ -81,8 +81,11 @@ let networks = 0;
 export function matrix(lab: () => FirewallHost, backend: Backend, { watches }: { readonly watches: boolean }): void {
   let host: FirewallHost;
 
-  test('install, with clients on the host\'s network', async () => {
+  before(() => {
     host = lab();
+  });
+
+  test('install, with clients on the host\'s network', async () => {
     host.backend = backend;
     await host.restoreDockerRules();
     await host.setup('install', ...OPTIONS);
@@ -107,14 +110,16 @@ export function matrix(lab: () => FirewallHost, backend: Backend, { watches }: {
   }
 
   if (!watches) return;
-  let watcher: ChildProcess;
+  let watcher: ChildProcess | undefined;
   test('watch verifies when it starts', async () => {
     const started = Date.now();
     watcher = await host.watch(...OPTIONS);
     await newState(host, started);
   });
 
-  after(() => host.endWatch(watcher));
+  after(async () => {
+    if (watcher !== undefined) await host.endWatch(watcher);
+  });
 
   for (const { name, happen, applies } of DISTURBANCES) {
     // Docker takes none of our rules away.

@@ -32,6 +32,7 @@ export const DEPARTURES = `
   counter sent {}
   counter segments {}
   counter outside {}
+  counter to_loopback {}
   counter to_proxy {}
   counter delivered {}
   chain prerouting {
@@ -39,6 +40,7 @@ export const DEPARTURES = `
     ip daddr ${IMDS4} meta l4proto tcp counter name segments
     ip6 daddr ${IMDS6} meta l4proto tcp counter name segments
     iifname "${CABLE}" tcp dport ${PROXY_PORT} ${SYN} counter name outside
+    iifname != "lo" ip daddr 127.0.0.0/8 ${SYN} counter name to_loopback
     iifname != { "lo", "${CABLE}" } tcp dport ${PROXY_PORT} ${SYN} counter name to_proxy
     ${counted('sent', `iifname != "${CABLE}"`)}
   }

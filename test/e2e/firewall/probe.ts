@@ -51,7 +51,12 @@ function request(socket: Socket): Promise<Answer> {
       received += chunk.toString('latin1');
       const [, status, length] = /^HTTP\/1\.1 (\d+)[^]*?\r\ncontent-length: *(\d+)/i.exec(received) ?? [];
       const body = received.slice(received.indexOf('\r\n\r\n') + 4);
-      if (length === undefined || body.length < Number(length)) return;
+      if (length === undefined) {
+        // A body of unknown length is not needed.
+        if (received.includes('\r\n\r\n')) resolve(/^HTTP\/1\.1 (\d+)/.exec(received)?.[1] ?? NOTHING);
+        return;
+      }
+      if (body.length < Number(length)) return;
       resolve(status === '200' ? body : (status ?? NOTHING));
     });
     socket.write(REQUEST);

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { HOST_ROLE } from '../host-identity.ts';
 import { execute } from '../machine.ts';
 import { PROXY_PORT } from '../ports.ts';
@@ -20,8 +20,11 @@ export const PROXIED = 'app';
 export function rules(lab: () => FirewallHost, backend: Backend): void {
   let host: FirewallHost;
 
-  test('install: containers reach the proxy, the host reaches the metadata service', async () => {
+  before(() => {
     host = lab();
+  });
+
+  test('install: containers reach the proxy, the host reaches the metadata service', async () => {
     host.backend = backend;
     await host.setup('install');
     await host.setup('status');
