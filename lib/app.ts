@@ -127,7 +127,10 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
     hostNetwork: config.hostNetwork !== 'nobody',
     onBadRequest: (container, error) => telemetry.badRequest(container, error),
   });
-  const engine = new DockerEngine(config.docker, { engineEventReceived: (at) => telemetry.eventSent(at) });
+  const engine = new DockerEngine(config.docker, {
+    events: { engineEventReceived: (at) => telemetry.eventSent(at) },
+    ...(config.dockerConfirm !== 'auto' && { isRelayed: config.dockerConfirm === 'always' }),
+  });
   const directory = new ContainerDirectory({
     engine,
     describe: containerReader(config, engine),

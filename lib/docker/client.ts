@@ -7,8 +7,9 @@ import { statSync } from 'node:fs';
 import * as http from 'node:http';
 import type * as https from 'node:https';
 import type { Events } from '../events.ts';
+import { systemClock, type Clock } from '../util/clock.ts';
 import { object, string } from '../util/json.ts';
-import type { DockerEndpoint } from './endpoint.ts';
+import { isEngineSocket, type DockerEndpoint } from './endpoint.ts';
 import {
   EngineFailure,
   EngineUnreachable,
@@ -35,11 +36,22 @@ const NOT_LISTENING = new Set(['ENOENT', 'ECONNREFUSED']);
 const NETWORK_ID = /^[0-9a-f]{64}$/;
 /** More networks than a host has. */
 const MAX_DRIVERS = 1_000;
+/** The date of an answer is a whole second, and takes time to arrive. */
+const MAX_CLOCK_ERROR_MS = 2_000;
+/** The kernel asks a silent peer this often whether it is still there. */
+const KEEPALIVE_MS = 15_000;
 /** Podman 4 filters by its own names `died` and `remove`, but then sends the former as `die`. */
 const EVENT_FILTERS = {
   type: ['container', 'network'],
   event: ['create', 'start', 'die', 'died', 'destroy', 'remove', 'rename', 'connect', 'disconnect'],
 };
+
+export interface ClientOptions {
+  readonly events?: Pick<Events, 'engineEventReceived'>;
+  readonly clock?: Pick<Clock, 'now'>;
+  /** Whether something between the engine and this process may lose events; by default what the endpoint suggests. */
+  readonly isRelayed?: boolean;
+}
 
 export class DockerEngine implements Engine {
   readonly #target: https.RequestOptions;
@@ -47,13 +59,21 @@ export class DockerEngine implements Engine {
   readonly #sharesClock: boolean;
   readonly #url: string;
   readonly #host: string;
-  readonly #events: Pick<Events, 'engineEventReceived'> | undefined;
+  readonly #isRelayed: boolean;
+  readonly #events: ClientOptions['events'];
+  readonly #clock: Pick<Clock, 'now'>;
+  /** The engine's time less this host's, in milliseconds. */
+  #clockOffset = 0;
+  #isPodman = false;
   #transport: Promise<Transport> | undefined;
   /** By network; a pending or finished lookup each. */
   readonly #drivers = new Map<string, Promise<string | undefined>>();
 
-  constructor(endpoint: DockerEndpoint, events?: Pick<Events, 'engineEventReceived'>) {
+  constructor(endpoint: DockerEndpoint, options: ClientOptions = {}) {
+    const { events, clock = systemClock, isRelayed = !isEngineSocket(endpoint) } = options;
     this.#events = events;
+    this.#clock = clock;
+    this.#isRelayed = isRelayed;
     this.#url = endpoint.url;
     // HTTP needs a Host header, also on a socket. With TLS it is the name that the certificate must have.
     this.#host = endpoint.kind === 'unix' ? 'docker' : endpoint.host;
@@ -112,13 +132,35 @@ export class DockerEngine implements Engine {
     return found === undefined ? undefined : parseNetworkContainers(found);
   }
 
-  async events(onEvent: (event: EngineEvent) => void, signal: AbortSignal): Promise<EngineEvents> {
-    const query = new URLSearchParams({ filters: JSON.stringify(EVENT_FILTERS) });
-    const response = await this.#open(`/events?${query}`, { signal, agent: false });
-    if (response.statusCode !== 200) throw await this.#unexpectedStatus(response, '/events');
+  async events(onEvent: (event: EngineEvent) => void, signal: AbortSignal, seconds: number): Promise<EngineEvents> {
+    const response = await this.#openEvents(signal, seconds);
     const onSent = (sentAt: number): void => this.#events?.engineEventReceived(sentAt);
     const ended = readEvents(response, { url: this.#url, sharesClock: this.#sharesClock, onEvent, onSent });
-    return { ended, isPodman: response.headers['libpod-api-version'] !== undefined };
+    return { ended, isPodman: this.#isPodman, isRelayed: this.#isRelayed };
+  }
+
+  /** The engine's own clock decides when the stream ends; the date of its answer tells whether that is the same. */
+  async #openEvents(signal: AbortSignal, seconds: number, isRetry = false): Promise<http.IncomingMessage> {
+    const now = (this.#clock.now() + this.#clockOffset) / 1000;
+    const until = (now + seconds).toFixed(3);
+    // A bounded stream begins with past events from `since` on. Docker leaves them out for a time to come; Podman would
+    // leave out the events until then as well.
+    const since = this.#isPodman ? now.toFixed(3) : until;
+    const query = new URLSearchParams({ filters: JSON.stringify(EVENT_FILTERS), since, until });
+    const response = await this.#open(`/events?${query}`, { signal, agent: false });
+    if (response.statusCode !== 200) throw await this.#unexpectedStatus(response, '/events');
+    const isPodman = response.headers['libpod-api-version'] !== undefined;
+    const offset = this.#offsetOf(response.headers.date);
+    if (isRetry || (isPodman === this.#isPodman && Math.abs(offset - this.#clockOffset) <= MAX_CLOCK_ERROR_MS)) return response;
+    this.#isPodman = isPodman;
+    this.#clockOffset = offset;
+    response.on('error', () => {}).destroy();
+    return this.#openEvents(signal, seconds, true);
+  }
+
+  #offsetOf(date = ''): number {
+    const offset = Date.parse(date) + 500 - this.#clock.now();
+    return Math.abs(offset) > MAX_CLOCK_ERROR_MS ? offset : 0;
   }
 
   close(): void {
@@ -179,6 +221,7 @@ export class DockerEngine implements Engine {
       request.setTimeout(RESPONSE_TIMEOUT_MS, () => {
         request.destroy(new EngineFailure(`the Docker Engine at ${this.#url} did not answer ${path} in time`));
       });
+      request.on('socket', (socket) => socket.setKeepAlive(true, KEEPALIVE_MS));
       request.on('error', (error: NodeJS.ErrnoException) => reject(this.#failure(error)));
       request.on('response', (response) => {
         // The event stream alone has no agent; on it silence is normal.
@@ -220,12 +263,12 @@ export class DockerEngine implements Engine {
   }
 
   /**
-   * Whether ECONNREFUSED or ENOENT proves that no engine runs. Not over TCP, where only a proxy may be down. Nor on a
+   * Whether ECONNREFUSED or ENOENT proves that no engine runs. Not where only a relay may be down, as over TCP. Nor on a
    * stale socket (nlink 0): one that was bind-mounted by itself stays the old one after the engine has made another.
    */
   #provesNoEngine(): boolean {
     const { socketPath } = this.#target;
-    return typeof socketPath === 'string' && !isUnlinked(socketPath);
+    return typeof socketPath === 'string' && !this.#isRelayed && !isUnlinked(socketPath);
   }
 }
 

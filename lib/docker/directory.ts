@@ -9,7 +9,7 @@
  *
  * This file answers the questions. Below it, imports run one way:
  *
- *   engine-sync       event stream and lists → lookups, registry      podman        confirms answers where events are late
+ *   engine-sync       event stream and lists → lookups, registry      confirmed-answers   where events may be late or lost
  *   lookups           one container; address-lookups: one network     registry      the containers; the only writer
  *   address-table     address → owners                                waiters       wait for a key, negative cache
  *   client            the engine's API                                event-stream, parse, engine (types)
@@ -22,11 +22,11 @@
 
 import type { Events } from '../events.ts';
 import { sleep, withTimeout, type Clock } from '../util/clock.ts';
+import { ConfirmedAnswers } from './confirmed-answers.ts';
 import { DirectoryUnavailable, type Container } from './container.ts';
 import { EngineSync, type DirectoryState } from './engine-sync.ts';
 import type { Engine } from './engine.ts';
 import { Lookups, type LookupOptions } from './lookups.ts';
-import { PodmanAnswers } from './podman.ts';
 import { Registry, type ContainerListener } from './registry.ts';
 import { Waiters } from './waiters.ts';
 
@@ -60,7 +60,7 @@ export class ContainerDirectory {
   readonly #registry: Registry;
   readonly #lookups: Lookups;
   readonly #sync: EngineSync;
-  readonly #answers: PodmanAnswers;
+  readonly #answers: ConfirmedAnswers;
 
   constructor({ engine, describe, clock, random, resyncEvery = 0, events }: DirectoryOptions) {
     this.#clock = clock;
@@ -75,11 +75,16 @@ export class ContainerDirectory {
       peersKnown: (id: string) => this.#peersKnown(id),
       waitForPeers: (id: string, news: (timeoutMs: number) => Promise<void>) => this.#waitForPeers(id, news),
     };
-    this.#answers = new PodmanAnswers(inner, this.#sync, lookups);
+    this.#answers = new ConfirmedAnswers(inner, this.#sync, lookups);
   }
 
   get state(): DirectoryState {
     return this.#sync.state;
+  }
+
+  /** The state, and what is wrong. */
+  get detail(): string {
+    return this.#sync.detail;
   }
 
   /** Calls the listener for every change from now on; nothing that is known already. */

@@ -43,10 +43,12 @@ export type EngineEvent =
 
 /** An open event stream. */
 export interface EngineEvents {
-  /** Resolves with the reason when the stream ends. */
-  readonly ended: Promise<Error>;
-  /** See podman.ts. */
+  /** Resolves when the stream ends: with undefined if the engine ended it in an orderly way, else with the reason. */
+  readonly ended: Promise<Error | undefined>;
+  /** See confirmed-answers.ts. */
   readonly isPodman: boolean;
+  /** Whether something between the engine and this process may lose events. */
+  readonly isRelayed: boolean;
 }
 
 /** The calls that the container directory makes. Each throws EngineUnreachable or EngineFailure. */
@@ -56,8 +58,12 @@ export interface Engine {
   inspect(container: string): Promise<EngineContainer | undefined>;
   /** @returns addresses by container; undefined when there is no such network */
   networkAddresses(network: string): Promise<ReadonlyMap<string, readonly string[]> | undefined>;
-  /** Resolves once the stream is open. Calls `onEvent` in the engine's order until the stream ends. */
-  events(onEvent: (event: EngineEvent) => void, signal: AbortSignal): Promise<EngineEvents>;
+  /**
+   * Resolves once the stream is open. Calls `onEvent` in the engine's order until the stream ends.
+   *
+   * @param seconds after which the engine ends the stream
+   */
+  events(onEvent: (event: EngineEvent) => void, signal: AbortSignal, seconds: number): Promise<EngineEvents>;
 }
 
 /** No engine listens on its socket, so Docker cannot have started a container meanwhile. */

@@ -170,17 +170,22 @@ export class Lookups {
     });
   }
 
-  /**
-   * Inspects the owners of an address and removes it from those that have lost it. Needs no tombstones: it is for an
-   * engine whose events are later than its answers.
-   */
+  /** Inspects the owners of an address and removes it from those that have lost it. */
   async recheck(address: string): Promise<void> {
     const registry = this.#registry;
     for (const entry of registry.addresses.owners(address)) {
       if (registry.addresses.isClaim(entry, address)) continue;
-      const found = await this.#engine.inspect(entry.id);
-      if (!found?.running) registry.remove(entry.id, !found);
-      else if (![...found.addresses.values()].flat().includes(address)) registry.replaceAddresses(entry, found.addresses);
+      await registry.withTombstones(async (tombstones) => {
+        const found = await this.#engine.inspect(entry.id);
+        const addresses = new Map(found?.addresses);
+        if (found?.running && registry.addresses.isOn(entry, GATEWAY_BRIDGE)) {
+          addresses.set(GATEWAY_BRIDGE, (await this.#engine.networkAddresses(GATEWAY_BRIDGE))?.get(entry.id) ?? []);
+        }
+        if (tombstones.hasContainer(entry.id)) return;
+        for (const network of addresses.keys()) if (tombstones.hasEndpoint(entry.id, network)) addresses.delete(network);
+        if (!found?.running) registry.remove(entry.id, !found);
+        else if (![...addresses.values()].flat().includes(address)) registry.replaceAddresses(entry, addresses);
+      });
     }
   }
 }

@@ -39,6 +39,8 @@ export interface Entry {
   readonly running: boolean;
   /** Whether it has, or had, an overlay network, and so perhaps an address on Swarm's gateway bridge. */
   readonly usesOverlay: boolean;
+  /** The number of its last start, of all starts that the registry has seen; 0 if there was none. */
+  readonly lastStart: number;
 }
 
 type OwnEntry = { -readonly [Field in keyof Entry]: Entry[Field] };
@@ -58,6 +60,7 @@ export class Registry {
   readonly #ended = new Set<string>();
   readonly #listeners: ContainerListener[] = [];
   readonly #removals = new Set<RemovalListener>();
+  #starts = 0;
 
   /** @param waiters notified by address (it has an owner now) and by container id (a peer started or was forgotten) */
   constructor(waiters: Waiters) {
@@ -108,12 +111,22 @@ export class Registry {
     return this.#ended.has(id);
   }
 
+  /** How many starts the registry has seen. */
+  get starts(): number {
+    return this.#starts;
+  }
+
+  /** The ids of the containers that run, as far as the engine has said. */
+  running(): string[] {
+    return [...this.#entries.values()].filter(({ running }) => running).map(({ id }) => id);
+  }
+
   // Changes
 
   ensure(id: string): Entry {
     let entry = this.#entries.get(id);
     if (!entry) {
-      entry = { id, container: undefined, started: false, running: false, usesOverlay: false };
+      entry = { id, container: undefined, started: false, running: false, usesOverlay: false, lastStart: 0 };
       this.#entries.set(id, entry);
     }
     return entry;
@@ -150,6 +163,7 @@ export class Registry {
   start(entry: OwnEntry): void {
     if (entry.started || !entry.container) return;
     entry.started = true;
+    entry.lastStart = this.#starts += 1;
     this.claimAddress(entry);
     this.#ended.delete(entry.id);
     for (const listener of this.#listeners) listener.started(entry.container);
@@ -167,9 +181,9 @@ export class Registry {
     for (const address of addresses) this.#waiters.notify(address);
   }
 
-  /** It has these addresses, and none on other networks. */
+  /** It has these addresses, and none on other networks. What it keeps is not removed in between. */
   replaceAddresses(entry: OwnEntry, byNetwork: AddressesByNetwork): void {
-    this.#addresses.removeAssigned(entry);
+    this.#addresses.removeAssigned(entry, byNetwork);
     for (const [network, addresses] of byNetwork) this.setAddresses(entry, network, addresses);
   }
 
@@ -200,15 +214,20 @@ export class Registry {
   }
 
   /**
-   * Starts again from a list of the engine: removes all addresses, and the containers that the list does not show.
+   * Removes everything that a list of the engine does not show: containers, and addresses of those that it shows.
    *
+   * @param shown running containers with their addresses
+   * @param starts how many the registry had seen before the list was made: containers that started since stay
    * @param own tombstones of the lookup that made the list
    */
-  replaceAll(running: ReadonlySet<string>, existing: ReadonlySet<string>, own: Tombstones): void {
+  removeOthers(shown: ReadonlyMap<string, AddressesByNetwork>, existing: ReadonlySet<string>, starts: number, own: Tombstones): void {
     for (const listener of this.#removals) if (listener !== own) listener.allReplaced();
     for (const entry of this.#entries.values()) {
-      this.#addresses.remove(entry);
-      if (!running.has(entry.id) && (entry.started || entry.running)) this.#end(entry);
+      if (entry.lastStart > starts) continue;
+      const addresses = shown.get(entry.id);
+      if (addresses) this.#addresses.removeAssigned(entry, addresses);
+      else this.#addresses.remove(entry);
+      if (!addresses && (entry.started || entry.running)) this.#end(entry);
       if (!existing.has(entry.id)) this.#forget(entry.id);
     }
   }

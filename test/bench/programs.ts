@@ -47,6 +47,7 @@ export function proxyCommand(
       PORT: String(port),
       ADMIN_ADDR: adminPort === 0 ? 'off' : `127.0.0.1:${adminPort}`,
       DOCKER_URL: docker?.url ?? 'unix:///nonexistent/docker.sock',
+      DOCKER_CONFIRM: 'never',
       METADATA_URL: metadataUrl ?? nowhere,
       AWS_ENDPOINT_URL_STS: sts?.url ?? nowhere,
       AWS_ENDPOINT_URL_IAM: sts?.url ?? nowhere,

@@ -49,6 +49,8 @@ export class Proxy {
       env: {
         PATH: process.env['PATH'],
         DOCKER_URL: `unix://${dockerSocket}`,
+        // The lab's socket is the engine's own, though not at its usual path.
+        DOCKER_CONFIRM: 'never',
         LOG_FORMAT: 'json',
         LOG_LEVEL: 'debug',
         AWS_ENDPOINT_URL_STS: sts,
@@ -67,7 +69,7 @@ export class Proxy {
   }
 
   /** Resolves with the first entry at or after `from` (an index into the log) that matches. */
-  logged(matches: (entry: LogEntry) => boolean, what: string, from = 0): Promise<LogEntry> {
+  logged(matches: (entry: LogEntry) => boolean, what: string, from = 0, withinMs = TOO_LONG_MS): Promise<LogEntry> {
     return new Promise((resolve, reject) => {
       let next = from;
       const finish = (): void => {
@@ -89,7 +91,7 @@ export class Proxy {
       const timer = setTimeout(() => {
         finish();
         reject(new Error(`the proxy did not log ${what}: ${this.#tail()}`));
-      }, TOO_LONG_MS);
+      }, withinMs);
       this.#watchers.add(look);
       look();
     });

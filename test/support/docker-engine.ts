@@ -99,6 +99,8 @@ export class DockerEngine {
   #port = 0;
   #server: Server | undefined;
   readonly #faults = new FaultRules<EngineRequest, EngineFault>();
+  /** The daemon's clock less this process's, in milliseconds. */
+  clockOffset = 0;
   #hanging = false;
   #afterHang: (() => void)[] = [];
   readonly #subscribers = new Set<Subscriber>();
@@ -331,9 +333,15 @@ export class DockerEngine {
     const subscriber: Subscriber = {
       accepts, response, since, filters: request.query.get('filters') ?? '', open: true,
     };
-    response.writeHead(200, { 'Content-Type': 'application/json', ...HEADERS });
+    const now = Date.now() + this.clockOffset;
+    response.writeHead(200, { 'Content-Type': 'application/json', Date: new Date(now).toUTCString(), ...HEADERS });
     response.flushHeaders();
-    response.on('close', () => this.#forget(subscriber));
+    const until = request.query.get('until');
+    const end = until === null ? undefined : setTimeout(() => response.end(), Number(until) * 1000 - now);
+    response.on('close', () => {
+      clearTimeout(end);
+      this.#forget(subscriber);
+    });
     if (since !== undefined) {
       for (const event of this.#history) {
         if (event.timeNano / 1e9 >= Number(since) && accepts(event)) response.write(`${json(event)}\n`);

@@ -26,8 +26,8 @@ const OTHER_IP = '172.17.0.3';
 
 /** A directory over an engine that the test controls. */
 function setUp(t: TestContext) {
-  const engine = new ScriptedEngine();
   const clock = new ManualClock();
+  const engine = new ScriptedEngine(clock);
   /** `known a`, `started a`, `ended a`, in order. */
   const reported: string[] = [];
   const states: { state: DirectoryState; count: number; error: string | undefined }[] = [];
@@ -1071,6 +1071,182 @@ test('a closed directory follows nothing', async (t) => {
   await clock.advance(60_000);
   assert.equal(engine.followers, 0);
   assert.equal(engine.count('events'), 1);
+});
+
+// Silence is not news: streams that the engine ends, and what is read anew
+
+test('before a stream ends the next one is open, and nobody notices', async (t) => {
+  const { engine, clock, states, known, reported } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
+  await clock.advance(600_000);
+  assert.equal(known(IP), 'a');
+  assert.equal(states.length, 1);
+  assert.deepEqual(reported, ['known a', 'started a']);
+  assert.ok(engine.count('events') >= 12);
+  assert.ok(engine.followers <= 2);
+});
+
+test('an event that a relay has lost is made up for within a minute', async (t) => {
+  const { engine, clock, ownerOf, reported, known } = await synced(t, (all) => {
+    all.runs('a', { [BRIDGE]: [IP] });
+    all.runs('b', { [BRIDGE]: [OTHER_IP], other: ['172.18.0.2'] });
+  });
+  // Without their events.
+  engine.removes('a');
+  engine.leaves('b', 'other');
+  await clock.advance(60_000);
+  assert.equal(reported.at(-1), 'ended a');
+  assert.equal(await ownerOf(IP), undefined);
+  assert.equal(await ownerOf('172.18.0.2'), undefined);
+  assert.equal(known(OTHER_IP), 'b');
+});
+
+test('a periodic resync removes what the engine does not show', async (t) => {
+  const clock = new ManualClock();
+  const engine = new ScriptedEngine(clock);
+  const directory = new ContainerDirectory({
+    engine, clock, random: () => 0.5, resyncEvery: 10_000, events: { directoryStateChanged: () => {} },
+    describe: async (found) => describeContainer(found, NO_FIELDS),
+  });
+  t.after(() => directory.close());
+  engine.runs('a', { [BRIDGE]: [IP] });
+  directory.start();
+  await settled();
+  engine.stops('a');
+  await clock.advance(9_000);
+  assert.equal((directory.resolve(IP) as Container).id, 'a');
+  await clock.advance(1_000);
+  assert.equal(directory.peek(IP), undefined);
+  assert.equal(engine.count('events'), 2);
+});
+
+test('what starts while everything is read anew stays, and what ends is removed', async (t) => {
+  const { engine, clock, running, known, reported } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
+  const list = engine.holds('list');
+  await clock.advance(50_000);
+  assert.equal(list.waiting, 1);
+  // The list in flight has a, and not b.
+  end(engine, 'a');
+  run(engine, 'b', OTHER_IP);
+  await settled();
+  assert.equal(known(OTHER_IP), 'b');
+  list.release();
+  await settled();
+  assert.deepEqual(running(), ['b']);
+  assert.equal(known(OTHER_IP), 'b');
+  assert.deepEqual(reported.filter((line) => line.endsWith(' a')), ['known a', 'started a', 'ended a']);
+});
+
+test('a stream that the engine does not end in time is broken, until one of three seconds ends in time', async (t) => {
+  const { engine, clock, directory, states, ownerOf } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
+  engine.isSilent = true;
+  await clock.advance(75_000);
+  assert.equal(directory.state, 'disconnected');
+  assert.match(directory.detail, /^disconnected: the event stream has not ended/);
+  assert.match(states.at(-1)?.error ?? '', /events are being lost/);
+  assert.equal(engine.followers, 1, 'the probe');
+  // It stays so: that a stream can be opened says nothing.
+  for (let minute = 0; minute < 5; minute += 1) {
+    await clock.advance(60_000);
+    assert.equal(directory.state, 'disconnected');
+  }
+  engine.isSilent = false;
+  await clock.advance(20_000);
+  assert.equal(directory.state, 'synced');
+  const count = states.length;
+  await clock.advance(120_000);
+  assert.equal(states.length, count, 'older streams count no more');
+  assert.equal(directory.detail, 'synced');
+  assert.equal(await ownerOf(IP), 'a');
+});
+
+test('a read that fails leaves the directory synced as long as its stream goes on', async (t) => {
+  const { engine, clock, directory, states } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
+  engine.fails('list');
+  await clock.advance(50_000);
+  assert.deepEqual([directory.state, states.length], ['synced', 1]);
+  await clock.advance(10_000);
+  assert.equal(directory.state, 'disconnected');
+  engine.mends('list');
+  await clock.advance(5_000);
+  assert.equal(directory.state, 'synced');
+});
+
+// Behind a relay, which may lose events
+
+async function relayed(t: TestContext) {
+  return synced(t, (engine) => {
+    engine.isRelayed = true;
+    engine.runs('a', { [BRIDGE]: [IP] });
+  });
+}
+
+test('behind a relay that loses events an address is never taken for its former owner\'s', async (t) => {
+  const { engine, ownerOf, directory } = await relayed(t);
+  engine.isSilent = true;
+  assert.equal(await ownerOf(IP), 'a');
+  engine.removes('a');
+  engine.runs('b', { [BRIDGE]: [IP] });
+  assert.equal(await ownerOf(IP), 'b');
+  engine.leaves('b', BRIDGE);
+  assert.equal(await ownerOf(IP), undefined);
+  assert.equal(directory.state, 'synced');
+});
+
+test('behind a relay that answers nothing a caller is undetermined', async (t) => {
+  const { engine, clock, directory } = await relayed(t);
+  engine.holds('inspect a');
+  const answer = watch((async () => directory.resolve(IP))());
+  await clock.advance(5_000);
+  assert.ok(answer.state === 'rejected' && answer.error instanceof DirectoryUnavailable);
+});
+
+test('behind a relay that has gone known addresses are not valid: the engine may go on', async (t) => {
+  const { engine, ownerOf } = await relayed(t);
+  engine.failure = new EngineFailure('refused');
+  engine.breaksStream();
+  await settled();
+  assert.equal(await ownerOf(IP), 'unavailable');
+});
+
+test('behind a relay a Swarm task keeps its address on the gateway bridge, and loses it with its task', async (t) => {
+  const { engine, ownerOf } = await synced(t, (all) => {
+    all.isRelayed = true;
+    all.runs('task', { [GATEWAY]: ['172.19.0.3'] });
+  });
+  assert.equal(await ownerOf('172.19.0.3'), 'task');
+  engine.leaves('task', GATEWAY);
+  assert.equal(await ownerOf('172.19.0.3'), undefined);
+});
+
+test('behind a relay an address whose network the container leaves during the confirmation does not come back', async (t) => {
+  const { engine, directory } = await synced(t, (all) => {
+    all.isRelayed = true;
+    all.runs('a', { [BRIDGE]: [IP], other: ['172.18.0.2'] });
+  });
+  // The answer in flight shows both networks without IP, but the events take the other one away.
+  engine.joins('a', BRIDGE, '172.17.0.9');
+  const inspect = engine.holds('inspect a');
+  const answer = watch((async () => directory.resolve(IP))());
+  await settled();
+  engine.leaves('a', 'other');
+  engine.emit(disconnected('a', 'other'));
+  inspect.release();
+  await settled();
+  assert.equal(directory.peek('172.18.0.2'), undefined);
+  assert.notEqual(answer.value?.id, 'a');
+});
+
+test('behind a relay peers are known from a new list', async (t) => {
+  const { engine, clock, directory } = await synced(t, (all) => {
+    all.isRelayed = true;
+    all.runs('owner', { [BRIDGE]: [IP] });
+  });
+  engine.isSilent = true;
+  engine.runs('peer', {}, { networkMode: 'container:owner' });
+  const waits = directory.peersKnown(directory.peek(IP) as Container);
+  await clock.advance(200);
+  await waits;
+  assert.deepEqual(directory.peersOf(directory.peek(IP) as Container).map(({ id }) => id), ['peer']);
 });
 
 // Podman: its containers start without its service, and its events are late

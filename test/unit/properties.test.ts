@@ -71,7 +71,7 @@ test('whatever JSON comes as an event, it is a whole event or none, and those af
   const { ended } = await client.events((event) => {
     heard.push(event);
     if (event.container === 'the last one') hearLast();
-  }, stop.signal);
+  }, stop.signal, 60);
   await engine.subscriptions.first();
   for (let times = 0; times < 3_000; times += 1) {
     const event = random.chance(0.5) ? anyJson(random) : {

@@ -140,6 +140,7 @@ export async function startWithLogs(
       PORT: String(port),
       ADMIN_ADDR: 'off',
       DOCKER_URL: docker.url,
+      DOCKER_CONFIRM: 'never',
       METADATA_URL: imds.url,
       AWS_ENDPOINT_URL_STS: sts.url,
       AWS_ENDPOINT_URL_IAM: sts.url,

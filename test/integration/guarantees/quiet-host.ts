@@ -18,7 +18,7 @@ export async function quietHost(
     stdio: ['ignore', 'ignore', 'pipe'],
     env: {
       PATH: process.env['PATH'], HOST: '127.0.0.1', PORT: String(port), ADMIN_ADDR: `127.0.0.1:${adminPort}`,
-      DOCKER_URL: docker.url, METADATA_URL: imds.url, AWS_ENDPOINT_URL_STS: sts.url, AWS_ENDPOINT_URL_IAM: sts.url,
+      DOCKER_URL: docker.url, DOCKER_CONFIRM: 'never', METADATA_URL: imds.url, AWS_ENDPOINT_URL_STS: sts.url, AWS_ENDPOINT_URL_IAM: sts.url,
       AWS_ACCESS_KEY_ID: BASE_ACCESS_KEY, AWS_SECRET_ACCESS_KEY: BASE_SECRET_KEY, AWS_CONFIG_FILE: '/dev/null',
       AWS_SHARED_CREDENTIALS_FILE: '/dev/null', AWS_EC2_METADATA_DISABLED: 'true', ...env,
     },
