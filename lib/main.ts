@@ -1,30 +1,30 @@
 import { homedir, hostname } from 'node:os';
 import { helpText, parseCommandLine } from './config/cli.ts';
 import { ConfigError, readConfig, type Config } from './config/config.ts';
-import { NoStatus } from './commands/no-status.ts';
+import { NoStatus } from './commands/status-client.ts';
 import { EngineFailure, EngineUnreachable } from './docker/engine.ts';
 import { startProxy, StartFailure, type RunningProxy } from './app.ts';
 import { inheritedSocket } from './inherited-socket.ts';
 import { Log } from './log/log.ts';
 
-/** Put in by the build. */
+/** Set by the build. */
 declare const METADATAPROXY_VERSION: string;
 
-/** Conventional: what the user wrote is wrong. */
+/** The conventional exit code for invalid arguments. */
 const EXIT_USAGE = 2;
-/** systemd and Docker kill after ten seconds or more; this ends earlier in any case. */
+/** systemd and Docker kill a process after ten seconds or more. */
 const STOP_TIMEOUT_MS = 4_500;
 
 async function main(): Promise<void> {
   const command = parseCommandLine(process.argv.slice(2));
   if (command.kind === 'help') return print(helpText(METADATAPROXY_VERSION));
   if (command.kind === 'version') return print(`${METADATAPROXY_VERSION}\n`);
-  // The SDK would warn on standard error, between the log's lines, of Node versions that its next releases drop.
+  // The SDK would write warnings about old Node versions to standard error, between the lines of the log.
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
-  haveHome();
+  setHome();
   const config = readConfig(command.flags, process.env);
   switch (command.kind) {
-    // Each is loaded when it is asked for: a start that does not need it is the sooner listening.
+    // Imported on use, because loading the commands would delay the start of the proxy.
     case 'check': {
       const { check } = await import('./commands/check.ts');
       const { ok, text } = await check(config, makeLog({ ...config, logLevel: 'error' }), command.json);
@@ -32,8 +32,8 @@ async function main(): Promise<void> {
       return print(text);
     }
     case 'health': {
-      const { askHealth } = await import('./commands/health.ts');
-      const { ok, text } = await askHealth(config);
+      const { checkHealth } = await import('./commands/health.ts');
+      const { ok, text } = await checkHealth(config);
       process.exitCode = ok ? 0 : 1;
       return print(text);
     }
@@ -52,8 +52,8 @@ async function main(): Promise<void> {
   }
 }
 
-/** The SDK looks for ~/.aws, and fails where a user has no home: one without HOME that no passwd file knows. */
-function haveHome(): void {
+/** The SDK reads ~/.aws and fails without a home directory: HOME is unset and the user is not in /etc/passwd. */
+function setHome(): void {
   try {
     homedir();
   } catch {
@@ -84,10 +84,10 @@ function isColourful(): boolean {
 
 async function run(config: Config): Promise<void> {
   const log = makeLog(config);
-  // Nobody may be reading the log; an error of it that was logged would be the next one.
+  // The reader of the log may be gone. Logging that error would only cause the next one.
   process.stderr.on('error', () => {});
   process.on('exit', () => log.flush());
-  // One request's or one timer's trouble must not end everybody's service.
+  // An error in one request or timer must not end the service for all containers.
   process.on('uncaughtException', (error) => log.error('unexpected', { error: String(error.stack ?? error) }));
   process.on('unhandledRejection', (reason) => {
     log.error('unexpected', { error: String(reason instanceof Error ? reason.stack : reason) });
@@ -111,11 +111,12 @@ async function run(config: Config): Promise<void> {
 }
 
 main().catch((error: Error) => {
-  const lines = error instanceof ConfigError ? error.problems : [expected(error) ? error.message : String(error.stack)];
+  const lines = error instanceof ConfigError ? error.problems : [isExpected(error) ? error.message : String(error.stack)];
   for (const line of lines) process.stderr.write(`metadataproxy: ${line}\n`);
   process.exit(error instanceof ConfigError ? EXIT_USAGE : 1);
 });
 
-function expected(error: Error): boolean {
+/** Whether the message alone tells the user what to do. */
+function isExpected(error: Error): boolean {
   return error instanceof StartFailure || error instanceof NoStatus || error instanceof EngineFailure || error instanceof EngineUnreachable;
 }

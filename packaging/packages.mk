@@ -4,6 +4,7 @@
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+GENERATORDIR ?= $(dir $(UNITDIR))system-generators
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 # What the program is run by. The packages name the file, as their distributions want it.
@@ -31,12 +32,13 @@ AT_PREFIX = sed -e 's|/usr/bin/|$(PREFIX)/bin/|g' -e 's|/usr/sbin/|$(PREFIX)/sbi
 AT = $(DESTDIR)$(PREFIX)
 
 install: build/packaging ## Install into PREFIX (/usr/local), below DESTDIR; `make uninstall` takes it away
-	install -d $(AT)/bin $(AT)/sbin $(DESTDIR)$(SYSCONFDIR)/metadataproxy $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) \
+	install -d $(AT)/bin $(AT)/sbin $(DESTDIR)$(SYSCONFDIR)/metadataproxy $(DESTDIR)$(UNITDIR) $(DESTDIR)$(GENERATORDIR) $(DESTDIR)$(SYSUSERSDIR) \
 	  $(AT)/share/man/man8 $(AT)/share/bash-completion/completions $(DESTDIR)$(ZSHDIR) $(AT)/share/doc/metadataproxy
 	sed '1s|.*|#!$(NODE)|' bin/metadataproxy >$(AT)/bin/metadataproxy && chmod 755 $(AT)/bin/metadataproxy
 	install -m 755 iptables/setup $(AT)/sbin/metadataproxy-firewall
-	for unit in packaging/systemd/*.service; do \
+	for unit in packaging/systemd/*.service packaging/systemd/*.socket; do \
 	  $(AT_PREFIX) $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} && chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
+	install -m 755 packaging/systemd/generator $(DESTDIR)$(GENERATORDIR)/metadataproxy
 	install -m 644 packaging/systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/metadataproxy.conf
 	# Keys may be put into it: it is root's, who starts the service. One that is there already is the operator's.
 	[ -e $(DESTDIR)$(SYSCONFDIR)/metadataproxy/metadataproxy.env ] || \

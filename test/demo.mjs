@@ -1,4 +1,4 @@
-// `make demo`: starts the built program on embedded defaults, asks what a container would ask, and shows it.
+// `make demo`: starts the built program with embedded defaults, sends a container's requests and prints the answers.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -12,7 +12,7 @@ const proxy = spawn('bin/metadataproxy', ['--mock', '--mock-credentials', '--ser
     ADMIN_ADDR: 'off',
     LOG_FORMAT: 'json',
     AWS_EC2_METADATA_DISABLED: 'true',
-    // No Docker is needed: whoever asks from this machine counts as a container.
+    // No Docker is needed: callers on loopback count as a container.
     DOCKER_URL: 'unix:///nonexistent/docker.sock',
   },
   stdio: ['ignore', 'inherit', 'pipe'],
@@ -37,14 +37,14 @@ async function show(title, method, path, headers = {}) {
 
 try {
   console.log(`metadataproxy runs on ${base}, with a built-in metadata tree and fake credentials.`);
-  console.log('A container, whose requests to http://169.254.169.254 arrive here, asks:');
-  const token = await show('1. for a session token (IMDSv2)', 'PUT', '/latest/api/token', {
+  console.log('The requests of a container, which the firewall redirects from http://169.254.169.254:');
+  const token = await show('1. a session token (IMDSv2)', 'PUT', '/latest/api/token', {
     'X-aws-ec2-metadata-token-ttl-seconds': '21600',
   });
   const headers = { 'X-aws-ec2-metadata-token': token };
-  const role = await show('2. which role it has', 'GET', '/latest/meta-data/iam/security-credentials/', headers);
-  await show("3. for that role's credentials", 'GET', `/latest/meta-data/iam/security-credentials/${role}`, headers);
-  await show('4. for something else, which comes from the instance', 'GET', '/latest/meta-data/instance-id', headers);
+  const role = await show('2. the name of its role', 'GET', '/latest/meta-data/iam/security-credentials/', headers);
+  await show("3. that role's credentials", 'GET', `/latest/meta-data/iam/security-credentials/${role}`, headers);
+  await show('4. other metadata, which comes from the instance', 'GET', '/latest/meta-data/instance-id', headers);
 } catch (error) {
   console.error(`\nThe demo failed: ${error.message}`);
   process.exitCode = 1;
@@ -54,7 +54,7 @@ if (once || process.exitCode) {
   proxy.kill('SIGTERM');
 } else {
   console.log(`
-It goes on running. Point an SDK or the AWS CLI at it with
+The proxy keeps running. Point an SDK or the AWS CLI at it with
   export AWS_EC2_METADATA_SERVICE_ENDPOINT=${base}
 Press Ctrl-C to stop it.`);
   process.on('SIGINT', () => proxy.kill('SIGINT'));
@@ -62,7 +62,7 @@ Press Ctrl-C to stop it.`);
 }
 await exited;
 
-/** The base URL, once the proxy says where it listens; what else it has to say of failures is shown. */
+/** Resolves to the base URL when the proxy listens. Prints the proxy's errors. */
 function listening() {
   return new Promise((resolve) => {
     const lines = createInterface({ input: proxy.stderr });

@@ -4,29 +4,29 @@ import type { RoleAssignments } from '../assignments.ts';
 import { BadRoleRequest } from '../roles/bad-request.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 
-/** A container as an operator sees it. No secret is in it. */
+/** A container on the status page. Contains no secrets. */
 export interface ContainerRow {
   readonly name: string;
   readonly id: string;
   readonly image: string;
   readonly addresses: readonly string[];
-  /** The role as it was written, or null. */
+  /** The role as the container, rule or default declares it; null without a role. */
   readonly role: string | null;
-  /** Its ARN, as far as it is known. */
+  /** Null while it is unknown. */
   readonly role_arn: string | null;
-  /** Where the role comes from; why there is none. */
+  /** Where the role comes from, or why there is none. */
   readonly source: string;
   readonly credentials: 'ready' | 'failing' | 'none' | 'unknown';
   readonly expires: string | null;
-  /** Why new credentials could not be had the last time, or what is wrong with what the container asks for. */
+  /** Why the last attempt to get credentials failed, or why the role request is invalid. */
   readonly error: string | null;
-  /** How many it has made; null where nobody counts. */
+  /** Null if nothing counts them. */
   readonly requests: number | null;
-  /** The last request that was not served. */
+  /** Of the last request that was refused or failed. */
   readonly last_error: { readonly time: string; readonly message: string } | null;
 }
 
-/** What containers asked, with times in milliseconds since the epoch. */
+/** Times are milliseconds since the epoch. */
 export type RequestCounts = (container: Container) => {
   readonly requests: number;
   readonly lastError: { readonly time: number; readonly message: string } | undefined;
@@ -34,7 +34,7 @@ export type RequestCounts = (container: Container) => {
 
 export interface RowSources {
   readonly assignments: Pick<RoleAssignments, 'assignmentOf'>;
-  /** Without one, the state of the credentials is unknown. */
+  /** Without a store, the state of credentials is unknown. */
   readonly store?: Pick<CredentialStore<RoleRequest>, 'inspect'>;
   readonly counts?: RequestCounts;
 }
@@ -78,9 +78,9 @@ function roleColumns(
     };
   } catch (error) {
     const { message } = error as Error;
-    // To have no role is no mistake; to ask for one that means nothing is.
-    const mistake = error instanceof BadRoleRequest ? message : null;
-    return { role: null, role_arn: null, source: message, credentials: 'none', expires: null, error: mistake };
+    // A container without a role is no error, an invalid role request is one.
+    const invalid = error instanceof BadRoleRequest ? message : null;
+    return { role: null, role_arn: null, source: message, credentials: 'none', expires: null, error: invalid };
   }
 }
 

@@ -1,4 +1,4 @@
-/** Markup that is safe to send: made by `html` alone. */
+/** Markup that is safe to send. Only `html` makes it from untrusted values. */
 export class Html {
   readonly text: string;
 
@@ -9,7 +9,7 @@ export class Html {
 
 export type Part = Html | string | number | readonly Part[];
 
-/** A template whose values are escaped, for text and for attributes in double quotes; markup within markup stays. */
+/** A template that escapes its values, for text and for attributes in double quotes, except for Html. */
 export function html(strings: TemplateStringsArray, ...values: readonly Part[]): Html {
   return new Html(strings.reduce((text, string, index) => text + markup(values[index - 1] ?? '') + string));
 }
@@ -21,7 +21,7 @@ function markup(part: Part): string {
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
-/** What turns the direction of text around, or hides, shows as a mark of its own. */
+/** Invisible characters, and those that change the direction of text. They are shown as U+FFFD. */
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
 function escape(text: string): string {

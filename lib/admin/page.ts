@@ -1,6 +1,6 @@
 /**
- * The page for operators: everything that /status says, as one document that needs nothing else and no script. What
- * containers are named or ask for is escaped by `html`; the policy below lets nothing run or load but what is here.
+ * The status page: everything in /status as one document that loads nothing else and works without its script. `html`
+ * escapes what containers choose; the policy below lets only the page's own style and script run.
  */
 
 import { createHash } from 'node:crypto';
@@ -15,7 +15,7 @@ import type { HealthRow, Status } from './status.ts';
 
 const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
-/** Source: W3C, Content Security Policy Level 3. The icon is the only image, and stands in the page itself. */
+/** Source: W3C, Content Security Policy Level 3. The icon, the only image, is a data: URL. */
 const POLICY = [
   "default-src 'none'",
   `style-src ${hash(STYLE)}`,
@@ -33,7 +33,7 @@ export const PAGE_HEADERS = {
   'Referrer-Policy': 'no-referrer',
 } as const;
 
-/** A page of more is of no use to anybody; /status has them all. */
+/** Nobody reads more rows; /status has all of them. */
 const MAX_ROWS = 500;
 const ICON =
   "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%230a5bb5' " +
@@ -51,20 +51,20 @@ export function page(status: Status): string {
 <style>${new Html(STYLE)}</style>
 </head>
 <body>
-<a class="skip" href="#containers">To the containers</a>
+<a class="skip" href="#containers">Skip to containers</a>
 <header>
 <h1>metadataproxy</h1>
 ${ready ? mark('good', 'ready') : mark('bad', 'not ready')}
 <span class="meta">${version} on Node ${node}, up ${duration(uptime)}, as of
 <time id="now" datetime="${time}">${time.slice(11, 19)} UTC</time></span>
-<div class="refresh"><span id="refresh-state" role="status" data-own>Does not refresh itself without JavaScript</span>
+<div class="refresh"><span id="refresh-state" role="status" data-own>No automatic refresh without JavaScript</span>
 <button type="button" id="refresh-button" data-own hidden>Pause</button></div>
 </header>
 <main>
 ${notice(status)}
 ${tiles(status)}
 <section aria-labelledby="requests">
-<h2 id="requests">Requests <small>of the last hour</small></h2>
+<h2 id="requests">Requests <small>in the last hour</small></h2>
 ${charts(status)}
 </section>
 ${containers(status)}
@@ -80,14 +80,14 @@ ${settings(status)}
   return document.text;
 }
 
-type Mood = 'good' | 'warn' | 'bad' | 'none';
+type Severity = 'good' | 'warn' | 'bad' | 'none';
 
-/** A state: a shape and a colour before the word, which says it all alone. */
-function mark(mood: Mood, word: string): Html {
-  return html`<span class="state ${mood}">${word}</span>`;
+/** A state: the word, after a shape and a colour that repeat it. */
+function mark(severity: Severity, word: string): Html {
+  return html`<span class="state ${severity}">${word}</span>`;
 }
 
-const CHECK_NAMES: Readonly<Record<string, string>> = { docker: 'Docker', credentials: "The proxy's own credentials" };
+const CHECK_NAMES: Readonly<Record<string, string>> = { docker: 'Docker', credentials: 'Source credentials', firewall: 'Firewall' };
 
 function notice({ ready, checks }: Status): Part {
   if (ready) return '';
@@ -107,7 +107,7 @@ function tiles(status: Status): Html {
     ...(without > 0 ? [`${formatInteger(without)} without a role`] : []),
   ];
   const synced = directory.state === 'synced';
-  const own = checks['credentials'];
+  const source = checks['credentials'];
   return html`<dl class="tiles">
 ${tile('Containers', html`<span class="figure">${formatInteger(directory.containers)}</span>`, parts.join(', '))}
 ${tile(
@@ -115,10 +115,10 @@ ${tile(
   html`<span class="figure">${formatInteger(hour.requests)}</span>`,
   `${formatInteger(hour.refused)} refused, ${formatInteger(hour.failed)} failed; p99 ${latency(hour.p99)}`,
 )}
-${tile('Docker', mark(synced ? 'good' : 'bad', directory.state), healthDetail(docker, 'read', time))}
+${tile('Docker', mark(synced ? 'good' : 'bad', directory.state), healthDetail(docker, 'synced', time))}
 ${tile('STS', healthMark(sts), healthDetail(sts, 'answered', time))}
-${tile("The proxy's own credentials", mark(own?.ok ? 'good' : 'bad', own?.ok ? 'ok' : 'not working'), own?.detail ?? '')}
-${tile('Metadata service', healthMark(upstream), healthDetail(upstream, 'answered', time))}
+${tile('Source credentials', mark(source?.ok ? 'good' : 'bad', source?.ok ? 'ok' : 'unavailable'), source?.detail ?? '')}
+${tile('Upstream IMDS', healthMark(upstream), healthDetail(upstream, 'answered', time))}
 </dl>`;
 }
 
@@ -126,12 +126,12 @@ function tile(name: string, figure: Html, detail: string): Html {
   return html`<div class="tile"><dt>${name}</dt><dd>${figure}<div class="detail">${detail}</div></dd></div>`;
 }
 
-const HEALTH_WORDS: Readonly<Record<HealthRow['state'], readonly [Mood, string]>> = {
+const HEALTH_WORDS: Readonly<Record<HealthRow['state'], readonly [Severity, string]>> = {
   ok: ['good', 'answers'],
   failing: ['bad', 'failing'],
-  unknown: ['none', 'not asked yet'],
+  unknown: ['none', 'not called yet'],
   off: ['none', 'off'],
-  mock: ['none', 'built in'],
+  mock: ['none', 'built-in mock'],
 };
 
 function healthMark({ state }: HealthRow): Html {
@@ -139,16 +139,16 @@ function healthMark({ state }: HealthRow): Html {
 }
 
 function healthDetail({ state, last_success: success, last_error: error }: HealthRow, did: string, now: string): string {
-  const good = success === null ? '' : `${did} ${ago(success, now)}`;
-  if (error === null) return good;
-  const bad = `${ago(error.time, now)}: ${error.message}`;
-  return state === 'failing' ? bad : `${good}; error ${bad}`;
+  const lastSuccess = success === null ? '' : `${did} ${ago(success, now)}`;
+  if (error === null) return lastSuccess;
+  const lastError = `${ago(error.time, now)}: ${error.message}`;
+  return state === 'failing' ? lastError : `${lastSuccess}; error ${lastError}`;
 }
 
 /** `web-2` before `web-10`. */
 const BY_NAME = new Intl.Collator('en', { numeric: true });
 
-/** Those that need looking at first. */
+/** Those with an error first. */
 function containers({ containers: rows, time }: Status): Html {
   const urgency = ({ error }: ContainerRow): number => (error === null ? 1 : 0);
   const sorted = rows.toSorted((a, b) => urgency(a) - urgency(b) || BY_NAME.compare(a.name, b.name));
@@ -172,11 +172,11 @@ const CONTAINER_COLUMNS = ['Container', 'Image', 'Addresses', 'Role', 'Credentia
 
 function roleOf({ role, source, error }: ContainerRow): Html {
   if (role !== null) return html`<span class="text">${breakable(role)}</span> <span class="sub">${source}</span>`;
-  // What is wrong with it stands in the last column.
-  return html`<span class="quiet">none</span> <span class="sub">${error === source ? 'what it asks for is not valid' : source}</span>`;
+  // The last column has the error.
+  return html`<span class="quiet">none</span> <span class="sub">${error === source ? 'invalid role request' : source}</span>`;
 }
 
-/** Lets a line of an image's or role's name end where its parts do. */
+/** Allows line breaks between the parts of an image's or role's name. */
 function breakable(text: string): Part {
   return text.split(/(?<=[/:@])(?=[^/])/).flatMap((part, index) => (index === 0 ? [part] : [html`<wbr>`, part]));
 }
@@ -184,7 +184,7 @@ function breakable(text: string): Part {
 function credentialMark({ credentials, error }: Pick<RoleRow, 'credentials' | 'error'>): Html {
   switch (credentials) {
     case 'ready':
-      return error === null ? mark('good', 'ready') : mark('warn', 'not renewed');
+      return error === null ? mark('good', 'ready') : mark('warn', 'refresh failing');
     case 'failing':
       return mark('bad', 'failing');
     default:
@@ -223,38 +223,38 @@ function errors({ errors: rows, time }: Status): Html {
     cell('when', 'When', html`<time datetime="${last}" title="${last}">${ago(last, time)}</time>`),
     cell('', 'What', html`${message}${about === '' ? '' : html` <span class="sub">${about}</span>`}`),
     cell('text', 'Error', error),
-    cell('number', 'Times', formatInteger(count)),
+    cell('number', 'Count', formatInteger(count)),
   ]);
   return html`<section aria-labelledby="errors">
-<h2 id="errors">Last errors</h2>
-${table('errors', 'errors', ['When', 'What', 'Error', 'Times'], shown, 'None since the start.')}
+<h2 id="errors">Recent errors</h2>
+${table('errors', 'errors', ['When', 'What', 'Error', 'Count'], shown, 'No errors since the start.')}
 </section>`;
 }
 
 function settings({ settings: rows }: Status): Html {
-  const given = rows.filter(({ source }) => source !== null).length;
+  const set = rows.filter(({ source }) => source !== null).length;
   const shown = rows.map(({ name, value, source }) => [
     cell('', 'Setting', html`<span class="code">${name}</span>`),
     value === null ? cell('quiet', 'Value', 'not set') : cell('text', 'Value', html`<span class="code">${value}</span>`),
-    cell('quiet', 'Given by', source === null ? 'default' : source === name ? 'environment' : source),
+    cell('quiet', 'Source', source === null ? 'default' : source === name ? 'environment' : source),
   ]);
   return html`<section aria-labelledby="settings">
-<details><summary><span id="settings">Settings</span> <small>${given} given, ${rows.length - given} by default</small></summary>
-${table('settings', 'settings', ['Setting', 'Value', 'Given by'], shown, '')}</details>
+<details><summary><span id="settings">Settings</span> <small>${set} set, ${rows.length - set} default</small></summary>
+${table('settings', 'settings', ['Setting', 'Value', 'Source'], shown, '')}</details>
 </section>`;
 }
 
 interface Cell {
   readonly kind: string;
   readonly label: string;
-  readonly inside: Part;
+  readonly content: Part;
 }
 
-function cell(kind: string, label: string, inside: Part): Cell {
-  return { kind, label, inside };
+function cell(kind: string, label: string, content: Part): Cell {
+  return { kind, label, content };
 }
 
-/** The roles are spelled out, because on narrow screens the rows are shown as cards, which loses a table's own. */
+/** Narrow screens show the rows as cards, which removes a table's implicit ARIA roles: hence the explicit ones. */
 function table(kind: string, label: string, columns: readonly string[], rows: readonly (readonly Cell[])[], empty: string): Html {
   if (rows.length === 0) return html`<div class="rows"><p class="empty">${empty}</p></div>`;
   const heads = columns.map((name) => {
@@ -267,8 +267,8 @@ function table(kind: string, label: string, columns: readonly string[], rows: re
 ${rows.map((row) => html`<tr role="row">${row.map(tableCell)}</tr>\n`)}</tbody></table></div>`;
 }
 
-function tableCell({ kind, label, inside }: Cell, column: number): Html {
-  if (column === 0) return html`<th role="rowheader" scope="row" class="${kind}">${inside}</th>`;
-  const isBlank = inside === '' || (Array.isArray(inside) && inside.length === 0);
-  return html`<td role="cell" class="${isBlank ? `${kind} blank` : kind}" data-label="${label}"><div>${inside}</div></td>`;
+function tableCell({ kind, label, content }: Cell, column: number): Html {
+  if (column === 0) return html`<th role="rowheader" scope="row" class="${kind}">${content}</th>`;
+  const isBlank = content === '' || (Array.isArray(content) && content.length === 0);
+  return html`<td role="cell" class="${isBlank ? `${kind} blank` : kind}" data-label="${label}"><div>${content}</div></td>`;
 }

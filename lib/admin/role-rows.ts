@@ -1,21 +1,21 @@
 import type { ContainerRow } from './container-rows.ts';
 
-/** A role as an operator sees it, over all containers that have it. */
+/** A role on the status page, with all containers that have it. */
 export interface RoleRow {
-  /** As it was written. */
+  /** As the container, rule or default declares it. */
   readonly role: string;
   readonly role_arn: string | null;
   readonly containers: number;
-  /** The worst of their credentials. */
+  /** The worst state among them. */
   readonly credentials: ContainerRow['credentials'];
-  /** The first that expires. */
+  /** The earliest expiry. */
   readonly expires: string | null;
   readonly error: string | null;
 }
 
 const WORST_FIRST: readonly ContainerRow['credentials'][] = ['failing', 'none', 'unknown', 'ready'];
 
-/** In the order of the roles' names. */
+/** Sorted by role. */
 export function roleRows(containers: readonly ContainerRow[]): RoleRow[] {
   const rows = new Map<string, RoleRow>();
   for (const { role, role_arn, credentials, expires, error } of containers) {
@@ -33,7 +33,7 @@ export function roleRows(containers: readonly ContainerRow[]): RoleRow[] {
   return [...rows.values()].sort((a, b) => (a.role < b.role ? -1 : 1));
 }
 
-/** Of times as `toISOString` writes them. */
+/** @param a as from `toISOString` */
 function earlier(a: string | null, b: string | null): string | null {
   if (a === null || b === null) return a ?? b;
   return a < b ? a : b;

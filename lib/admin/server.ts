@@ -1,6 +1,6 @@
 /**
- * The operator's listener, on loopback: whether the proxy lives, whether it is ready, and what it knows. Containers
- * never reach it, and nothing can be changed by it.
+ * The operator's endpoint, on loopback: liveness, readiness, status and metrics. It is read-only, and containers cannot
+ * reach it.
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -11,15 +11,15 @@ import type { Exposition } from '../telemetry/metrics/prometheus.ts';
 import { isReady, type Checks, type Status } from './status.ts';
 
 export interface AdminOptions {
-  /** By name; the proxy is ready when all are ok. */
+  /** The proxy is ready when every check is ok. */
   readiness: () => Checks;
   status: () => Status;
-  /** What `/metrics` answers, given the request's Accept header; undefined where there is no such page. */
+  /** Answers `/metrics` for an Accept header; undefined if Prometheus is not enabled. */
   metrics?: ((accept: string) => Exposition) | undefined;
 }
 
 const TIMEOUT_MS = 5_000;
-/** For every answer: it is for now, it is what it says it is, and no other site's pages may have it. */
+/** On every answer: do not cache, do not sniff the type, do not share with other sites. */
 const HEADERS = {
   'Cache-Control': 'no-store',
   'X-Content-Type-Options': 'nosniff',
@@ -34,7 +34,7 @@ export class AdminServer {
     this.#server.on('request', (request, response) => answer(request, response, options));
   }
 
-  /** @returns the port, which the system chose when `port` is 0; throws what `listen` reports */
+  /** @returns the port that it listens on; throws what `listen` reports */
   async listen(host: string, port: number): Promise<number> {
     return (await listen(this.#server, { host: host || '127.0.0.1', port })).port;
   }
@@ -47,11 +47,11 @@ export class AdminServer {
 
 function answer(request: IncomingMessage, response: ServerResponse, { readiness, status, metrics }: AdminOptions): void {
   if (!isNamedByAddress(request.headers.host)) {
-    return sendJson(response, 421, { error: 'ask by address or as localhost' });
+    return sendJson(response, 421, { error: 'the Host header must be an IP address or localhost' });
   }
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD');
-    return sendJson(response, 405, { error: 'only GET and HEAD' });
+    return sendJson(response, 405, { error: 'the method must be GET or HEAD' });
   }
   switch (request.url?.split('?')[0]) {
     case '/':
@@ -66,18 +66,18 @@ function answer(request: IncomingMessage, response: ServerResponse, { readiness,
     case '/status':
       return sendJson(response, 200, status());
     case '/metrics': {
-      if (!metrics) return sendJson(response, 404, { error: 'there are metrics with ENABLE_PROMETHEUS=true' });
+      if (!metrics) return sendJson(response, 404, { error: 'metrics are disabled; set ENABLE_PROMETHEUS=true' });
       const { type, text } = metrics(request.headers.accept ?? '');
       return send(response, 200, { 'Content-Type': type }, text);
     }
     default:
-      return sendJson(response, 404, { error: 'there are /, /healthz, /readyz and /status' });
+      return sendJson(response, 404, { error: 'unknown path; the paths are /, /healthz, /readyz, /status and /metrics' });
   }
 }
 
-/** A web page cannot make a browser ask with such a Host by pointing a name of its own here (DNS rebinding). */
+/** Prevents DNS rebinding: a web page that points its own name here makes the browser send that name as Host. */
 function isNamedByAddress(host: string | undefined): boolean {
-  if (host === undefined) return true; // HTTP/1.0: no browser.
+  if (host === undefined) return true; // HTTP/1.0, so not a browser.
   const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
   return name === 'localhost' || isIP(name) > 0;
 }
@@ -86,7 +86,7 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
   send(response, status, { 'Content-Type': 'application/json' }, `${printableJson(body, 2)}\n`);
 }
 
-/** Read when somebody looks at it: what it needs of ICU and OpenSSL takes a fifth of the time to start. */
+/** The page is imported on use: initialising ICU and OpenSSL for it would take a fifth of the start-up time. */
 async function sendPage(response: ServerResponse, status: Status): Promise<void> {
   const { page, PAGE_HEADERS } = await import('./page.ts');
   send(response, 200, { ...PAGE_HEADERS, 'Content-Type': 'text/html; charset=utf-8' }, page(status));

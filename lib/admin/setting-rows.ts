@@ -2,13 +2,13 @@ import { hostAndPort, type Config } from '../config/config.ts';
 import { SETTINGS, type Setting, type SettingName } from '../config/settings.ts';
 import type { LogLevel } from '../log/log.ts';
 
-/** A setting as an operator sees it. No secret is in it. */
+/** A setting on the status page. Contains no secrets. */
 export interface SettingRow {
-  /** Its first variable, or its flag if it has none. */
+  /** The setting's first variable, or its flag if it has no variable. */
   readonly name: string;
-  /** As one would write it; null where it is not set and has no default. */
+  /** As a user would write it; null if it is not set and has no default. */
   readonly value: string | null;
-  /** The variable or flag that it was given by; null for the default. */
+  /** The variable or flag that sets it; null for the default. */
   readonly source: string | null;
 }
 
@@ -16,13 +16,13 @@ const HIDDEN = '(secret)';
 /** `user:password@` in a URL. */
 const USER_INFO = /(?<=\/\/)[^/?#\s]*@/g;
 
-/** @param level as it is now: SIGUSR2 changes it */
+/** @param level the current one, which SIGUSR2 changes */
 export function settingRows(config: Config, level: LogLevel): SettingRow[] {
-  const inForce = valuesInForce(config, level);
+  const effective = effectiveValues(config, level);
   return (Object.keys(SETTINGS) as SettingName[]).map((name) => {
     const setting: Setting<unknown> = SETTINGS[name];
     const given = config.given.get(name);
-    const value = inForce[name] ?? given?.text ?? setting.default;
+    const value = effective[name] ?? given?.text ?? setting.default;
     return {
       name: setting.env[0] ?? `--${setting.flag?.name}`,
       value: value === undefined ? null : setting.secret && given ? HIDDEN : value.replace(USER_INFO, `${HIDDEN}@`),
@@ -31,8 +31,8 @@ export function settingRows(config: Config, level: LogLevel): SettingRow[] {
   });
 }
 
-/** What other settings decide as well. */
-function valuesInForce(config: Config, logLevel: LogLevel): Partial<Record<SettingName, string>> {
+/** The values of settings that other settings change, too. */
+function effectiveValues(config: Config, logLevel: LogLevel): Partial<Record<SettingName, string>> {
   const { adminAddress, defaultRole, given } = config;
   const offsetInMinutes = given.has('roleExpirationThreshold') && !given.has('roleCacheOffset');
   return {

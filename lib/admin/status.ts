@@ -1,4 +1,4 @@
-/** What the operator is shown: made when it is asked for, from what the parts of the proxy know. */
+/** The content of /status, made from the components' state for each request. */
 
 import type { Clock } from '../util/clock.ts';
 import type { Config } from '../config/config.ts';
@@ -14,7 +14,7 @@ import { containerRows, type ContainerRow, type RowSources } from './container-r
 import { roleRows, type RoleRow } from './role-rows.ts';
 import { settingRows, type SettingRow } from './setting-rows.ts';
 
-/** One thing that has to be so before containers can be served. */
+/** A precondition for serving containers. */
 export interface Check {
   readonly ok: boolean;
   readonly detail: string;
@@ -22,7 +22,7 @@ export interface Check {
 
 export type Checks = Readonly<Record<string, Check>>;
 
-/** How Docker, STS or the real metadata service did the last times. */
+/** Whether Docker, STS or the upstream IMDS works. */
 export interface HealthRow {
   readonly state: 'unknown' | 'ok' | 'failing' | 'off' | 'mock';
   readonly last_success: string | null;
@@ -38,8 +38,8 @@ export interface RecentErrorRow {
   readonly last: string;
 }
 
-/** The requests of a time; latencies in seconds, null without requests. */
-export interface RequestFigures {
+/** The requests of an interval. Latencies are in seconds; null without requests. */
+export interface RequestSummary {
   readonly requests: number;
   readonly refused: number;
   readonly failed: number;
@@ -59,12 +59,12 @@ export interface Status {
   readonly docker: HealthRow;
   readonly sts: HealthRow;
   readonly upstream: HealthRow;
-  readonly last_hour: RequestFigures;
-  /** One for each minute of the last hour, the oldest first. */
-  readonly minutes: readonly RequestFigures[];
+  readonly last_hour: RequestSummary;
+  /** The last hour, the oldest minute first. */
+  readonly minutes: readonly RequestSummary[];
   readonly containers: readonly ContainerRow[];
   readonly roles: readonly RoleRow[];
-  /** The last one first. */
+  /** The most recent first. */
   readonly errors: readonly RecentErrorRow[];
   readonly settings: readonly SettingRow[];
 }
@@ -82,7 +82,7 @@ export interface StatusSources {
   readonly telemetry: Pick<Telemetry, 'docker' | 'sts' | 'upstream' | 'requestHistory' | 'recentErrors'>;
 }
 
-/** What has to be so before containers can be served. In a demonstration there need be neither Docker nor AWS. */
+/** The preconditions for serving containers. A demonstration needs neither Docker nor AWS. */
 export function readiness({ config, directory, sourceCredentials, firewall }: StatusSources): Checks {
   const mock = config.mockCredentials;
   const rules = firewall();
@@ -101,7 +101,7 @@ export function makeStatus(sources: StatusSources): Status {
   const { version, config, clock, log, directory, assignments, store } = sources;
   const { docker, sts, upstream, requestHistory, recentErrors } = sources.telemetry;
   const checks = readiness(sources);
-  // Events have times of the monotonic clock; people read dates.
+  // The request history uses the monotonic clock; /status has dates.
   const [now, monotonic] = [clock.now(), clock.monotonic()];
   const counts = (container: Container) => {
     const { requests, lastError } = requestHistory.of(container);
@@ -126,8 +126,8 @@ export function makeStatus(sources: StatusSources): Status {
       : config.mockApi
         ? { ...healthRow(upstream), state: 'mock' }
         : healthRow(upstream),
-    last_hour: figures(requestHistory.hour(monotonic)),
-    minutes: requestHistory.minutes(monotonic).map(figures),
+    last_hour: summary(requestHistory.hour(monotonic)),
+    minutes: requestHistory.minutes(monotonic).map(summary),
     containers,
     roles: roleRows(containers),
     errors: recentErrors.list.map(({ first, last, ...rest }) => ({ ...rest, first: iso(first), last: iso(last) })),
@@ -144,7 +144,7 @@ function healthRow(health: DependencyHealth): HealthRow {
   };
 }
 
-function figures({ requests, refused, failed, p50, p99 }: ReturnType<RequestHistory['hour']>): RequestFigures {
+function summary({ requests, refused, failed, p50, p99 }: ReturnType<RequestHistory['hour']>): RequestSummary {
   return { requests, refused, failed, p50: Number.isNaN(p50) ? null : p50, p99: Number.isNaN(p99) ? null : p99 };
 }
 

@@ -1,26 +1,24 @@
-/**
- * `metadataproxy check`: whether everything is in place on this host, and what to do about what is not.
- */
+/** `metadataproxy check`: whether this host is set up correctly, and how to fix what is not. */
 
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { systemClock } from '../util/clock.ts';
 import type { Config } from '../config/config.ts';
 import { DockerEngine } from '../docker/client.ts';
 import type { AwsClients } from '../credentials/aws/clients.ts';
 import { awsClients, credentialFetcher, hostProcesses } from '../wiring.ts';
+import { inDefaultAccount } from '../roles/role-reference.ts';
 import { roleRequest } from '../roles/role-request.ts';
 import type { Log } from '../log/log.ts';
 import { Imds } from '../imds/client.ts';
 import { startMockImds } from '../imds/mock.ts';
+import { checkFirewall, checkPort, checkRawSockets } from './check-firewall.ts';
 import { table } from './table.ts';
 
 export interface CheckResult {
   readonly name: string;
-  /** `unknown` is neither good nor bad: it could not be looked at. */
-  readonly outcome: 'ok' | 'failed' | 'unknown';
+  /** `unknown` if the check could not run. Neither that nor a warning fails the report. */
+  readonly outcome: 'ok' | 'warning' | 'failed' | 'unknown';
   readonly detail: string;
-  /** What to do about it. */
+  /** The next step. */
   readonly advice?: string;
 }
 
@@ -29,46 +27,49 @@ export interface CheckReport {
   readonly text: string;
 }
 
-const OUTCOME = { ok: 'ok', failed: 'FAILED', unknown: '?' } as const;
+const OUTCOME = { ok: 'ok', warning: 'warning', failed: 'FAILED', unknown: '?' } as const;
 
-/** @returns the report; `ok` unless a check failed */
+/** @returns the report, which is `ok` unless a check failed */
 export async function check(config: Config, log: Log, json: boolean): Promise<CheckReport> {
   const mock = config.mockApi ? await startMockImds(config.mockedInstanceId) : undefined;
   const imds = new Imds({ url: mock?.url ?? config.metadataUrl, clock: systemClock });
   const clients = awsClients(config, imds);
   try {
-    const results = await Promise.all([
+    const results = (await Promise.all([
       checkDocker(config),
       checkImds(imds),
       checkSourceCredentials(config, clients),
       checkDefaultRole(config, clients, log),
-      checkFirewall(config),
+      checkFirewall(config.port, process.env['FIREWALL_OPTIONS']),
+      checkPort(config.port),
       ...(config.hostNetwork === 'nobody' ? [] : [checkHostNetwork(config)]),
-    ]);
+    ])).flat();
     const ok = results.every(({ outcome }) => outcome !== 'failed');
-    return { ok, text: json ? `${JSON.stringify({ ok, checks: results }, null, 2)}\n` : readable(results) };
+    return { ok, text: json ? `${JSON.stringify({ ok, checks: results }, null, 2)}\n` : report(results) };
   } finally {
     imds.close();
     mock?.close();
   }
 }
 
-function readable(results: readonly CheckResult[]): string {
+function report(results: readonly CheckResult[]): string {
   const rows = results.map(({ name, outcome, detail }) => [name, OUTCOME[outcome], detail]);
   const advised = results.filter(({ advice }) => advice !== undefined);
   const paragraphs = advised.map(({ name, advice }) => `\n${name}: ${advice}\n`);
-  return table(['CHECK', 'RESULT', 'WHAT WAS FOUND'], rows) + paragraphs.join('');
+  return table(['CHECK', 'RESULT', 'DETAIL'], rows) + paragraphs.join('');
 }
 
-async function checkDocker({ docker }: Config): Promise<CheckResult> {
+async function checkDocker({ docker }: Config): Promise<CheckResult[]> {
   const name = 'Docker Engine';
   const engine = new DockerEngine(docker);
   try {
     const { length } = await engine.runningContainers();
-    return { name, outcome: 'ok', detail: `${docker.url} answers; ${length} running` };
+    const answers = { name, outcome: 'ok', detail: `${docker.url} answers; ${length} running` } as const;
+    const rawSockets = await checkRawSockets(engine);
+    return rawSockets ? [answers, rawSockets] : [answers];
   } catch (error) {
-    const advice = 'Is the daemon running, does DOCKER_URL name its socket, and may this user (group docker) use it?';
-    return { name, outcome: 'failed', detail: (error as Error).message, advice };
+    const advice = 'Is the daemon running, does DOCKER_URL name its socket, and may this user (group docker) use the socket?';
+    return [{ name, outcome: 'failed', detail: (error as Error).message, advice }];
   } finally {
     engine.close();
   }
@@ -78,7 +79,7 @@ async function checkImds(imds: Imds): Promise<CheckResult> {
   const name = 'metadata service';
   const versions = await imds.versions();
   if (versions instanceof Error) {
-    const advice = 'Is this an EC2 instance with its metadata service on? Elsewhere set METADATA_URL, or use --mock.';
+    const advice = 'Is this an EC2 instance with IMDS enabled? Elsewhere set METADATA_URL, or use --mock.';
     return { name, outcome: 'failed', detail: versions.message, advice };
   }
   const { v1, v2 } = versions;
@@ -94,7 +95,7 @@ async function checkSourceCredentials({ mockCredentials }: Config, clients: AwsC
     const { Arn } = await clients.callerIdentity();
     return { name, outcome: 'ok', detail: `${Arn} in ${await clients.region()}` };
   } catch (error) {
-    const advice = 'Give the instance a profile with a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID for the proxy.';
+    const advice = 'Attach an instance profile, or set AWS_PROFILE or AWS_ACCESS_KEY_ID for the proxy.';
     return { name, outcome: 'failed', detail: (error as Error).message, advice };
   }
 }
@@ -102,11 +103,10 @@ async function checkSourceCredentials({ mockCredentials }: Config, clients: AwsC
 async function checkDefaultRole(config: Config, clients: AwsClients, log: Log): Promise<CheckResult> {
   const name = 'default role';
   const { defaultRole, defaultAccountId, allowedRoles } = config;
-  if (!defaultRole) return { name, outcome: 'ok', detail: 'none is set; containers that name no role get 404' };
-  const { kind, text } = defaultRole;
-  const role = kind === 'name' && defaultAccountId ? ({ ...defaultRole, kind: 'account', accountId: defaultAccountId } as const) : defaultRole;
+  if (!defaultRole) return { name, outcome: 'ok', detail: 'not set; containers without a role get 404' };
+  const { text } = defaultRole;
   const request = roleRequest({
-    role,
+    role: inDefaultAccount(defaultRole, defaultAccountId),
     sessionName: 'metadataproxy-check',
     externalId: undefined,
     policy: config.defaultPolicy,
@@ -120,7 +120,7 @@ async function checkDefaultRole(config: Config, clients: AwsClients, log: Log): 
     const { roleArn } = await credentialFetcher(config, clients, log)(request);
     return { name, outcome: 'ok', detail: `${roleArn} can be assumed` };
   } catch (error) {
-    const advice = `Does "${text}" exist, does its trust policy name the proxy's own role, and may that one sts:AssumeRole it?`;
+    const advice = `Does "${text}" exist, does its trust policy name the proxy's role, and does the proxy's role allow sts:AssumeRole on it?`;
     return { name, outcome: 'failed', detail: (error as Error).message, advice };
   }
 }
@@ -128,40 +128,14 @@ async function checkDefaultRole(config: Config, clients: AwsClients, log: Log): 
 async function checkHostNetwork(config: Config): Promise<CheckResult> {
   const name = 'host network';
   if (config.hostNetwork === 'users and root' && process.getuid?.() === 0) {
-    const advice = 'Run the proxy as a user of its own: the firewall cannot redirect root and let the proxy through.';
-    return { name, outcome: 'failed', detail: 'HOST_NETWORK=root, and this is root', advice };
+    const advice = 'Run the proxy as its own user: the firewall cannot redirect root and exempt the proxy at the same time.';
+    return { name, outcome: 'failed', detail: 'HOST_NETWORK=root, and the proxy runs as root', advice };
   }
   try {
     const count = await (await hostProcesses(config)).survey();
-    return { name, outcome: 'ok', detail: `${count} processes, and each can be looked at by this user` };
+    return { name, outcome: 'ok', detail: `this user can inspect all ${count} processes` };
   } catch (error) {
     const advice = 'Give the proxy these capabilities, or set HOST_NETWORK=false.';
     return { name, outcome: 'failed', detail: (error as Error).message, advice };
   }
-}
-
-const METADATA_ADDRESS = '169.254.169.254';
-
-async function checkFirewall({ port }: Config): Promise<CheckResult> {
-  const name = 'firewall';
-  let rules: string;
-  try {
-    ({ stdout: rules } = await promisify(execFile)('iptables', ['-w', '-t', 'nat', '-S']));
-  } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    const detail = missing ? 'there is no iptables on this host' : 'the rules cannot be read';
-    const advice = 'Run this as root, where iptables is, to have the rules looked at.';
-    return { name, outcome: 'unknown', detail, advice };
-  }
-  const redirects = rules.split('\n').filter((rule) => /-j (?:REDIRECT|DNAT)/.test(rule));
-  const redirect = redirects.find((rule) => rule.includes(METADATA_ADDRESS));
-  if (redirect === undefined) {
-    const advice = 'Containers reach the real metadata service: set up the rules that README shows.';
-    return { name, outcome: 'failed', detail: `nothing redirects ${METADATA_ADDRESS}`, advice };
-  }
-  if (!new RegExp(`(?:--to-ports |:)${port}\\b`).test(redirect)) {
-    const advice = `The rule must lead to port ${port} (PORT).`;
-    return { name, outcome: 'failed', detail: `redirected elsewhere: ${redirect}`, advice };
-  }
-  return { name, outcome: 'ok', detail: redirect };
 }

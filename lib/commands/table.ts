@@ -1,6 +1,6 @@
 import { printable } from '../util/printable.ts';
 
-/** Columns as wide as their widest cell, two spaces apart. */
+/** Formats a table whose columns are as wide as their widest cell, two spaces apart. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head, ...rows].map((row) => row.map(printable));
   const widths = head.map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));

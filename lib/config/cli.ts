@@ -9,28 +9,28 @@ export type Command =
   | { kind: 'health'; flags: FlagValues }
   | { kind: 'check' | 'roles' | 'status'; flags: FlagValues; json: boolean };
 
-/** One way to call the program; `--help`, the manual page and the shells' completion are made from these. */
+/** One way to call the program. `--help`, the manual page and the shell completion are made from these. */
 export interface Usage {
-  /** The command's word; without it the proxy itself is meant. */
+  /** The command; undefined for the proxy itself. */
   readonly word?: string;
-  /** A flag that belongs to the command alone. */
+  /** A flag of this command only. */
   readonly flag?: string;
-  /** The command means something else, or nothing, without its flag. */
+  /** Without the flag it is another command. */
   readonly isFlagNeeded?: true;
   readonly help: string;
 }
 
 export const USAGES: readonly Usage[] = [
-  { help: 'runs' },
-  { word: 'check', flag: 'json', help: 'tells whether everything is in place' },
-  { word: 'check', flag: 'health', isFlagNeeded: true, help: 'asks the running proxy whether it is alive' },
-  { word: 'roles', flag: 'json', help: 'lists the containers and their roles' },
-  { word: 'status', flag: 'json', help: 'tells how the running proxy does' },
+  { help: 'run the proxy' },
+  { word: 'check', flag: 'json', help: 'check the setup of this host' },
+  { word: 'check', flag: 'health', isFlagNeeded: true, help: 'check that the running proxy is alive' },
+  { word: 'roles', flag: 'json', help: 'list the containers and their roles' },
+  { word: 'status', flag: 'json', help: 'show the state of the running proxy' },
 ];
 
-/** Flags that are no setting's. */
+/** Flags that are not settings. */
 export const OWN_FLAGS: readonly { readonly name: string; readonly short?: string; readonly help: string }[] = [
-  { name: 'help', short: 'h', help: 'Print this.' },
+  { name: 'help', short: 'h', help: 'Print this help.' },
   { name: 'version', help: 'Print the version.' },
 ];
 
@@ -44,8 +44,8 @@ const LONG_FLAGS = new Set(FLAGS.flatMap(spellingsOf));
 const BOOLEAN_FLAGS = new Set(FLAGS.filter((flag) => flag.boolean).flatMap(spellingsOf));
 
 /**
- * @param args what follows the program's name
- * @throws ConfigError for a flag or a command that does not exist, or a flag that lacks its value
+ * @param args without the program's name
+ * @throws ConfigError for an unknown flag or command, or a flag without its value
  */
 export function parseCommandLine(args: readonly string[]): Command {
   const options: Options = { json: { type: 'boolean' }, health: { type: 'boolean' } };
@@ -67,24 +67,24 @@ export function parseCommandLine(args: readonly string[]): Command {
   return command(positionals, flags, { json: values['json'] === true, health: values['health'] === true });
 }
 
-function command(words: readonly string[], flags: FlagValues, asked: { json: boolean; health: boolean }): Command {
+function command(words: readonly string[], flags: FlagValues, options: { json: boolean; health: boolean }): Command {
   const [word, ...more] = words;
-  const { json, health } = asked;
-  if (more.length > 0) throw new ConfigError([`there is one command at a time, not "${words.join(' ')}"`]);
+  const { json, health } = options;
+  if (more.length > 0) throw new ConfigError([`"${words.join(' ')}" is more than one command; ${SEE_HELP}`]);
   if (health) {
-    if (word !== 'check' || json) throw new ConfigError(['--health goes with "check" alone. See metadataproxy --help.']);
+    if (word !== 'check' || json) throw new ConfigError([`--health is a flag of "check" only, without --json; ${SEE_HELP}`]);
     return { kind: 'health', flags };
   }
   switch (word) {
     case undefined:
-    case 'docker': // ec2metaproxy's word for the only platform there is.
+    case 'docker': // ec2metaproxy's command for its Docker platform.
       return { kind: 'run', flags };
     case 'check':
     case 'roles':
     case 'status':
       return { kind: word, flags, json };
     default:
-      throw new ConfigError([`"${word}" is no command. See metadataproxy --help.`]);
+      throw new ConfigError([`unknown command "${word}"; ${SEE_HELP}`]);
   }
 }
 
@@ -92,14 +92,15 @@ function readArguments(args: readonly string[], options: Options) {
   try {
     return parseArgs({ args: args.map(normalArgument), options, strict: true, allowPositionals: true });
   } catch (error) {
-    const [reason = ''] = (error as Error).message.split('\n');
-    throw new ConfigError([`${reason} See metadataproxy --help.`]);
+    // The first sentence, in the form of the other errors.
+    const [reason = ''] = (error as Error).message.split(/\.?\n|\. |\.$/);
+    throw new ConfigError([`${reason.charAt(0).toLowerCase()}${reason.slice(1)}; ${SEE_HELP}`]);
   }
 }
 
 /**
- * Go's flags may have a single dash, and a boolean one a value; kingpin's a "no-" before them. Here every flag of a
- * setting has a value, so that `--verbose=false` is more than the absence of `--verbose`.
+ * Accepts the flags of Go programs: a single dash, a value for a boolean flag, and kingpin's "no-" prefix. Every flag of
+ * a setting gets a value, so that `--verbose=false` overrides VERBOSE=true.
  */
 function normalArgument(argument: string): string {
   const [, name = '', value] = /^--?([a-z][a-z-]+)(?:=(.*))?$/s.exec(argument) ?? [];
@@ -109,17 +110,18 @@ function normalArgument(argument: string): string {
   return value === undefined ? `--${name}` : `--${name}=${value}`;
 }
 
+const SEE_HELP = 'see metadataproxy --help';
 const HELP_WIDTH = 79;
 
-/** What `--help` prints: every setting, by group, at most 80 columns wide. */
+/** The output of `--help`: every setting, by group, at most 80 columns wide. */
 export function helpText(version: string): string {
   const lines = [
     `metadataproxy ${version}: gives every container its own IAM role`,
     '',
     ...USAGES.map((usage, index) => `${index === 0 ? 'Usage:' : '      '} ${callOf(usage).padEnd(29)}  ${usage.help}`),
     '',
-    'Every setting is an environment variable; some are flags as well, and a flag',
-    'counts before a variable.',
+    'Settings are environment variables. Some are flags as well, and a flag takes',
+    'precedence over a variable.',
     '',
     ...OWN_FLAGS.map(({ name, short, help }) => `  ${short ? `-${short},` : '   '} ${`--${name}`.padEnd(20)} ${help}`),
   ];
@@ -131,7 +133,7 @@ export function helpText(version: string): string {
       lines.push(...indented(names + fallback, 2), ...indented(setting.help, 6));
     }
   }
-  lines.push('', 'A container names its role in a label, metadataproxy.role, or in IAM_ROLE.');
+  lines.push('', 'A container declares its role in the label metadataproxy.role or in IAM_ROLE.');
   return `${lines.join('\n')}\n`;
 }
 
@@ -152,7 +154,7 @@ function indented(text: string, spaces: number): string[] {
   return wrap(text, HELP_WIDTH - spaces).map((line) => `${' '.repeat(spaces)}${line}`);
 }
 
-/** The words of a text in lines of at most `width` characters, but for words that are longer. */
+/** Wraps a text at `width` characters. Longer words are not split. */
 export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';

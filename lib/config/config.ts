@@ -129,10 +129,8 @@ function combine(values: SettingValues, given: Config['given'], problems: string
       notices.push(`${protocol}: metrics are exported as http/json, which http/protobuf endpoints also accept`);
     }
   }
-  for (const name of ['newRelicAppName', 'newRelicAccountId'] as const) {
-    if (given.has(name) && !config.newRelicLicense) {
-      notices.push(`${given.get(name)?.source} has no effect without NEWRELIC_LICENSE`);
-    }
+  if (given.has('newRelicAppName') && !config.newRelicLicense) {
+    notices.push('NEWRELIC_APP_NAME has no effect without NEWRELIC_LICENSE');
   }
   const threshold = roleExpirationThreshold === undefined ? undefined : roleExpirationThreshold * 60_000;
   const offsetGiven = given.has('roleCacheOffset');

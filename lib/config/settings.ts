@@ -47,7 +47,8 @@ export interface Setting<T> {
   readonly secret?: true;
 }
 
-type Definition = Partial<Pick<Setting<unknown>, 'env' | 'flag' | 'default' | 'secret'>> & Pick<Setting<unknown>, 'from' | 'takes' | 'help'>;
+type Definition = Pick<Setting<unknown>, 'from' | 'takes' | 'help'> &
+  Partial<Pick<Setting<unknown>, 'env' | 'flag' | 'default' | 'secret'>>;
 type HasDefault = { readonly default: string } | { readonly takes: { readonly default: string } };
 type ValueOf<D> = D extends { readonly takes: Kind<infer T> } ? (D extends HasDefault ? T : T | undefined) : never;
 type Section<S> = { readonly [Name in keyof S]: Setting<ValueOf<S[Name]>> };
@@ -81,7 +82,7 @@ function parseSessionKey(value: string): { readonly kind: 'env' | 'label'; reado
 const ignoredFlag = (name: string, why: string) =>
   ({ flag: { name }, from: 'iam-docker', takes: text(), help: `Deprecated and ignored. ${why}` }) as const;
 
-/** The expression's text comes from a container, so its cost is a risk; see the kind. */
+/** A container chooses the text that is matched; see regex() in kinds.ts. */
 const REGEX_RISK = 'Avoid nested repetition such as (a+)+: a container can choose a text that makes it block the proxy.';
 
 export const SETTINGS = {
@@ -104,7 +105,7 @@ export const SETTINGS = {
     },
     adminAddress: {
       env: ['ADMIN_ADDR'], from: 'new', default: '127.0.0.1:18001',
-      takes: kind<ListenAddress | 'off'>('"host:port" or "off"', (value) => (value === 'off' ? value : parseListenAddress(value))),
+      takes: kind<ListenAddress | 'off'>('"host:port" or "off"', (value) => value === 'off' ? value : parseListenAddress(value)),
       help: "The operator's endpoint: a page at /, and /healthz, /readyz and /status.",
     },
     maxConnections: {
@@ -147,7 +148,7 @@ export const SETTINGS = {
     },
     dockerConfirm: {
       env: ['DOCKER_CONFIRM'], from: 'new', default: 'auto',
-      takes: oneOf(['auto', 'always', 'never']),
+      takes: oneOf<'auto' | 'always' | 'never'>(['auto', 'always', 'never']),
       help:
         'Ask the engine who has an address before each answer with a role. auto: unless DOCKER_URL is the default ' +
         "socket, which only the engine itself uses; a proxy before the engine may lose events. never: DOCKER_URL is the engine's own socket, too.",
@@ -482,27 +483,7 @@ export const SETTINGS = {
     newRelicLicense: {
       env: ['NEWRELIC_LICENSE'], from: 'go', secret: true,
       takes: matching('a license key, which is 40 letters and digits', /^[\w-]{16,100}$/),
-      help: "Export metrics to New Relic's Metric API. The key's prefix selects the European region.",
-    },
-    newRelicAccountId: {
-      env: ['NEWRELIC_ACCOUNT_ID'], from: 'new',
-      takes: matching('digits', /^\d{1,12}$/),
-      help: "Also send the numbers of refused and failed credential requests to this account's Event API.",
-    },
-    newRelicMetricUrl: {
-      env: ['NEWRELIC_METRIC_URL'], from: 'new',
-      takes: url(['https'], { origin: true }),
-      help: "Another host for New Relic's Metric API.",
-    },
-    newRelicEventUrl: {
-      env: ['NEWRELIC_EVENT_URL'], from: 'new',
-      takes: url(['https'], { origin: true }),
-      help: "Another host for New Relic's Event API.",
-    },
-    newRelicInterval: {
-      env: ['NEWRELIC_INTERVAL'], from: 'new', default: '1m',
-      takes: duration('1s', '1h'),
-      help: 'Export interval for New Relic.',
+      help: "Export metrics to New Relic's OTLP endpoint. The key's prefix selects the European region.",
     },
   }),
 

@@ -49,8 +49,8 @@ const EVENT_FILTERS = {
 export interface ClientOptions {
   readonly events?: Pick<Events, 'engineEventReceived'>;
   readonly clock?: Pick<Clock, 'now'>;
-  /** Whether something between the engine and this process may lose events; by default what the endpoint suggests. */
-  readonly isRelayed?: boolean;
+  /** Whether answers need confirmation, because something between may lose events. auto: what the endpoint suggests. */
+  readonly confirm?: 'auto' | 'always' | 'never';
 }
 
 export class DockerEngine implements Engine {
@@ -70,10 +70,10 @@ export class DockerEngine implements Engine {
   readonly #drivers = new Map<string, Promise<string | undefined>>();
 
   constructor(endpoint: DockerEndpoint, options: ClientOptions = {}) {
-    const { events, clock = systemClock, isRelayed = !isEngineSocket(endpoint) } = options;
+    const { events, clock = systemClock, confirm = 'auto' } = options;
     this.#events = events;
     this.#clock = clock;
-    this.#isRelayed = isRelayed;
+    this.#isRelayed = confirm === 'auto' ? !isEngineSocket(endpoint) : confirm === 'always';
     this.#url = endpoint.url;
     // HTTP needs a Host header, also on a socket. With TLS it is the name that the certificate must have.
     this.#host = endpoint.kind === 'unix' ? 'docker' : endpoint.host;

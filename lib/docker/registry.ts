@@ -15,6 +15,7 @@
  * (see tombstones.ts) before it waits, and gets the entry again after it.
  */
 
+import { BoundedMap } from '../util/bounded-map.ts';
 import { AddressTable } from './address-table.ts';
 import { intern, type Container } from './container.ts';
 import { Tombstones, type RemovalListener } from './tombstones.ts';
@@ -57,7 +58,7 @@ export class Registry {
   /** By the id of the network's owner: known containers that share its network, the one that started last at the end. */
   readonly #peers = new Map<string, Set<OwnEntry>>();
   /** Ids, the one that ended last at the end. */
-  readonly #ended = new Set<string>();
+  readonly #ended = new BoundedMap<string, true>(MAX_ENDED);
   readonly #listeners: ContainerListener[] = [];
   readonly #removals = new Set<RemovalListener>();
   #starts = 0;
@@ -247,10 +248,8 @@ export class Registry {
     }
     entry.started = false;
     entry.running = false;
-    this.#ended.delete(entry.id);
-    this.#ended.add(entry.id);
-    const [oldest] = this.#ended;
-    if (this.#ended.size > MAX_ENDED && oldest !== undefined) this.#forget(oldest);
+    const oldest = this.#ended.set(entry.id, true);
+    if (oldest !== undefined) this.#forget(oldest);
   }
 
   #forget(id: string): void {

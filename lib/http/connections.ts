@@ -9,7 +9,7 @@
  *
  *   a connection is | when                                       | a further request | bytes that are no request
  *   ----------------+--------------------------------------------+-------------------+-----------------------------
- *   refused         | its address has too many; has no state     | is ignored        | are ignored
+ *   refused         | its address has too many; has no state     | is ignored        | close the connection
  *   open            | it was admitted                            | is accepted       | are refused with 400, 408, 431
  *   overflowed      | its address has too many unanswered        | is ignored        | close the connection
  *                   | requests; it is not read from any more     |                   |
@@ -70,17 +70,17 @@ export class Connections {
       socket.destroy(); // The client has disconnected already.
       return;
     }
-    let address = this.#addresses.get(name);
-    if (!address) this.#addresses.set(name, (address = new Address(name, this.#options.clock, this.#forget)));
-    if (address.connections.size >= this.#options.maxPerAddress) {
+    let shared = this.#addresses.get(name);
+    if (!shared) this.#addresses.set(name, (shared = new Address(name, this.#options.clock, this.#forget)));
+    if (shared.connections.size >= this.#options.maxPerAddress) {
       refuseSocket(socket, 503, RETRY_AFTER);
       return;
     }
-    const connection = new Connection(socket, address, this.#options.maxPerAddress);
+    const connection = new Connection(socket, shared);
     (socket as ConnectionSocket)[CONNECTION] = connection;
-    address.connections.add(connection);
+    shared.connections.add(connection);
     socket.on('resume', keepPaused);
-    if (address.isPaused) socket.pause();
+    if (shared.isPaused) socket.pause();
     socket.once('close', () => connection.closed());
   }
 
@@ -96,22 +96,25 @@ export class Connections {
   accept(socket: Duplex, response: ServerResponse): Connection | undefined {
     const connection = connectionOf(socket);
     if (!connection || connection.state === 'overflowed') return undefined;
-    connection.accept(response);
-    if (this.#draining) response.shouldKeepAlive = false;
+    connection.unanswered.add(response);
+    connection.shared.unanswered += 1;
+    // SDKs wait for each answer: no client needs to send as many requests behind each other.
+    if (connection.shared.unanswered > this.#options.maxPerAddress) connection.state = 'overflowed';
+    if (this.#draining || connection.state === 'overflowed') response.shouldKeepAlive = false;
     return connection;
   }
 
-  /** Refuses bytes that are no request; Node reports a request that has not come in time in the same way. */
+  /** Refuses bytes that are no request. Node reports a request that has not come in time in the same way. */
   refuse({ code }: NodeJS.ErrnoException, socket: Socket): void {
     const connection = connectionOf(socket);
     const isAnswering = connection !== undefined && connection.unanswered.size > 0;
     if (connection && connection.state !== 'open' && !isAnswering) socket.destroySoon();
     else if (!socket.writable || code === 'ECONNRESET' || isAnswering) socket.destroy();
-    else if (code === TIMED_OUT && connection?.hasUnreadBytes(this.#options.recoveryTime)) refuseSocket(socket, 503, RETRY_AFTER);
-    else refuseSocket(socket, statusOf(code));
+    else if (code === TIMED_OUT && connection?.shared.isRecovering(this.#options.recoveryTime)) refuseSocket(socket, 503, RETRY_AFTER);
+    else refuseSocket(socket, code === TIMED_OUT ? 408 : code === 'HPE_HEADER_OVERFLOW' ? 431 : 400);
   }
 
-  /** The state of a client that disconnects with unanswered requests waits for it to come back. */
+  /** A client that disconnects and comes back while its requests are unanswered, or paused, finds its state again. */
   readonly #forget = (address: Address): void => {
     const { name, connections, unanswered, isPaused } = address;
     if (connections.size > 0 || unanswered > 0 || isPaused) return;
@@ -129,7 +132,7 @@ class Address {
   /** When the last pause ended or will end, by the monotonic clock. */
   #pausedUntil = -Infinity;
   readonly #clock: Clock;
-  /** Called whenever nothing may be left of the address. */
+  /** To be called whenever nothing may be left of the address. */
   readonly forget: (address: Address) => void;
 
   constructor(name: string, clock: Clock, forget: (address: Address) => void) {
@@ -138,7 +141,6 @@ class Address {
     this.forget = forget;
   }
 
-  /** Node keeps everything that it has read until the connection ends: it must not read what waits behind. */
   pause(milliseconds: number): void {
     if (this.isPaused) return;
     this.isPaused = true;
@@ -156,28 +158,23 @@ class Address {
   }
 }
 
+/** An admitted connection: where it comes from, and its unanswered requests. */
 export class Connection {
   readonly socket: Socket;
+  readonly shared: Address;
   readonly unanswered = new Set<ServerResponse>();
-  /** Take back what admission deferred on this connection. */
+  /** Functions that cancel what admission has deferred on this connection. */
   readonly deferred = new Set<() => void>();
-  readonly #address: Address;
-  readonly #maxUnanswered: number;
-  #state: 'open' | 'overflowed' | 'closing' = 'open';
+  state: 'open' | 'overflowed' | 'closing' = 'open';
 
-  constructor(socket: Socket, address: Address, maxUnanswered: number) {
+  constructor(socket: Socket, shared: Address) {
     this.socket = socket;
-    this.#address = address;
-    this.#maxUnanswered = maxUnanswered;
-  }
-
-  get state(): 'open' | 'overflowed' | 'closing' {
-    return this.#state;
+    this.shared = shared;
   }
 
   /** The client's, in its normal form. */
   get address(): string {
-    return this.#address.name;
+    return this.shared.name;
   }
 
   get remotePort(): number | undefined {
@@ -192,41 +189,23 @@ export class Connection {
     return this.socket.localPort;
   }
 
-  get isPaused(): boolean {
-    return this.#state === 'overflowed' || this.#address.isPaused;
-  }
-
-  hasUnreadBytes(recoveryTime: number): boolean {
-    return this.#address.isRecovering(recoveryTime);
-  }
-
-  /** Reads nothing more from any connection of the address for so long. */
+  /** Stops reading from all connections of the address: Node keeps everything it has read until the connection ends. */
   pauseReads(milliseconds: number): void {
-    this.#address.pause(milliseconds);
-  }
-
-  /** Counts a request until `answered`. No client needs to send so many behind each other that it overflows. */
-  accept(response: ServerResponse): void {
-    this.unanswered.add(response);
-    this.#address.unanswered += 1;
-    if (this.#address.unanswered <= this.#maxUnanswered) return;
-    this.#state = 'overflowed';
-    response.shouldKeepAlive = false;
+    this.shared.pause(milliseconds);
   }
 
   /** @returns false if that was known already */
   answered(response: ServerResponse): boolean {
     if (!this.unanswered.delete(response)) return false;
-    this.#address.unanswered -= 1;
-    this.#address.forget(this.#address);
-    if (!response.shouldKeepAlive && this.#state === 'open') this.#state = 'closing';
+    this.shared.unanswered -= 1;
+    this.shared.forget(this.shared);
+    if (!response.shouldKeepAlive && this.state === 'open') this.state = 'closing';
     return true;
   }
 
-  /** The socket is closed. */
   closed(): void {
-    this.#address.connections.delete(this);
-    this.#address.forget(this.#address);
+    this.shared.connections.delete(this);
+    this.shared.forget(this.shared);
     for (const cancel of this.deferred) cancel();
     // Of several requests behind each other Node ends only the first one's response.
     for (const response of this.unanswered) if (!response.socket) response.destroy().emit('close');
@@ -235,15 +214,11 @@ export class Connection {
 
 /** Node resumes the socket whenever an answer is finished. */
 function keepPaused(this: ConnectionSocket): void {
-  if (!this[CONNECTION]?.isPaused) return;
+  const connection = this[CONNECTION];
+  if (connection?.state !== 'overflowed' && !connection?.shared.isPaused) return;
   this.pause();
   // pause() emits nothing if it was called before. Node's parser reads past the stream, and stops only at this event.
   this.emit('pause');
-}
-
-function statusOf(code: string | undefined): number {
-  if (code === 'HPE_HEADER_OVERFLOW') return 431;
-  return code === TIMED_OUT ? 408 : 400;
 }
 
 /** Answers on a socket where there is no request to answer, and closes it. */

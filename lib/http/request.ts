@@ -2,8 +2,9 @@
  * The request pipeline. An admitted request goes through these steps, and the first that fails answers it:
  *
  *   1. the target has one canonical path, and the path a route            400
- *   2. the caller is resolved, as far as that needs no wait; before a
- *      session token is made or checked also if it does                   503
+ *   2. the caller is determined: as far as it is known, or for a session
+ *      token and for pass-through by the process that holds the
+ *      connection                                                         503
  *   3. the head is valid and has few headers                              400, 417, 431
  *   4. the path names no credential of the host                           404
  *   5. the method is one of the route's, and there is no body             405, 400, 413
@@ -16,33 +17,21 @@
 
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Container } from '../docker/container.ts';
+import type { CallerResolver } from '../callers/resolver.ts';
 import type { Events } from '../events.ts';
 import type { Log } from '../log/log.ts';
 import { Memo } from '../util/memo.ts';
 import type { Admission } from './admission.ts';
 import { canonicalPath } from './canonical-path.ts';
-import type { Connection, Connections } from './connections.ts';
+import type { Connections } from './connections.ts';
 import { failureOf, Refusal, sendFailure } from './errors.ts';
 import { TOKEN_HEADER, type Exchange } from './exchange.ts';
 import { match, type Handlers, type Match, type Route } from './routes.ts';
 import { checkToken, type SessionTokens } from './session-tokens.ts';
 
-/** Who is behind a connection. */
-export interface ConnectionResolver {
-  /** The caller as far as it is known at once. Never throws. */
-  peek(connection: Connection): Container | undefined;
-  /**
-   * Resolves what `peek` does not know. The promise never rejects; undefined when there is nothing to wait for.
-   *
-   * @throws DirectoryUnavailable when the host's own addresses cannot be read
-   */
-  ensureResolved?(connection: Connection): Promise<unknown> | undefined;
-}
-
 export interface PipelineOptions {
   readonly admission: Pick<Admission, 'admit'>;
-  readonly resolver: ConnectionResolver;
+  readonly resolver: Pick<CallerResolver, 'peek' | 'ensureResolved'>;
   readonly tokens: SessionTokens;
   /** Whether reads without a session token are refused. */
   readonly tokenRequired: boolean;
@@ -56,15 +45,10 @@ export const MAX_HEADERS = 100;
 /** SDKs request a handful. */
 const MAX_CACHED_TARGETS = 256;
 
-/** A request target, as read once. */
-interface Target extends Match {
-  readonly path: string;
-}
-
 export class RequestPipeline {
   readonly #options: PipelineOptions;
   readonly #connections: Connections;
-  readonly #targets = new Memo(MAX_CACHED_TARGETS, readTarget);
+  readonly #targets = new Memo(MAX_CACHED_TARGETS, (target: string) => match(canonicalPath(target)));
 
   constructor(options: PipelineOptions, connections: Connections) {
     this.#options = options;
@@ -83,7 +67,7 @@ export class RequestPipeline {
       id: randomUUID(),
       path: '',
       tokenSeconds: undefined,
-      container: undefined,
+      caller: undefined,
       roleRequest: undefined,
       credentials: undefined,
       hadToWait: false,
@@ -116,47 +100,49 @@ export class RequestPipeline {
     }
   }
 
-  /** Waits for the caller only where a session token is made or checked: the token belongs to the caller. */
+  /**
+   * Waits for a host-network caller where a session token is made or checked, because the token belongs to the caller,
+   * and where the request is passed through, because it counts as the caller's. Credentials wait for it themselves.
+   */
   #ensureResolved({ connection, request }: Exchange, { kind }: Route): Promise<unknown> | undefined {
-    const needsCaller = kind === 'session-token' || request.headers[TOKEN_HEADER] !== undefined;
-    return needsCaller ? this.#options.resolver.ensureResolved?.(connection) : undefined;
+    const isToken = kind === 'session-token' || request.headers[TOKEN_HEADER] !== undefined;
+    return isToken || kind === 'pass-through' ? this.#options.resolver.ensureResolved(connection) : undefined;
   }
 
-  #handle(exchange: Exchange, { route, role }: Target): void | Promise<void> {
+  #handle(exchange: Exchange, { route, role }: Match): void | Promise<void> {
     const { resolver, tokens, tokenRequired, handlers } = this.#options;
     const { request } = exchange;
-    exchange.container = resolver.peek(exchange.connection);
+    exchange.caller = resolver.peek(exchange.connection);
     checkHead(request);
     const { handle, methods, needsToken } = route;
     if (!handle) throw new Refusal(404, 'host_credentials', "the host's credentials are not available to containers");
-    checkMethod(request, methods);
-    checkBody(request);
+    if (!methods.includes(request.method ?? '')) {
+      throw new Refusal(405, 'method', 'the path does not support the method', ['Allow', methods.join(', ')]);
+    }
+    if (hasBody(request)) {
+      const status = request.headers['transfer-encoding'] === undefined ? 413 : 400;
+      throw new Refusal(status, 'body', 'the request has a body');
+    }
     if (needsToken) checkToken(exchange, tokens, tokenRequired);
     return handle(handlers, exchange, role);
   }
 
   #fail(exchange: Exchange, route: Route | undefined, error: unknown): void {
     const failure = failureOf(error);
-    if (failure.unexpected && !exchange.response.headersSent) this.#logUnexpected(exchange, error);
+    if (failure.unexpected && !exchange.response.headersSent) {
+      const fields = { request_id: exchange.id, path: exchange.path, error: String((error as Error)?.stack ?? error) };
+      this.#options.log.error('request failed unexpectedly', fields);
+    }
     sendFailure(exchange, failure);
     this.#answered(exchange, route, error);
   }
 
   #answered(exchange: Exchange, route: Route | undefined, failure: unknown): void {
     if (!exchange.connection.answered(exchange.response)) return;
+    // A request that admission refused counts as its caller's, too.
+    exchange.caller ??= this.#options.resolver.peek(exchange.connection);
     this.#options.events.requestAnswered(exchange, route, failure, (performance.now() - exchange.began) / 1000);
   }
-
-  #logUnexpected({ id, path }: Exchange, error: unknown): void {
-    const text = String((error as Error)?.stack ?? error);
-    this.#options.log.error('request failed unexpectedly', { request_id: id, path, error: text });
-  }
-}
-
-/** @throws BadTarget */
-function readTarget(target: string): Target {
-  const path = canonicalPath(target);
-  return { path, ...match(path) };
 }
 
 /** Node would refuse such a head by itself, and the rate limiter would not count that. */
@@ -164,20 +150,7 @@ function checkHead({ headers, rawHeaders, httpVersion }: IncomingMessage): void 
   if (rawHeaders.length > 2 * MAX_HEADERS) throw new Refusal(431, 'bad_head', `more than ${MAX_HEADERS} headers`);
   if (headers.host === undefined && httpVersion === '1.1') throw new Refusal(400, 'bad_head', 'the request has no Host header');
   const { expect } = headers;
-  if (expect !== undefined && !/^100-continue$/i.test(expect)) {
-    throw new Refusal(417, 'bad_head', 'unsupported Expect header');
-  }
-}
-
-function checkMethod({ method = '' }: IncomingMessage, methods: readonly string[]): void {
-  if (!methods.includes(method)) {
-    throw new Refusal(405, 'method', 'the path does not support the method', ['Allow', methods.join(', ')]);
-  }
-}
-
-function checkBody(request: IncomingMessage): void {
-  if (!hasBody(request)) return;
-  throw new Refusal(request.headers['transfer-encoding'] === undefined ? 413 : 400, 'body', 'the request has a body');
+  if (expect !== undefined && !/^100-continue$/i.test(expect)) throw new Refusal(417, 'bad_head', 'unsupported Expect header');
 }
 
 function hasBody({ headers }: IncomingMessage): boolean {

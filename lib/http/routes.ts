@@ -17,16 +17,8 @@ export interface Handlers {
 }
 
 export type RouteKind =
-  | 'session-token'
-  | 'iam-listing'
-  | 'iam-info'
-  | 'role-name'
-  | 'role-credentials'
-  | 'container-credentials'
-  | 'health'
-  | 'metrics'
-  | 'pass-through'
-  | 'refused';
+  | 'session-token' | 'iam-listing' | 'iam-info' | 'role-name' | 'role-credentials' | 'container-credentials'
+  | 'metrics' | 'health' | 'pass-through' | 'refused';
 
 export interface Route {
   readonly kind: RouteKind;
@@ -43,8 +35,9 @@ export interface Route {
   readonly handle: ((handlers: Handlers, exchange: Exchange, role: string) => void | Promise<void>) | undefined;
 }
 
-/** What a canonical path means. */
 export interface Match {
+  /** The canonical path. */
+  readonly path: string;
   readonly route: Route;
   /** The role that the path names; '' where it names none. */
   readonly role: string;
@@ -53,86 +46,55 @@ export interface Match {
 const READ = { methods: ['GET', 'HEAD'], needsToken: true, isAudited: false };
 const CREDENTIALS = { ...READ, isAudited: true };
 const WITHOUT_TOKEN = { ...READ, needsToken: false };
+const ISSUE = { ...WITHOUT_TOKEN, methods: ['PUT'] };
 
+const IAM = '/{version}/meta-data/iam';
+const ROLE = `${IAM}/security-credentials`;
+
+const IAM_INFO = { handler: 'iam-info-handler', path: '/meta-data/iam/info' };
+const ROLE_NAME = { handler: 'iam-security-credentials-name', path: '/meta-data/iam/security-credentials/' };
+/** go-metadataproxy misspells the name, and dashboards use it. */
 const ROLE_CREDENTIALS = {
-  ...CREDENTIALS,
-  kind: 'role-credentials',
-  // go-metadataproxy misspells it, and dashboards were made for that.
-  metric: { handler: 'iam-security-crentials-for-role', path: '/meta-data/iam/security-credentials/{requested_role}' },
-} as const;
-
-const ROUTES: readonly Route[] = [
-  {
-    ...WITHOUT_TOKEN,
-    kind: 'session-token',
-    patterns: ['/latest/api/token'],
-    methods: ['PUT'],
-    handle: ({ sessionToken }, exchange) => sessionToken(exchange),
-  },
-  {
-    ...READ,
-    kind: 'iam-listing',
-    patterns: ['/{version}/meta-data/iam/'],
-    handle: ({ iamListing }, exchange) => iamListing(exchange),
-  },
-  {
-    ...CREDENTIALS,
-    kind: 'iam-info',
-    patterns: ['/{version}/meta-data/iam/info/*'],
-    metric: { handler: 'iam-info-handler', path: '/meta-data/iam/info' },
-    handle: ({ iamInfo }, exchange) => iamInfo(exchange),
-  },
-  {
-    ...READ,
-    kind: 'role-name',
-    patterns: ['/{version}/meta-data/iam/security-credentials/', '/{version}/meta-data/iam/security-credentials-extended/'],
-    metric: { handler: 'iam-security-credentials-name', path: '/meta-data/iam/security-credentials/' },
-    handle: ({ roleName }, exchange) => roleName(exchange),
-  },
-  {
-    ...ROLE_CREDENTIALS,
-    patterns: ['/{version}/meta-data/iam/security-credentials/{role}/*'],
-    handle: ({ roleCredentials }, exchange, role) => roleCredentials(exchange, role, false),
-  },
-  {
-    ...ROLE_CREDENTIALS,
-    patterns: ['/{version}/meta-data/iam/security-credentials-extended/{role}/*'],
-    handle: ({ roleCredentials }, exchange, role) => roleCredentials(exchange, role, true),
-  },
-  {
-    ...CREDENTIALS,
-    kind: 'container-credentials',
-    patterns: ['/v2/credentials/*', '/creds/*'],
-    handle: ({ containerCredentials }, exchange) => containerCredentials(exchange),
-  },
-  {
-    ...WITHOUT_TOKEN,
-    kind: 'metrics',
-    patterns: ['/metrics'],
-    metric: { handler: 'metrics', path: '/metrics' },
-    handle: ({ metrics }, exchange) => metrics(exchange),
-  },
-  {
-    // iam-docker's path: health checks that were written for it keep working.
-    ...WITHOUT_TOKEN,
-    kind: 'health',
-    patterns: ['/healthcheck'],
-    handle: (_, exchange) => sendText(exchange, ''),
-  },
-];
-
-const PASS_THROUGH: Match = {
-  role: '',
-  route: {
-    ...READ,
-    kind: 'pass-through',
-    patterns: [],
-    metric: { handler: 'passthrough' },
-    handle: ({ passThrough }, exchange) => passThrough(exchange),
-  },
+  handler: 'iam-security-crentials-for-role',
+  path: '/meta-data/iam/security-credentials/{requested_role}',
 };
 
-const REFUSED: Match = { role: '', route: { ...READ, kind: 'refused', patterns: [], handle: undefined } };
+const ROUTES: readonly Route[] = [
+  { ...ISSUE, kind: 'session-token', patterns: ['/latest/api/token'], handle: (to, exchange) => to.sessionToken(exchange) },
+  { ...READ, kind: 'iam-listing', patterns: [`${IAM}/`], handle: (to, exchange) => to.iamListing(exchange) },
+  {
+    ...CREDENTIALS, kind: 'iam-info', patterns: [`${IAM}/info/*`], metric: IAM_INFO,
+    handle: (to, exchange) => to.iamInfo(exchange),
+  },
+  {
+    ...READ, kind: 'role-name', patterns: [`${ROLE}/`, `${ROLE}-extended/`], metric: ROLE_NAME,
+    handle: (to, exchange) => to.roleName(exchange),
+  },
+  {
+    ...CREDENTIALS, kind: 'role-credentials', patterns: [`${ROLE}/{role}/*`], metric: ROLE_CREDENTIALS,
+    handle: (to, exchange, role) => to.roleCredentials(exchange, role, false),
+  },
+  {
+    ...CREDENTIALS, kind: 'role-credentials', patterns: [`${ROLE}-extended/{role}/*`], metric: ROLE_CREDENTIALS,
+    handle: (to, exchange, role) => to.roleCredentials(exchange, role, true),
+  },
+  {
+    ...CREDENTIALS, kind: 'container-credentials', patterns: ['/v2/credentials/*', '/creds/*'],
+    handle: (to, exchange) => to.containerCredentials(exchange),
+  },
+  {
+    ...WITHOUT_TOKEN, kind: 'metrics', patterns: ['/metrics'], metric: { handler: 'metrics', path: '/metrics' },
+    handle: (to, exchange) => to.metrics(exchange),
+  },
+  // iam-docker's path: health checks that were written for it keep working.
+  { ...WITHOUT_TOKEN, kind: 'health', patterns: ['/healthcheck'], handle: (_, exchange) => sendText(exchange, '') },
+];
+/** Every other path that names no credential. */
+const PASS_THROUGH: Route = {
+  ...READ, kind: 'pass-through', patterns: [], metric: { handler: 'passthrough' },
+  handle: (to, exchange) => to.passThrough(exchange),
+};
+const REFUSED: Route = { ...READ, kind: 'refused', patterns: [], handle: undefined };
 
 /**
  * A segment that begins like the name of a subtree of IMDS that holds credentials, in any case and at any depth: an
@@ -153,9 +115,9 @@ const COMPILED = ROUTES.flatMap((route) => route.patterns.map((pattern) => ({ ro
 export function match(path: string): Match {
   for (const { route, pattern } of COMPILED) {
     const found = pattern.exec(path);
-    if (found && hasIam(found.groups?.['version'] ?? 'latest')) return { route, role: found.groups?.['role'] ?? '' };
+    if (found && hasIam(found.groups?.['version'] ?? 'latest')) return { path, route, role: found.groups?.['role'] ?? '' };
   }
-  return isForwardable(path) ? PASS_THROUGH : REFUSED;
+  return { path, route: isForwardable(path) ? PASS_THROUGH : REFUSED, role: '' };
 }
 
 /** Whether a canonical path may be requested of the upstream IMDS: it can name no credential of the host. */

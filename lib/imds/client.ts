@@ -172,7 +172,7 @@ export class Imds {
         outgoing.destroy(isLate ? new UpstreamTimeout(message) : new ClientDisconnected());
       });
       let answered = false;
-      // Before the connection stands the upstream is unreachable; afterwards it is slow.
+      // Without a connection the upstream is unreachable; with one it is slow.
       let connected = false;
       const late = (): void => void outgoing.destroy(new UpstreamTimeout(`${this.#url.host} did not answer in time`));
       let cancel = this.#clock.after(CONNECT_TIMEOUT_MS, () => {

@@ -1,66 +1,53 @@
-import { systemClock, type Clock } from '../util/clock.ts';
+import { BoundedMap } from '../util/bounded-map.ts';
+import type { Clock } from '../util/clock.ts';
 
-interface Suppression {
-  readonly until: number;
+const WINDOW_MS = 60_000;
+const MAX_KEYS = 1_000;
+
+/** @param suppressed how many other messages of the same kind were not reported */
+type Report = (suppressed: number) => void;
+
+interface Window {
+  /** By the monotonic clock. */
+  readonly end: number;
+  /** The latest suppressed message, reported when the window ends. */
+  pending: Report | undefined;
+  /** Those before `pending`. */
   suppressed: number;
-  /** What is to be told at the end of the minute, if anything. */
-  report: ((repeated: number) => void) | undefined;
 }
 
-/** What is the same again is told once a minute, with how often it was not told. */
+/**
+ * Reports messages of one kind at most once a minute. The first is reported at once; the last of those that follow is
+ * reported when the minute ends, even if none ever comes again.
+ */
 export class LogDeduplicator {
-  readonly #now: () => number;
-  readonly #after: Clock['after'];
-  readonly #suppressions = new Map<string, Suppression>();
+  readonly #clock: Pick<Clock, 'monotonic' | 'after'>;
+  readonly #windows = new BoundedMap<string, Window>(MAX_KEYS);
 
-  /** @param now milliseconds */
-  constructor(now: () => number, after: Clock['after'] = systemClock.after) {
-    this.#now = now;
-    this.#after = after;
+  constructor(clock: Pick<Clock, 'monotonic' | 'after'>) {
+    this.#clock = clock;
   }
 
-  /** @returns how often it was not told since the last time; undefined when it is not to be told now */
-  count(what: string): number | undefined {
-    const now = this.#now();
-    const last = this.#suppressions.get(what);
-    if (last && now < last.until) {
-      last.suppressed += 1;
-      return undefined;
-    }
-    this.#keep(what, now);
-    return last?.suppressed ?? 0;
-  }
-
-  /**
-   * The same for what nobody may ever ask about again: what was not told is told at the end of the minute.
-   *
-   * @param tell called now with 0, or later, the last one for all of them, with how many others there were
-   */
-  deduplicate(what: string, report: (repeated: number) => void): void {
-    const now = this.#now();
-    const last = this.#suppressions.get(what);
-    if (!last || now >= last.until) {
-      this.#keep(what, now);
+  /** @param kind messages of the same kind are duplicates */
+  deduplicate(kind: string, report: Report): void {
+    const now = this.#clock.monotonic();
+    const window = this.#windows.get(kind);
+    if (!window || now >= window.end) {
+      this.#open(kind, now);
       report(0);
       return;
     }
-    if (!last.report) this.#after(last.until - now, () => this.#reportSuppressed(what, last));
-    else last.suppressed += 1;
-    last.report = report;
+    if (window.pending) window.suppressed += 1;
+    else this.#clock.after(window.end - now, () => this.#close(kind, window));
+    window.pending = report;
   }
 
-  #reportSuppressed(what: string, { report, suppressed }: Suppression): void {
-    this.#keep(what, this.#now());
-    report?.(suppressed);
+  #close(kind: string, { pending, suppressed }: Window): void {
+    this.#open(kind, this.#clock.monotonic());
+    pending?.(suppressed);
   }
 
-  #keep(what: string, now: number): void {
-    this.#suppressions.delete(what);
-    this.#suppressions.set(what, { until: now + WINDOW_MS, suppressed: 0, report: undefined });
-    const [oldest] = this.#suppressions.keys();
-    if (this.#suppressions.size > MAX_ENTRIES && oldest !== undefined) this.#suppressions.delete(oldest);
+  #open(kind: string, now: number): void {
+    this.#windows.set(kind, { end: now + WINDOW_MS, pending: undefined, suppressed: 0 });
   }
 }
-
-const WINDOW_MS = 60_000;
-const MAX_ENTRIES = 1_000;

@@ -1,4 +1,4 @@
-/** How something that the proxy depends on did the last times. */
+/** Whether something that the proxy depends on works. */
 export interface HealthReport {
   /** `unknown` until it was first used. */
   readonly state: 'unknown' | 'ok' | 'failing';
@@ -18,7 +18,7 @@ export class DependencyHealth {
     this.#now = now;
   }
 
-  worked(): void {
+  succeeded(): void {
     this.#state = 'ok';
     this.#lastSuccess = this.#now();
   }

@@ -1,87 +1,83 @@
 /**
- * One line an event, as text, JSON or GELF. A line is written at the end of its turn of the event loop, but for those of
- * a burst that tell of no trouble: they are gathered, because a write costs as much as an answer. `flush` writes what is
- * left at exit.
+ * The log: one line per message, as text, JSON or GELF. Lines are written at the end of the current turn of the event
+ * loop. In a burst, lines below warning are buffered for up to 10 ms, because a write costs as much as a response.
+ * `flush` writes the buffer at exit.
  */
 
 import { printableJson } from '../util/printable.ts';
 
-/** As logrus names them, from the most to the least; nothing here is ever fatal or a panic, so these two are silence. */
+/** The names of logrus, from most to least verbose. The proxy logs nothing as fatal or panic: these two silence the log. */
 export const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'fatal', 'panic'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 type UsedLevel = 'debug' | 'info' | 'warning' | 'error';
 export const LOG_FORMATS = ['text', 'json', 'gelf'] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-/** What an event is about. A field that is undefined is left out. */
+/** Undefined fields are omitted. */
 export type Fields = Readonly<Record<string, string | number | boolean | undefined>>;
 
 export interface LogOptions {
   level: LogLevel;
   format: LogFormat;
-  /** Whether lines of text are coloured, for a terminal. */
+  /** Colours text lines, for a terminal. */
   colour?: boolean;
-  /** The name of this host. */
+  /** The host's name, for GELF. */
   host: string;
-  /** Takes whole lines. */
+  /** Receives whole lines. */
   write: (lines: string) => void;
   now: () => number;
 }
 
-/** `stamp` is the time as ISO 8601. */
+/** @param stamp the time as ISO 8601 */
 type LineFormat = (time: number, stamp: string, level: UsedLevel, message: string, fields: Fields) => string;
 
-/** Between two writes of a burst; no more of the log is lost by a kill -9. */
-const BETWEEN_WRITES_MS = 10;
-/** Lines of a burst lie outside of V8's heap, where a hundred kB of them would keep the collector busy. */
+/** Between two writes of a burst. A SIGKILL loses at most this much of the log. */
+const WRITE_INTERVAL_MS = 10;
+/** The buffer lies outside V8's heap, where 100 kB of lines would burden the garbage collector. */
 const BUFFER_LENGTH = 64 * 1024;
-/** Of a character in UTF-8, at the most, for each unit of UTF-16. */
-const BYTES_A_CHARACTER = 3;
-/** For a level that lets everything through. */
-const EVERYTHING = 0;
+/** UTF-8 needs at most 3 bytes per UTF-16 code unit. */
+const MAX_BYTES_PER_UNIT = 3;
 
 export class Log {
   readonly #format: LineFormat;
   readonly #write: (lines: string) => void;
   readonly #now: () => number;
   readonly #stamps = new Stamps();
-  readonly #set: LogLevel;
+  readonly #configuredLevel: LogLevel;
   #threshold: number;
-  readonly #gathered = Buffer.allocUnsafeSlow(BUFFER_LENGTH);
-  /** How many bytes of it are lines. */
-  #length = 0;
-  /** Whether they are written at the end of this turn. */
-  #isDue = false;
-  /** When lines were written last. */
-  #written = -Infinity;
+  readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_LENGTH);
+  #buffered = 0;
+  /** Whether a flush at the end of this turn is scheduled. */
+  #flushScheduled = false;
+  #lastWrite = -Infinity;
 
   constructor({ level, format, colour = false, host, write, now }: LogOptions) {
     this.#format = { text: colour ? colouredLine : textLine, json: jsonLine, gelf: gelfLine(host) }[format];
     this.#write = write;
     this.#now = now;
-    this.#set = level;
+    this.#configuredLevel = level;
     this.#threshold = LOG_LEVELS.indexOf(level);
   }
 
-  /** Lets a caller skip the making of fields that nobody will read. */
+  /** Lets callers skip building fields that are not logged. */
   writes(level: UsedLevel): boolean {
     return RANK[level] >= this.#threshold;
   }
 
-  /** As it is now. */
+  /** The current level; `toggleDebug` changes it. */
   get level(): LogLevel {
-    return LOG_LEVELS[this.#threshold] ?? this.#set;
+    return LOG_LEVELS[this.#threshold] ?? this.#configuredLevel;
   }
 
-  /** From whatever is logged to everything and back; where everything is the setting, to `info` and back. */
+  /** Switches between the configured level and debug, or between debug and info if debug is configured. */
   toggleDebug(): void {
     if (!this.writes('debug')) {
-      this.#threshold = EVERYTHING;
-      this.info('everything is logged from now on', { level: this.level });
+      this.#threshold = RANK.debug;
+      this.info('debug logging enabled', { level: this.level });
       return;
     }
-    const level = this.#set === 'debug' ? 'info' : this.#set;
-    this.info('less is logged from now on', { level });
+    const level = this.#configuredLevel === 'debug' ? 'info' : this.#configuredLevel;
+    this.info('debug logging disabled', { level });
     this.#threshold = LOG_LEVELS.indexOf(level);
   }
 
@@ -101,45 +97,45 @@ export class Log {
     this.#add('error', message, fields);
   }
 
-  /** Writes everything that is still held back. */
+  /** Writes the buffer. */
   flush(): void {
-    this.#isDue = false;
-    if (this.#length === 0) return;
-    const lines = this.#gathered.toString('utf8', 0, this.#length);
-    this.#length = 0;
-    this.#written = this.#now();
+    this.#flushScheduled = false;
+    if (this.#buffered === 0) return;
+    const lines = this.#buffer.toString('utf8', 0, this.#buffered);
+    this.#buffered = 0;
+    this.#lastWrite = this.#now();
     this.#write(lines);
   }
 
   #add(level: UsedLevel, message: string, fields: Fields): void {
     if (RANK[level] < this.#threshold) return;
     const time = this.#now();
-    this.#plan(level, time - this.#written);
-    this.#gather(this.#format(time, this.#stamps.of(time), level, message, fields));
+    this.#scheduleFlush(level, time - this.#lastWrite);
+    this.#append(this.#format(time, this.#stamps.of(time), level, message, fields));
   }
 
-  #gather(line: string): void {
-    const most = line.length * BYTES_A_CHARACTER;
-    if (most > BUFFER_LENGTH - this.#length) this.flush();
-    if (most > BUFFER_LENGTH) this.#write(line);
-    else this.#length += this.#gathered.write(line, this.#length);
+  #append(line: string): void {
+    const maxBytes = line.length * MAX_BYTES_PER_UNIT;
+    if (maxBytes > BUFFER_LENGTH - this.#buffered) this.flush();
+    if (maxBytes > BUFFER_LENGTH) this.#write(line);
+    else this.#buffered += this.#buffer.write(line, this.#buffered);
   }
 
-  /** @param pause milliseconds since the last write; less than 0 when the clock was set back */
-  #plan(level: UsedLevel, pause: number): void {
-    if (RANK[level] >= RANK.warning || pause >= BETWEEN_WRITES_MS) {
-      if (!this.#isDue) setImmediate(this.#flushed);
-      this.#isDue = true;
-    } else if (this.#length === 0) setTimeout(this.#flushed, BETWEEN_WRITES_MS - Math.max(pause, 0));
+  /** @param elapsed milliseconds since the last write; negative if the clock was set back */
+  #scheduleFlush(level: UsedLevel, elapsed: number): void {
+    if (RANK[level] >= RANK.warning || elapsed >= WRITE_INTERVAL_MS) {
+      if (!this.#flushScheduled) setImmediate(this.#flush);
+      this.#flushScheduled = true;
+    } else if (this.#buffered === 0) setTimeout(this.#flush, WRITE_INTERVAL_MS - Math.max(elapsed, 0));
   }
 
-  readonly #flushed = (): void => this.flush();
+  readonly #flush = (): void => this.flush();
 }
 
 const NO_FIELDS: Fields = Object.freeze({});
 const RANK = { debug: 0, info: 1, warning: 2, error: 3 } as const;
 
-/** Times as `Date.toISOString` writes them; what is before the milliseconds is made once a second. */
+/** Formats times like `Date.toISOString`; all but the milliseconds is cached for a second. */
 class Stamps {
   #second = NaN;
   #prefix = '';
@@ -156,22 +152,22 @@ class Stamps {
   }
 }
 
-/** What JSON needs no escape for, and a terminal shows as it is. */
+/** Text that needs neither JSON escapes nor escapes for a terminal. */
 const PLAIN_JSON = /^[ !#-[\]-~]*$/;
 
-/** JSON of a text; most need no more than quotes, and to see that is faster than to look for escapes. */
-function quoted(text: string): string {
+/** Most text needs quotes only; testing for that is faster than escaping. */
+function quote(text: string): string {
   return PLAIN_JSON.test(text) ? `"${text}"` : printableJson(text);
 }
 
 function jsonValue(value: string | number | boolean): string {
-  if (typeof value === 'string') return quoted(value);
+  if (typeof value === 'string') return quote(value);
   return typeof value === 'number' && !Number.isFinite(value) ? 'null' : String(value);
 }
 
-/** What `JSON.stringify` makes of the same; names of fields are the program's own, and need no escape. */
+/** Equals `JSON.stringify`. Field names are the program's own and need no escapes. */
 function jsonLine(_time: number, stamp: string, level: UsedLevel, message: string, fields: Fields): string {
-  let line = `{"time":"${stamp}","level":"${level}","msg":${quoted(message)}`;
+  let line = `{"time":"${stamp}","level":"${level}","msg":${quote(message)}`;
   for (const name in fields) {
     const value = fields[name];
     if (value !== undefined) line += `,"${name}":${jsonValue(value)}`;
@@ -179,26 +175,26 @@ function jsonLine(_time: number, stamp: string, level: UsedLevel, message: strin
   return `${line}}\n`;
 }
 
-/** GELF counts severity as syslog does. */
+/** GELF uses the severities of syslog. */
 const SYSLOG_LEVEL = { debug: 7, info: 6, warning: 4, error: 3 } as const;
 
 /** GELF 1.1. Source: the GELF payload specification of Graylog. */
 function gelfLine(host: string): LineFormat {
-  const begin = `{"version":"1.1","host":${quoted(host)},"short_message":`;
+  const begin = `{"version":"1.1","host":${quote(host)},"short_message":`;
   return (time, _stamp, level, message, fields) => {
-    let line = `${begin}${quoted(message)},"timestamp":${time / 1000},"level":${SYSLOG_LEVEL[level]}`;
+    let line = `${begin}${quote(message)},"timestamp":${time / 1000},"level":${SYSLOG_LEVEL[level]}`;
     line += `,"_level_name":"${level}","_pid":${process.pid}`;
     for (const name in fields) {
       const value = fields[name];
       if (value === undefined) continue;
-      // GELF knows numbers and texts only.
+      // GELF allows only numbers and strings.
       line += `,"_${name}":${jsonValue(typeof value === 'boolean' ? String(value) : value)}`;
     }
     return `${line}}\n`;
   };
 }
 
-/** The levels in capitals and of one width, so that messages stand under each other. */
+/** Of one width, which aligns the messages. */
 const TEXT_LEVEL = { debug: 'DEBUG', info: 'INFO ', warning: 'WARN ', error: 'ERROR' } as const;
 const PLAIN_VALUE = /^[\w.:/@+,~*-]+$/;
 
@@ -211,13 +207,13 @@ function textLine(_time: number, stamp: string, level: UsedLevel, message: strin
   return `${line}\n`;
 }
 
-/** Quoting keeps what a container was named or asked for from forging a line of its own. */
+/** Quoted, so that a container's name or request cannot forge a log line. */
 function textValue(value: string | number | boolean): string {
   if (typeof value !== 'string') return String(value);
-  return PLAIN_VALUE.test(value) ? value : quoted(value);
+  return PLAIN_VALUE.test(value) ? value : quote(value);
 }
 
-/** Source: ECMA-48, SGR. The terminal's own palette, which its user has made readable. */
+/** Source: ECMA-48, SGR. Colours of the terminal's palette, which its user has made readable. */
 const RESET = '\u001b[0m';
 const DIM = '\u001b[2m';
 const COLOUR = { debug: '\u001b[36m', info: '\u001b[32m', warning: '\u001b[33m', error: '\u001b[31m' } as const;

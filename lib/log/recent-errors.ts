@@ -1,64 +1,55 @@
+import { BoundedMap } from '../util/bounded-map.ts';
 import type { Clock } from '../util/clock.ts';
 import { LogDeduplicator } from './deduplicator.ts';
 import type { Fields, Log } from './log.ts';
 
-/** Something that went wrong, as an operator sees it. */
+/** An error as the status page shows it. */
 export interface RecentError {
   readonly message: string;
-  /** The container, the role or the file that it is about; '' for the proxy as a whole. */
+  /** The container, role or file that it concerns; '' for the proxy as a whole. */
   readonly about: string;
   readonly error: string;
-  /** How often it was the same, and when it was so first and last, in milliseconds since the epoch. */
   readonly count: number;
+  /** When it first and last occurred, in milliseconds since the epoch. */
   readonly first: number;
   readonly last: number;
 }
 
-/** Enough to look back on; each is a line of the status page. */
+/** Each is one line of the status page. */
 const MAX_ERRORS = 30;
 
-/**
- * Tells the log of trouble, of the same within a minute once, with how often; and keeps what came last. At the level
- * debug the log is told of each.
- */
+/** Logs errors, duplicates once a minute, and keeps the most recent ones. At debug level every one is logged. */
 export class RecentErrors {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #deduplicator: LogDeduplicator;
-  readonly #errors = new Map<string, RecentError>();
+  readonly #errors = new BoundedMap<string, RecentError>(MAX_ERRORS);
 
   constructor(log: Log, clock: Clock) {
     this.#log = log;
     this.#clock = clock;
-    this.#deduplicator = new LogDeduplicator(clock.monotonic, clock.after.bind(clock));
+    this.#deduplicator = new LogDeduplicator(clock);
   }
 
-  /** The last one first. */
+  /** The most recent first. */
   get list(): RecentError[] {
     return [...this.#errors.values()].reverse();
   }
 
   /**
-   * @param about what has the trouble; the same message and `fields.error` about it are the same trouble
+   * @param about what the error concerns; errors with the same message, `about` and `fields.error` are duplicates
    * @param fields for the log
    */
   report(level: 'info' | 'warning' | 'error', message: string, about: string, fields: Fields): void {
     const error = String(fields['error'] ?? fields['reason'] ?? '');
-    const key = `${message}\n${about}\n${error}`;
-    this.#keep(key, message, about, error);
-    const log = (repeated: number): void => {
-      this.#log[level](message, repeated === 0 ? fields : { ...fields, repeated });
+    const kind = `${message}\n${about}\n${error}`;
+    const now = this.#clock.now();
+    const { first = now, count = 0 } = this.#errors.get(kind) ?? {};
+    this.#errors.set(kind, { message, about, error, count: count + 1, first, last: now });
+    const log = (suppressed: number): void => {
+      this.#log[level](message, suppressed === 0 ? fields : { ...fields, suppressed });
     };
     if (this.#log.writes('debug')) log(0);
-    else this.#deduplicator.deduplicate(key, log);
-  }
-
-  #keep(key: string, message: string, about: string, error: string): void {
-    const now = this.#clock.now();
-    const { first = now, count = 0 } = this.#errors.get(key) ?? {};
-    this.#errors.delete(key);
-    this.#errors.set(key, { message, about, error, count: count + 1, first, last: now });
-    const [oldest] = this.#errors.keys();
-    if (this.#errors.size > MAX_ERRORS && oldest !== undefined) this.#errors.delete(oldest);
+    else this.#deduplicator.deduplicate(kind, log);
   }
 }

@@ -1,5 +1,6 @@
 import type { AwsClients } from '../credentials/aws/clients.ts';
 import { AssumeRoleDenied } from '../credentials/credentials.ts';
+import { BoundedMap } from '../util/bounded-map.ts';
 import type { Clock } from '../util/clock.ts';
 import { makeRoleArn, parseRoleArn, partitionOf, type RoleArn } from './role-arn.ts';
 import type { RoleReference } from './role-reference.ts';
@@ -20,7 +21,7 @@ const FAILURE_TTL_MS = 10 * 1000;
 export class RoleResolver {
   readonly #clients: AwsClients;
   readonly #clock: Clock;
-  readonly #answers = new Map<string, { role: Promise<RoleArn>; until: number }>();
+  readonly #answers = new BoundedMap<string, { role: Promise<RoleArn>; until: number }>(MAX_ANSWERS);
 
   constructor(clients: AwsClients, clock: Clock) {
     this.#clients = clients;
@@ -49,10 +50,7 @@ export class RoleResolver {
     const known = this.#answers.get(key);
     if (known && this.#clock.monotonic() < known.until) return known.role;
     const answer = { role: this.#ask(path, name), until: this.#clock.monotonic() + GET_ROLE_TIMEOUT_MS };
-    this.#answers.delete(key);
     this.#answers.set(key, answer);
-    const [oldest] = this.#answers.keys();
-    if (this.#answers.size > MAX_ANSWERS && oldest !== undefined) this.#answers.delete(oldest);
     answer.role.then(
       () => (answer.until = this.#clock.monotonic() + FOUND_TTL_MS),
       () => (answer.until = this.#clock.monotonic() + FAILURE_TTL_MS),

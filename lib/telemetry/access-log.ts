@@ -1,41 +1,45 @@
+import { describe } from '../caller.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Fields, Log } from '../log/log.ts';
 import { LogDeduplicator } from '../log/deduplicator.ts';
 import type { Exchange } from '../http/exchange.ts';
 import type { Route } from '../http/routes.ts';
 
-/** The audit: who got which role's credentials or was refused them, one line each; and at debug every other answer. */
+/** One line per request for credentials, for audits; at debug level one per request. */
 export class AccessLog {
   readonly #log: Log;
   readonly #refusals: LogDeduplicator;
 
   constructor(log: Log, clock: Clock) {
     this.#log = log;
-    this.#refusals = new LogDeduplicator(clock.monotonic, clock.after);
+    this.#refusals = new LogDeduplicator(clock);
   }
 
-  /** As Events.requestAnswered. */
-  answered(exchange: Exchange, found: Route | undefined, failure: unknown, seconds: number): void {
+  /** As in Events. */
+  requestAnswered(exchange: Exchange, route: Route | undefined, failure: unknown, seconds: number): void {
     const log = this.#log;
-    if (!found?.isAudited) {
+    if (!route?.isAudited) {
       if (log.writes('debug')) log.debug('answered', fieldsOf(exchange, failure, seconds));
     } else if (!log.writes('info')) return;
     else if (failure === undefined) log.info('credentials served', fieldsOf(exchange, failure, seconds));
-    else this.#refused(exchange, failure, fieldsOf(exchange, failure, seconds));
+    else this.#logRefusal(exchange, failure, fieldsOf(exchange, failure, seconds));
   }
 
-  #refused({ address, container, response }: Exchange, failure: unknown, fields: Fields): void {
-    const tell = (repeated: number): void => {
-      this.#log.info('credentials refused', repeated === 0 ? fields : { ...fields, repeated });
+  #logRefusal({ address, caller, response }: Exchange, failure: unknown, fields: Fields): void {
+    const log = (suppressed: number): void => {
+      this.#log.info('credentials refused', suppressed === 0 ? fields : { ...fields, suppressed });
     };
-    if (this.#log.writes('debug')) tell(0);
-    // One container's thousands of refused requests are two lines a minute.
-    else this.#refusals.deduplicate(`${container?.id ?? address} ${response.statusCode} ${String(failure)}`, tell);
+    if (this.#log.writes('debug')) log(0);
+    // A container that makes thousands of such requests gets two lines a minute.
+    else this.#refusals.deduplicate(`${caller?.id ?? address} ${response.statusCode} ${String(failure)}`, log);
   }
 }
 
+const UNKNOWN = { name: undefined, shortId: undefined };
+
 function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields {
-  const { id, request, response, path, address, container, credentials, roleRequest } = exchange;
+  const { id, request, response, path, address, caller, credentials, roleRequest } = exchange;
+  const { name, shortId } = caller ? describe(caller) : UNKNOWN;
   return {
     request_id: id,
     method: request.method,
@@ -43,8 +47,8 @@ function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields
     status: response.statusCode,
     ms: Math.round(seconds * 1_000_000) / 1000,
     address,
-    container: container?.name,
-    container_id: container?.shortId || undefined,
+    container: name,
+    container_id: shortId || undefined,
     role_arn: credentials?.roleArn ?? roleRequest?.role.text,
     error: failure instanceof Error ? failure.message : undefined,
   };

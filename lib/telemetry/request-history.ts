@@ -1,22 +1,21 @@
 /**
- * What was asked of the proxy lately, for the page: the last hour minute by minute, and each container's requests. To
- * note an answer allocates nothing.
+ * Recent requests, for the status page: the last hour minute by minute, and totals per caller. Recording a request
+ * allocates nothing.
  */
 
-import type { Container } from '../docker/container.ts';
+import type { Caller } from '../caller.ts';
 import { quantile } from './metrics/registry.ts';
 
 export const MINUTES = 60;
 const MINUTE_MS = 60_000;
-/** Upper bounds in seconds: a credential from memory takes a tenth of a millisecond, one that STS is asked for seconds. */
+/** Upper bounds in seconds. Cached credentials take 0.1 ms, credentials from STS up to seconds. */
 const BOUNDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
-/** A refusal is the caller's fault, a failure is not. */
+/** The caller is to blame for a refusal, not for a failure. */
 export type Outcome = 'served' | 'refused' | 'failed';
 
-/** What happened in one minute. */
 export interface Minute {
-  /** How many minutes ago it ended, rounded up: 0 for the one that is under way. */
+  /** How many minutes ago it ended, rounded up; 0 for the current one. */
   readonly ago: number;
   readonly requests: number;
   readonly refused: number;
@@ -26,23 +25,21 @@ export interface Minute {
   readonly p99: number;
 }
 
-export interface ContainerHistory {
+export interface CallerHistory {
   readonly requests: number;
-  /** Milliseconds of the monotonic clock. */
-  readonly lastRequest: number;
-  /** The last that was refused or failed. */
+  /** The last refusal or failure; `at` is by the monotonic clock. */
   readonly lastError: { readonly at: number; readonly message: string } | undefined;
 }
 
 class Bucket {
-  /** Which minute of the monotonic clock it is about. */
+  /** Minutes since the monotonic clock's zero. */
   minute = -1;
   requests = 0;
   refused = 0;
   failed = 0;
   readonly latencies: number[] = new Array<number>(BOUNDS.length + 1).fill(0);
 
-  begin(minute: number): void {
+  reset(minute: number): void {
     this.minute = minute;
     this.requests = this.refused = this.failed = 0;
     this.latencies.fill(0);
@@ -51,39 +48,38 @@ class Bucket {
 
 class Tally {
   requests = 0;
-  lastRequest = 0;
   lastErrorAt = 0;
   lastError: string | undefined;
 }
 
 export class RequestHistory {
   readonly #ring = Array.from({ length: MINUTES }, () => new Bucket());
-  readonly #tallies = new WeakMap<Container, Tally>();
+  readonly #tallies = new WeakMap<Caller, Tally>();
 
   /**
    * @param at milliseconds of the monotonic clock
-   * @param error what the log says of it, unless it was served
+   * @param error undefined if it was served
    */
-  record(container: Container | undefined, outcome: Outcome, at: number, seconds: number, error?: string): void {
+  record(caller: Caller | undefined, outcome: Outcome, at: number, seconds: number, error?: string): void {
     const minute = Math.floor(at / MINUTE_MS);
     const bucket = this.#ring[minute % MINUTES];
-    if (!bucket) return; // A time before the clock's beginning.
-    if (bucket.minute !== minute) bucket.begin(minute);
+    if (!bucket) return; // A negative time.
+    if (bucket.minute !== minute) bucket.reset(minute);
     bucket.requests += 1;
     if (outcome === 'refused') bucket.refused += 1;
     else if (outcome === 'failed') bucket.failed += 1;
     let slot = 0;
     while (slot < BOUNDS.length && seconds > (BOUNDS[slot] ?? Infinity)) slot += 1;
     bucket.latencies[slot] = (bucket.latencies[slot] ?? 0) + 1;
-    if (container) this.#noteOf(container, at, error);
+    if (caller) this.#count(caller, at, error);
   }
 
-  of(container: Container): ContainerHistory {
-    const { requests = 0, lastRequest = 0, lastError, lastErrorAt = 0 } = this.#tallies.get(container) ?? {};
-    return { requests, lastRequest, lastError: lastError === undefined ? undefined : { at: lastErrorAt, message: lastError } };
+  of(caller: Caller): CallerHistory {
+    const { requests = 0, lastError, lastErrorAt = 0 } = this.#tallies.get(caller) ?? {};
+    return { requests, lastError: lastError === undefined ? undefined : { at: lastErrorAt, message: lastError } };
   }
 
-  /** The last hour, the oldest minute first. */
+  /** The oldest minute first. */
   minutes(now: number): Minute[] {
     const current = Math.floor(now / MINUTE_MS);
     return Array.from({ length: MINUTES }, (_, index) => {
@@ -95,7 +91,7 @@ export class RequestHistory {
     });
   }
 
-  /** The last hour as a whole. */
+  /** Totals of the last hour. */
   hour(now: number): Omit<Minute, 'ago'> {
     const current = Math.floor(now / MINUTE_MS);
     const sum = new Bucket();
@@ -116,11 +112,10 @@ export class RequestHistory {
     return bucket?.minute === minute ? bucket : undefined;
   }
 
-  #noteOf(container: Container, at: number, error: string | undefined): void {
-    let tally = this.#tallies.get(container);
-    if (!tally) this.#tallies.set(container, (tally = new Tally()));
+  #count(caller: Caller, at: number, error: string | undefined): void {
+    let tally = this.#tallies.get(caller);
+    if (!tally) this.#tallies.set(caller, (tally = new Tally()));
     tally.requests += 1;
-    tally.lastRequest = at;
     if (error === undefined) return;
     tally.lastError = error;
     tally.lastErrorAt = at;

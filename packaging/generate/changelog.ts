@@ -1,4 +1,4 @@
-// packaging/changelog is in Debian's form (deb-changelog(5)); rpm's is made from it.
+// packaging/changelog has Debian's format (deb-changelog(5)). The rpm changelog is made from it.
 
 export interface Release {
   readonly version: string;
@@ -10,7 +10,7 @@ export interface Release {
 
 const RELEASE = /^\S+ \((?<version>[^)]+)\) [^\n]*\n(?<body>.*?)\n -- (?<maintainer>.*?)  (?<date>[^\n]+)$/gms;
 
-/** @throws Error if there is none that can be read */
+/** @throws Error if no entry has the right format */
 export function latestRelease(changelog: string): Release {
   const [first] = releases(changelog);
   if (!first) throw new Error('packaging/changelog has no entry');
@@ -26,7 +26,7 @@ function releases(changelog: string): Release[] {
   }));
 }
 
-/** The same as a spec file has it. */
+/** The changelog in the format of a spec file. */
 export function rpmChangelog(changelog: string): string {
   const entries = releases(changelog).map(({ version, changes, maintainer, date }) => {
     const [weekday = '', day, month, year] = date.toUTCString().replace(',', '').split(' ');

@@ -1,5 +1,5 @@
-// Completion for bash and zsh, of both programs: their commands and flags, and the values of flags where these are a
-// fixed choice. A flag that takes anything else is followed by a file's name, as the shells do by themselves.
+// Completion of both programs for bash and zsh: their commands, flags, and the values of flags with a fixed choice. For
+// every other value it completes file names, which is the shells' default.
 import { OWN_FLAGS, USAGES } from '../../lib/config/cli.ts';
 import { SETTINGS, type Setting } from '../../lib/config/settings.ts';
 import { flagsOf, type FirewallHelp } from './firewall-help.ts';
@@ -10,9 +10,9 @@ interface Word {
 }
 
 interface FlagWord extends Word {
-  /** What it may be given; undefined if it takes no value, empty if any. */
+  /** The accepted values; undefined if the flag takes no value, empty if it takes any. */
   readonly values: readonly string[] | undefined;
-  /** The value may be left out, and so stands after a "=". */
+  /** The value is optional, so it must follow a "=". */
   readonly isOptional?: true;
 }
 
@@ -26,20 +26,20 @@ const BOOLEAN_VALUES = ['true', 'false'];
 
 function metadataproxy(): Program {
   const settings: Setting<unknown>[] = Object.values(SETTINGS);
-  const ofSettings = settings.flatMap(({ flag, help }): FlagWord[] => {
+  const settingFlags = settings.flatMap(({ flag, help }): FlagWord[] => {
     if (!flag) return [];
     const kind = flag.boolean ? ({ values: BOOLEAN_VALUES, isOptional: true } as const) : { values: [] };
     return [flag.name, ...(flag.aliases ?? [])].map((name) => ({ name: `--${name}`, help, ...kind }));
   });
-  const ofCommands = new Set(USAGES.flatMap(({ flag }) => (flag === undefined ? [] : [flag])));
-  const own = [...OWN_FLAGS, ...[...ofCommands].map((name) => ({ name, help: `With ${commandsWith(name)}.` }))];
+  const commandFlags = new Set(USAGES.flatMap(({ flag }) => (flag === undefined ? [] : [flag])));
+  const own = [...OWN_FLAGS, ...[...commandFlags].map((name) => ({ name, help: `For ${commandsWith(name)}.` }))];
   return {
     name: 'metadataproxy',
     commands: [...new Set(USAGES.flatMap(({ word }) => (word === undefined ? [] : [word])))].map((name) => ({
       name,
       help: USAGES.find(({ word }) => word === name)?.help ?? '',
     })),
-    flags: [...own.map(({ name, help }) => ({ name: `--${name}`, help, values: undefined })), ...ofSettings],
+    flags: [...own.map(({ name, help }) => ({ name: `--${name}`, help, values: undefined })), ...settingFlags],
   };
 }
 
@@ -62,7 +62,7 @@ export function bashCompletion(help: FirewallHelp): string {
   return `# bash completion for metadataproxy and metadataproxy-firewall\n\n${functions.join('\n')}`;
 }
 
-/** Readline takes "=" for the end of a word, so `--flag=val` is three words to the function. */
+/** Readline splits words at "=", so the function gets `--flag=val` as three words. */
 function bashFunction({ name, commands, flags }: Program): string {
   const choices = new Map<string, string[]>();
   for (const { name: flag, values } of flags) {
@@ -96,7 +96,7 @@ export function zshCompletion(help: FirewallHelp): string {
 
 function zshArguments({ commands, flags }: Program): string {
   const specs = flags.map(({ name, help, values, isOptional }) => {
-    // After "=-" the value stands in the same word, after "=" it may also be the next.
+    // After "=-" the value must be in the same word; after "=" it may also be the next word.
     const separator = values === undefined ? '' : isOptional ? '=-' : '=';
     const value = values === undefined ? '' : `${isOptional ? '::' : ':'}value:${values.length > 0 ? `(${values.join(' ')})` : '_files'}`;
     return `    ${shellQuoted(`*${name}${separator}[${zshText(help)}]${value}`)} \\`;
@@ -105,7 +105,7 @@ function zshArguments({ commands, flags }: Program): string {
   return `  _arguments \\\n${specs.join('\n')}\n    ${doubleQuoted(`1:command:((${words.join(' ')}))`)}`;
 }
 
-/** The first sentence, as what follows would not fit a line of the list; brackets and colons end a description. */
+/** The first sentence, so that the description fits one line. Brackets and colons would end a description. */
 function zshText(help: string): string {
   const [sentence = ''] = help.split(/(?<=[.;])\s/);
   return sentence.replace(/[.;]$/, '').replace(/[[\]:\\]/g, '\\$&');

@@ -1,4 +1,4 @@
-// Who holds the copyright of what: of this project, and of the packages whose code esbuild put into the program.
+// The copyright holders of this project and of the packages that esbuild bundled into the program.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -7,11 +7,11 @@ export interface Licensed {
   readonly directory: string;
   readonly spdx: string;
   readonly holder: string;
-  /** Its own copy of the licence; undefined if it ships none. */
+  /** The package's licence text; undefined if it contains none. */
   readonly text: string | undefined;
 }
 
-/** @param metafile what `esbuild --metafile` wrote about one bundle */
+/** @param metafile the output of `esbuild --metafile` */
 export function bundledPackages(metafile: string): Licensed[] {
   const { outputs } = JSON.parse(metafile) as {
     readonly outputs: Readonly<Record<string, { readonly inputs: Readonly<Record<string, { bytesInOutput: number }>> }>>;
@@ -34,7 +34,7 @@ function licensed(directory: string): Licensed {
   const text = readIfThere(join(directory, 'LICENSE'));
   const [, stated] = /^\s*Copyright (?:\(c\) )?(\d{4}.*?)\s*$/im.exec(text ?? '') ?? [];
   const holder = stated ?? name;
-  if (license === undefined || holder === undefined) throw new Error(`${directory} tells no licence or no author`);
+  if (license === undefined || holder === undefined) throw new Error(`${directory}/package.json has no license or no author`);
   return { directory, spdx: license, holder, text };
 }
 
@@ -46,10 +46,10 @@ function readIfThere(path: string): string | undefined {
   }
 }
 
-/** Debian's name for a licence, where it is not that of SPDX. */
+/** Debian's name for a licence, if it differs from SPDX's. */
 const DEBIAN_NAMES: Readonly<Record<string, string>> = { MIT: 'Expat' };
 
-/** Licences that every Debian system has a copy of, which a package refers to. */
+/** Licences whose text is on every Debian system, so a package only refers to it. */
 const COMMON = new Set(['Apache-2.0']);
 
 /**
@@ -75,8 +75,8 @@ const nameOf = (spdx: string): string => DEBIAN_NAMES[spdx] ?? spdx;
 
 function licence(spdx: string, ours: string): string {
   if (COMMON.has(spdx)) return ` On Debian systems its text is in /usr/share/common-licenses/${spdx}.\n`;
-  if (spdx !== 'MIT') throw new Error(`the copyright file has no text for ${spdx} yet`);
-  // What follows the title and the line with the copyright is the same for all.
+  if (spdx !== 'MIT') throw new Error(`unsupported licence ${spdx}: add its text for the copyright file`);
+  // After the title and the copyright line the text is the same for every package.
   const [, , ...paragraphs] = ours.trim().split('\n\n');
   return `${paragraphs.join('\n.\n').replace(/^/gm, ' ')}\n`;
 }

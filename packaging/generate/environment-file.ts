@@ -4,22 +4,22 @@ import { settingGroups } from './groups.ts';
 
 const WIDTH = 100;
 
-const HEAD = `# metadataproxy's settings: one NAME=value a line. Each setting stands here with its default, commented out.
+const HEAD = `# The settings of metadataproxy, one NAME=value a line. Each one is commented out and shows its default.
 # After a change: systemctl restart metadataproxy metadataproxy-firewall
-# Values with blanks, quotes or $ stand in single quotes. metadataproxy(8) tells more.
+# Put values with spaces, quotes or $ in single quotes. See metadataproxy(8).
 
-# --- Of the packages ---
+# --- Settings of the packages ---
 
-# More options for the firewall script: see metadataproxy-firewall(8). PORT reaches it by itself.
+# Additional options for the firewall script: see metadataproxy-firewall(8). It reads PORT from this file.
 #FIREWALL_OPTIONS=
 
-# The service cannot read home directories. An AWS configuration of its own (else: the instance's role) goes to
-# files here, which the user metadataproxy can read (chgrp metadataproxy, chmod 640).
+# Without these the service uses the instance's role. It cannot read home directories, so put an AWS configuration here,
+# readable by the user metadataproxy (chgrp metadataproxy, chmod 640).
 #AWS_CONFIG_FILE=/etc/metadataproxy/aws-config
 #AWS_SHARED_CREDENTIALS_FILE=/etc/metadataproxy/aws-credentials
 `;
 
-/** The file of settings that the packages install: what systemd takes as an EnvironmentFile, and a shell can read. */
+/** The settings file that the packages install. systemd reads it as an EnvironmentFile; a shell can source it. */
 export function environmentFile(): string {
   const parts = settingGroups().map(({ name, settings }) => {
     const entries = settings.filter(({ env }) => env.length > 0).map(entry);
@@ -31,12 +31,12 @@ export function environmentFile(): string {
 function entry(setting: Setting<unknown>): string {
   const [name = '', ...others] = setting.env;
   const also = others.length > 0 ? ` Also: ${others.join(', ')}.` : '';
-  const text = `${setting.help} Takes ${setting.takes.expects}.${also}`;
+  const text = `${setting.help} Accepts ${setting.takes.expects}.${also}`;
   const comment = wrap(text, WIDTH - 2).map((line) => `# ${line}`);
   return `${[...comment, `#${name}=${quoted(setting.default ?? '')}`].join('\n')}\n`;
 }
 
-/** As both systemd and a shell read it. */
+/** Quotes a value in a way that systemd and a shell both read. */
 function quoted(value: string): string {
   return /^[\w:/.,@-]*$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`;
 }

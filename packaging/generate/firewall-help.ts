@@ -1,4 +1,4 @@
-/** What `metadataproxy-firewall --help` says, in its parts. */
+/** The parts of `metadataproxy-firewall --help`. */
 export interface FirewallHelp {
   readonly usage: string;
   readonly summary: string;
@@ -15,14 +15,14 @@ export interface HelpEntry {
 }
 
 /**
- * @param help its lines: a heading at the margin, each entry two columns in, its text after two blanks or more, or
- *   deeper on the next lines
- * @throws Error if that is not how it looks
+ * @param help headings at the margin; entries indented by two spaces; an entry's text after at least two spaces, or
+ *   indented further on the next lines
+ * @throws Error for another format
  */
 export function parseHelp(help: string): FirewallHelp {
   const [usage = '', summary = '', commands = '', options = '', ...notes] = help.trimEnd().split('\n\n').map(trimLines);
   if (!/^Usage: /.test(usage) || !/^Commands:\n/.test(commands) || !/^Options:\n/.test(options)) {
-    throw new Error('the help of the firewall script has another shape than its manual page is made from');
+    throw new Error("invalid --help of the firewall script: expected the paragraphs Usage, a summary, Commands and Options");
   }
   return {
     usage: usage.replace(/^Usage: /, ''),
@@ -43,7 +43,7 @@ function entries(part: string): HelpEntry[] {
     if (term !== undefined) found.push({ term, text });
     else {
       const last = found.at(-1);
-      if (!last) throw new Error(`the firewall script's help has a text without a term: ${line}`);
+      if (!last) throw new Error(`invalid --help of the firewall script: text without a term: ${line}`);
       last.text = `${last.text} ${line.trim()}`.trim();
     }
   }

@@ -1,5 +1,5 @@
-// Writes what is made from the definitions of the settings, the command line and the firewall script's own --help:
-// nothing of theirs is written down a second time under packaging/. Run it as `make build/packaging` does.
+// Generates the packages' documentation from the settings, the command line and the firewall script's --help, so that
+// packaging/ repeats none of it. `make build/packaging` runs this.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,13 +10,13 @@ import { environmentFile } from './environment-file.ts';
 import { parseHelp } from './firewall-help.ts';
 import { firewallPage, metadataproxyPage } from './man-pages.ts';
 
-/** Put in by the build. */
+/** Set by the build. */
 declare const METADATAPROXY_VERSION: string;
 
 const [output = '', metafile = ''] = process.argv.slice(2);
 const source = (path: string): string => readFileSync(join('packaging', path), 'utf8');
 
-// Sourced by a shell of that name, the script calls itself what it is called where it is installed.
+// The script shows the name of the shell that sources it. This is its installed name.
 const help = execFileSync('sh', ['-c', '. iptables/setup', 'metadataproxy-firewall', '--help'], { encoding: 'utf8' });
 const firewall = parseHelp(help);
 const changelog = source('changelog');

@@ -5,7 +5,7 @@ export interface Group {
   readonly settings: readonly Setting<unknown>[];
 }
 
-/** All settings, by group, in the order of their definitions. */
+/** All settings by group, in the order of their definitions. */
 export function settingGroups(): readonly Group[] {
   const settings: Setting<unknown>[] = Object.values(SETTINGS);
   const names = [...new Set(settings.map(({ group }) => group))];

@@ -6,8 +6,8 @@ import { settingGroups } from './groups.ts';
 import { bold, italic, plain, tagged } from './roff.ts';
 
 /**
- * @param source packaging/man/metadataproxy.8, whose lines of the form `.\" @NAME@` stand for what is made here
- * @throws Error for such a line that means nothing
+ * @param source packaging/man/metadataproxy.8, with placeholder lines of the form `.\" @NAME@`
+ * @throws Error for an unknown placeholder
  */
 export function metadataproxyPage(source: string, release: Release): string {
   const parts: Readonly<Record<string, () => string>> = {
@@ -21,18 +21,18 @@ export function metadataproxyPage(source: string, release: Release): string {
   };
   return source.replace(/^\.\\" @(\w+)@$/gm, (_line, name: string) => {
     const make = parts[name];
-    if (!make) throw new Error(`packaging/man/metadataproxy.8: there is nothing to put in for ${name}`);
+    if (!make) throw new Error(`packaging/man/metadataproxy.8: unknown placeholder ${name}`);
     return make();
   });
 }
 
-/** metadataproxy-firewall(8), made from the script's own help. */
+/** metadataproxy-firewall(8), from the script's --help. */
 export function firewallPage({ usage, summary, commands, options, notes }: FirewallHelp, release: Release): string {
   const name = 'metadataproxy-firewall';
   return `${[
     title(name.toUpperCase(), release),
     '.SH NAME',
-    `${plain(name)} \\- firewall rules that lead containers to metadataproxy`,
+    `${plain(name)} \\- firewall rules that redirect containers to metadataproxy`,
     '.SH SYNOPSIS',
     call(usage),
     '.SH DESCRIPTION',
@@ -57,7 +57,7 @@ function helpEntry({ term, text }: HelpEntry): string {
   return tagged(words.join(' ').replaceAll(',\\fR', '\\fR,'), plain(text));
 }
 
-/** The program's name in bold, what is to be filled in as it is. */
+/** A command line, with the program's name in bold. */
 function call(text: string): string {
   const [program = '', ...words] = text.split(' ');
   return [bold(program), ...words.map(plain)].join(' ');
@@ -72,7 +72,7 @@ function setting(definition: Setting<unknown>): string {
   const { env, default: fallback, help, takes } = definition;
   const tag = [...env, ...flagSpellings(definition)].map(bold).join(', ');
   const without = fallback ? ` Default: ${fallback}` : '';
-  return tagged(tag, plain(`${help}\nTakes ${takes.expects}.${without}`));
+  return tagged(tag, plain(`${help}\nAccepts ${takes.expects}.${without}`));
 }
 
 function sentence(text: string): string {

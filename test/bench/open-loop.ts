@@ -1,17 +1,17 @@
-// Requests at a constant rate, whatever the answers do: a late answer makes no later request late. A latency is counted
-// from the moment at which the request was to be sent, so that waiting for a connection counts, too.
+// Open-loop load: requests at a constant rate, so a late answer delays no later request. A latency starts when the request
+// was due, so it includes the wait for a connection.
 import { connect, type Socket } from 'node:net';
 
 const { port, from, connections, perSecond, seconds, path } = JSON.parse(process.argv[2] ?? '') as {
   port: number; from: string[]; connections: number; perSecond: number; seconds: number; path: string;
 };
-/** Not counted: until everything that is done for the first time has been done. */
+/** Warm-up: these requests are not counted. */
 const WARM_UP_S = 0.5;
 const REQUEST = `GET ${path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n`;
 
 const latencies: number[] = [];
 const idle: Socket[] = [];
-/** When those requests were due that have no connection yet. */
+/** When the requests without a connection were due. */
 const waiting: number[] = [];
 let failed = 0;
 let inFlight = 0;
@@ -22,7 +22,7 @@ await Promise.all(Array.from({ length: connections }, (_, n) => open(from[Math.f
 const start = performance.now() + 10;
 const total = Math.round((WARM_UP_S + seconds) * perSecond);
 let sent = 0;
-// A timer would be up to a millisecond late, which is more than most answers take.
+// setImmediate and not a timer: a timer is up to a millisecond late, which is longer than most answers take.
 const tick = (): void => {
   for (const now = performance.now(); sent < total && start + sent * 1000 / perSecond <= now; sent += 1) {
     send(start + sent * 1000 / perSecond);

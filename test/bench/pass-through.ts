@@ -5,7 +5,7 @@ import { throughputRows } from './throughput.ts';
 
 const BODIES = { '/latest/meta-data/instance-id': 19, '/latest/user-data': 10 * 1024 * 1024 };
 
-/** B3: what is passed through, next to the smallest correct proxy, both in front of the same server. */
+/** B3: proxied requests, compared with the smallest correct proxy, both in front of the same server. */
 export async function passThrough(rounds: number): Promise<Row[]> {
   const server = await startBuilt('metadata-server', { bodies: BODIES });
   const docker = await DockerEngine.start();

@@ -1,17 +1,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import type { DockerEngine } from '../support/docker-engine.ts';
+import { freePort } from '../support/free-port.ts';
+import { environment } from '../support/proxy.ts';
 import type { Sts } from '../support/sts.ts';
 
 const PROXY = 'bin/metadataproxy';
 const BUILT = 'build/bench';
-/** The Node that runs what is measured: `make test-matrix` sets it to one version after another. */
+/** The Node that runs proxy and baseline. `make test-matrix` sets it to each version. */
 export const NODE = process.env['BENCH_NODE'] ?? process.execPath;
-/** More flags for both sides of every comparison, to try flags. */
+/** Additional flags for proxy and baseline, for experiments. */
 const EXTRA_FLAGS = (process.env['BENCH_FLAGS'] ?? '').split(' ').filter((flag) => flag !== '');
-const STARTS_WITHIN_MS = 90_000;
+const START_TIMEOUT_MS = 90_000;
 
 export interface Program {
   readonly pid: number;
@@ -28,60 +30,50 @@ export interface ProxyOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** The flags in the first line of bin/metadataproxy: what is compared with it has the same. */
+/** The flags in the first line of bin/metadataproxy. The baseline gets the same. */
 export function shebangFlags(): string[] {
   const first = readFileSync(PROXY, 'utf8').split('\n', 1)[0] ?? '';
   return [...first.split(' ').filter((word) => word.startsWith('--')), ...EXTRA_FLAGS];
 }
 
-/** What `node` is given to run the proxy, and its environment: nothing of this machine's settings but PATH. */
+/** The arguments of `node` and the environment that run the proxy. Only PATH comes from this machine. */
 export function proxyCommand(
   port: number, adminPort: number, { docker, sts, metadataUrl, env }: ProxyOptions,
 ): { args: string[]; env: Record<string, string> } {
-  const nowhere = 'http://127.0.0.1:1';
+  const settings = {
+    PORT: String(port),
+    ADMIN_ADDR: adminPort === 0 ? 'off' : `127.0.0.1:${adminPort}`,
+    LOG_FORMAT: undefined,
+    AWS_REGION: 'eu-west-1',
+    // The load comes from one address.
+    MAX_REQUESTS_PER_SECOND: '0',
+    ...(metadataUrl !== undefined && { METADATA_URL: metadataUrl }),
+    ...env,
+  };
   return {
     args: [...shebangFlags(), PROXY],
-    env: {
-      PATH: process.env['PATH'] ?? '',
-      HOST: '127.0.0.1',
-      PORT: String(port),
-      ADMIN_ADDR: adminPort === 0 ? 'off' : `127.0.0.1:${adminPort}`,
-      DOCKER_URL: docker?.url ?? 'unix:///nonexistent/docker.sock',
-      DOCKER_CONFIRM: 'never',
-      METADATA_URL: metadataUrl ?? nowhere,
-      AWS_ENDPOINT_URL_STS: sts?.url ?? nowhere,
-      AWS_ENDPOINT_URL_IAM: sts?.url ?? nowhere,
-      AWS_ACCESS_KEY_ID: 'AKIABASE',
-      AWS_SECRET_ACCESS_KEY: 'BaseSecret',
-      AWS_CONFIG_FILE: '/dev/null',
-      AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
-      AWS_REGION: 'eu-west-1',
-      // The load comes from one address.
-      MAX_REQUESTS_PER_SECOND: '0',
-      ...env,
-      AWS_EC2_METADATA_DISABLED: 'true',
-    },
+    env: environment({ ...(docker && { docker }), ...(sts && { sts }), env: settings }),
   };
 }
 
-/** The built program, as a service runs it, its log in a file; resolves when it knows the containers. */
+/** Starts the built program as a service does, with its log in a file. Resolves when it is ready. */
 export async function startProxy(options: ProxyOptions): Promise<Program> {
   const [port, adminPort] = [await freePort(), await freePort()];
   const command = proxyCommand(port, adminPort, options);
   const program = await start(command.args, port, command.env, adminPort);
   const isReady = async (): Promise<boolean> => (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok;
-  if (options.docker !== undefined) await until(isReady, 'the proxy knows no containers');
+  if (options.docker !== undefined) await until(isReady, 'the proxy does not become ready');
   return program;
 }
 
-/** A server of servers/, given its options as JSON. */
+/** Starts a server from servers/, with its options as JSON. */
 export async function startBuilt(name: string, options: object): Promise<Program> {
   const port = await freePort();
   const args = [...shebangFlags(), `${BUILT}/servers/${name}.cjs`, JSON.stringify({ ...options, port })];
   return start(args, port, { PATH: process.env['PATH'] ?? '' });
 }
 
-/** Runs a program of this folder to its end. @returns the JSON that it printed */
+/** Runs a program from this folder to its end. @returns the JSON that it printed */
 export async function runBuilt(name: string, options: object): Promise<unknown> {
   const child = spawn(process.execPath, [`${BUILT}/${name}.mjs`, JSON.stringify(options)], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -101,7 +93,7 @@ async function start(
   const child = spawn(NODE, args, { env, stdio: ['ignore', log, log] });
   closeSync(log);
   const ended = once(child, 'exit');
-  // Nothing outlives the bench, however it ends.
+  // The program must not outlive the benchmark, however that ends.
   const kill = (): void => void child.kill('SIGKILL');
   process.once('exit', kill);
   await until(() => accepts(port), `${args.join(' ')} does not listen; see ${BUILT}/programs.log`);
@@ -126,18 +118,9 @@ export function accepts(port: number): Promise<boolean> {
   });
 }
 
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-export async function until(isSo: () => Promise<boolean>, otherwise: string): Promise<void> {
-  for (const giveUp = Date.now() + STARTS_WITHIN_MS; !await isSo().catch(() => false);) {
-    if (Date.now() > giveUp) throw new Error(otherwise);
+export async function until(condition: () => Promise<boolean>, failure: string): Promise<void> {
+  for (const deadline = Date.now() + START_TIMEOUT_MS; !await condition().catch(() => false);) {
+    if (Date.now() > deadline) throw new Error(failure);
     await pause(5);
   }
 }

@@ -1,16 +1,16 @@
-/** One line of the table. */
+/** One row of the benchmark table. */
 export interface Row {
-  /** "B1" */
-  readonly figure: string;
+  /** Such as "B1". */
+  readonly benchmark: string;
   readonly what: string;
-  /** What the proxy came to, and what it is compared with, with units. */
-  readonly ours: string;
-  readonly against: string;
-  /** The number that is judged, the median of all rounds, with the least and the most of them. */
+  /** The proxy's result and the one that it is compared with, both with units. */
+  readonly proxy: string;
+  readonly comparedWith: string;
+  /** The median of all rounds, which the target applies to, and the minimum and maximum. */
   readonly value: number;
   readonly spread: readonly [number, number];
   readonly target: string;
-  /** undefined: told for comparison only. */
+  /** undefined: for comparison only, without a target. */
   readonly met: boolean | undefined;
 }
 
@@ -28,47 +28,47 @@ export function spreadOf(values: readonly number[]): readonly [number, number] {
   return [Math.min(...values), Math.max(...values)];
 }
 
-/** A figure that is the ratio of two, measured in turns. */
+/** A ratio of two results that were measured alternately. */
 export function ratioRow(
-  figure: string, what: string, unit: string, turns: FairQueue, target: { atLeast?: number; atMost?: number },
+  benchmark: string, what: string, unit: string, samples: Samples, target: { atLeast?: number; atMost?: number },
 ): Row {
-  const ratios = turns.ours.map((ours, round) => ours / (turns.theirs[round] ?? NaN));
+  const ratios = samples.proxy.map((proxy, round) => proxy / (samples.baseline[round] ?? NaN));
   const value = median(ratios);
   const { atLeast, atMost } = target;
   const goal = atLeast !== undefined ? `≥ ${atLeast.toFixed(2)}` : atMost !== undefined ? `≤ ${atMost.toFixed(2)}` : '';
   return {
-    figure, what, value, spread: spreadOf(ratios), target: goal,
-    ours: `${short(median(turns.ours))} ${unit}`,
-    against: `${short(median(turns.theirs))} ${unit}`,
+    benchmark, what, value, spread: spreadOf(ratios), target: goal,
+    proxy: `${short(median(samples.proxy))} ${unit}`,
+    comparedWith: `${short(median(samples.baseline))} ${unit}`,
     met: goal === '' ? undefined : value >= (atLeast ?? -Infinity) && value <= (atMost ?? Infinity),
   };
 }
 
-export interface FairQueue {
-  readonly ours: readonly number[];
-  readonly theirs: readonly number[];
+export interface Samples {
+  readonly proxy: readonly number[];
+  readonly baseline: readonly number[];
 }
 
-/** Measures both in each round, each first in every other one. */
-export async function inTurns(
-  rounds: number, measureOurs: () => Promise<number>, measureTheirs: () => Promise<number>,
-): Promise<FairQueue> {
-  const ours: number[] = [];
-  const theirs: number[] = [];
+/** Measures both in each round. The order changes from round to round. */
+export async function alternate(
+  rounds: number, measureProxy: () => Promise<number>, measureBaseline: () => Promise<number>,
+): Promise<Samples> {
+  const proxy: number[] = [];
+  const baseline: number[] = [];
   for (let round = 0; round < rounds; round += 1) {
-    if (round % 2 === 0) ours.push(await measureOurs());
-    theirs.push(await measureTheirs());
-    if (round % 2 === 1) ours.push(await measureOurs());
+    if (round % 2 === 0) proxy.push(await measureProxy());
+    baseline.push(await measureBaseline());
+    if (round % 2 === 1) proxy.push(await measureProxy());
   }
-  return { ours, theirs };
+  return { proxy, baseline };
 }
 
-/** The same ratio for comparison only: not judged, and without a target. */
-export function comparisonRow(figure: string, what: string, unit: string, turns: FairQueue): Row {
-  return { ...ratioRow(figure, what, unit, turns, {}), met: undefined };
+/** A ratio without a target, for comparison only. */
+export function comparisonRow(benchmark: string, what: string, unit: string, samples: Samples): Row {
+  return { ...ratioRow(benchmark, what, unit, samples, {}), met: undefined };
 }
 
-/** Three digits that count, and whole numbers from 100 on. */
+/** Three significant digits; from 100 on a whole number. */
 export function short(value: number): string {
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString('en');
   return Number(value.toPrecision(3)).toString();

@@ -1,11 +1,11 @@
 import { short, type Row } from './row.ts';
 
-const COLUMNS = ['figure', 'what', 'proxy', 'against', 'ratio or value', 'least to most', 'target', 'met'] as const;
+const COLUMNS = ['benchmark', 'what', 'proxy', 'compared with', 'ratio or value', 'min to max', 'target', 'met'] as const;
 
-/** As Markdown, which reads well in a terminal, too. */
+/** A Markdown table. */
 export function table(rows: readonly Row[]): string {
   const cells = rows.map((row) => [
-    row.figure, row.what, row.ours, row.against, short(row.value), spread(row), row.target || '-',
+    row.benchmark, row.what, row.proxy, row.comparedWith, short(row.value), spread(row), row.target || '-',
     row.met === undefined ? '-' : row.met ? 'yes' : '**no**',
   ]);
   return markdown(COLUMNS, cells);
@@ -16,6 +16,6 @@ export function markdown(columns: readonly string[], cells: readonly (readonly s
   return [line(columns), line(columns.map(() => '---')), ...cells.map(line)].join('\n');
 }
 
-function spread({ spread: [least, most] }: Row): string {
-  return least === most ? '-' : `${short(least)} to ${short(most)}`;
+function spread({ spread: [minimum, maximum] }: Row): string {
+  return minimum === maximum ? '-' : `${short(minimum)} to ${short(maximum)}`;
 }

@@ -19,7 +19,7 @@ export function addressOf(n: number): string {
   return n === 0 ? '127.0.0.1' : `127.1.${n >> 8}.${n & 255}`;
 }
 
-/** A proxy that knows so many containers, all with one role, and has its credentials; beside it a bare server. */
+/** A proxy with so many known containers, all with the same role, and its credentials stored; and a bare server. */
 export async function warmHost(containers: number, env: Readonly<Record<string, string>> = {}): Promise<WarmHost> {
   const [docker, sts] = [await DockerEngine.start(), await Sts.start()];
   for (let n = 0; n < containers; n += 1) {
@@ -29,12 +29,12 @@ export async function warmHost(containers: number, env: Readonly<Record<string, 
     docker.host.start(container);
   }
   const proxy = await startProxy({ docker, sts, env });
-  const ask = () => request({ port: proxy.port, path: CREDENTIALS_PATH });
-  await until(async () => (await ask()).status === 200 && sts.inFlight === 0, 'no credentials');
-  const { rawHeaders, body } = await ask();
-  // These node:http writes itself.
-  const own = new Set(['date', 'connection', 'keep-alive']);
-  const given = rawHeaders.filter((_, at) => !own.has((rawHeaders[at - at % 2] ?? '').toLowerCase()));
+  const send = () => request({ port: proxy.port, path: CREDENTIALS_PATH });
+  await until(async () => (await send()).status === 200 && sts.inFlight === 0, 'no credentials');
+  const { rawHeaders, body } = await send();
+  // node:http writes these headers itself.
+  const automatic = new Set(['date', 'connection', 'keep-alive']);
+  const given = rawHeaders.filter((_, at) => !automatic.has((rawHeaders[at - at % 2] ?? '').toLowerCase()));
   const bare = await startBuilt('bare-server', { rawHeaders: given, body });
   return {
     proxy, docker, sts, bare,

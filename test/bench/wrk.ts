@@ -1,24 +1,24 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpuSeconds } from './process-figures.ts';
+import { cpuSeconds } from './process-usage.ts';
 import { pause } from './programs.ts';
 
 export interface Load {
   readonly path: string;
   readonly seconds: number;
   readonly connections: number;
-  /** A connection for each request. */
+  /** Opens a connection per request. */
   readonly close?: boolean;
 }
 
 export interface Loaded {
   readonly perSecond: number;
-  /** Of one core, while it lasted: the server's and wrk's own. Below 1 wrk was waiting for the server. */
+  /** Shares of one core during the load, of the server and of wrk. If wrk's is below 1, wrk waited for the server. */
   readonly serverCpu: number;
   readonly clientCpu: number;
 }
 
-/** Debian's wrk, installed if it is not there. */
+/** Installs Debian's wrk if it is missing. */
 export function installWrk(): void {
   try {
     execFileSync('wrk', ['--version'], { stdio: 'ignore' });
@@ -29,7 +29,7 @@ export function installWrk(): void {
   }
 }
 
-/** As many requests as are answered, one at a time on each connection, by one thread. */
+/** Closed-loop load: one request at a time per connection, from one thread. */
 export async function wrk(server: { readonly pid: number; readonly port: number }, load: Load): Promise<Loaded> {
   const { path, seconds, connections, close = false } = load;
   const child = spawn('wrk', [
@@ -39,13 +39,13 @@ export async function wrk(server: { readonly pid: number; readonly port: number 
   let printed = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => (printed += text));
   const ended = once(child, 'close');
-  const look = () => ({ at: performance.now(), server: cpuSeconds(server.pid), client: cpuSeconds(child.pid ?? 0) });
+  const sample = () => ({ at: performance.now(), server: cpuSeconds(server.pid), client: cpuSeconds(child.pid ?? 0) });
   await pause(seconds * 150);
-  const before = look();
+  const before = sample();
   await pause(seconds * 700);
-  const after = look();
+  const after = sample();
   await ended;
-  // A new connection for each request ends with a reset now and then, as wrk closes first.
+  // With a connection per request, some end with a reset, because wrk closes first.
   if (/Non-2xx|timeout [1-9]/.test(printed)) throw new Error(`not every answer was a success:\n${printed}`);
   const perSecond = Number(/Requests\/sec:\s+([\d.]+)/.exec(printed)?.[1]);
   if (!(perSecond > 0)) throw new Error(`no requests were answered:\n${printed}`);

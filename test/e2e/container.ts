@@ -6,23 +6,23 @@ export interface ContainerSpec {
   readonly name?: string;
   readonly image?: string;
   readonly env?: Readonly<Record<string, string>> | undefined;
-  /** What it runs. Without it, the image's entrypoint. */
+  /** Its command; by default the image's entrypoint. */
   readonly command?: readonly string[];
-  /** Network or mode as `docker run --network` takes it; the default bridge unless given. */
+  /** Network or mode, as for `docker run --network`; by default the default bridge. */
   readonly network?: string;
-  /** Lets it run the host's own programs (the AWS CLI) from the host's read-only directories. */
+  /** Mounts the host's directories read-only, so that it can run the host's programs (the AWS CLI). */
   readonly hostPrograms?: boolean;
-  /** Comes back when the daemon does. */
+  /** Restarts with the daemon. */
   readonly restartAlways?: boolean;
 }
 
-/** A container's end: what it printed, and when it ran (milliseconds since 1970). */
+/** A finished container: its output, and when it ran (milliseconds since 1970). */
 export interface Run extends Result {
   readonly started: number;
   readonly finished: number;
 }
 
-/** What a container is driven by: Docker's API, and a command line with docker's words. */
+/** What controls a container: Docker's API, and a command line that accepts docker's arguments. */
 export type Engine = Pick<DockerEngine, 'api' | 'docker' | 'tryDocker'>;
 
 interface Inspect {
@@ -33,7 +33,7 @@ interface Inspect {
   };
 }
 
-/** The command of a container that does nothing, and ends when it is asked to. */
+/** The command of a container that does nothing and exits on SIGTERM. */
 export const IDLE = ['/bin/sh', '-c', 'trap exit TERM; sleep 3600 & wait'];
 
 const HOST_DIRECTORIES = ['/usr', '/lib', '/lib64', '/etc/ssl'];
@@ -46,7 +46,7 @@ export class Container {
   readonly #engine: Engine;
   readonly #machine: Machine;
 
-  /** A container that is there already. */
+  /** An existing container. */
   constructor(id: string, name: string, engine: Engine, machine: Machine) {
     this.id = id;
     this.name = name;
@@ -70,7 +70,7 @@ export class Container {
     return new Container(Id, name, engine, machine);
   }
 
-  /** Twelve digits, as `docker ps` shows it and as the default role session name ends with. */
+  /** Twelve digits, as in `docker ps` and at the end of the default session name. */
   get shortId(): string {
     return this.id.slice(0, 12);
   }
@@ -80,7 +80,7 @@ export class Container {
     return this;
   }
 
-  /** Starts it, waits for its end, and removes it. */
+  /** Starts it, waits until it exits, and removes it. */
   async run(): Promise<Run> {
     await this.start();
     await this.#engine.api('POST', `/containers/${this.id}/wait`);
@@ -94,17 +94,17 @@ export class Container {
     };
   }
 
-  /** Runs a command in it and returns what that printed, trimmed; a status other than 0 is an error. */
+  /** Runs a command in it and returns the trimmed output; a status other than 0 is an error. */
   exec(...command: string[]): Promise<string> {
     return this.#engine.docker('exec', this.id, ...command);
   }
 
-  /** The same, but a failure is a result. */
+  /** Like exec, but returns a failure as a result. */
   tryExec(...command: string[]): Promise<Result> {
     return this.#engine.tryDocker('exec', this.id, ...command);
   }
 
-  /** Its IPv4 address in a network, by default in the only one that it is in. */
+  /** Its IPv4 address in a network, by default in its only network. */
   async address(network?: string): Promise<string> {
     const { Networks } = (await this.#inspect()).NetworkSettings;
     const address = (network === undefined ? Object.values(Networks)[0] : Networks[network])?.IPAddress;
@@ -112,12 +112,12 @@ export class Container {
     return address;
   }
 
-  /** Path of its network namespace, for `nsenter --net=` on the outer machine. */
+  /** The path of its network namespace, for `nsenter --net=` on the outer machine. */
   async networkNamespace(): Promise<string> {
     return this.#machine.path((await this.#inspect()).NetworkSettings.SandboxKey);
   }
 
-  /** Stops it at once and takes it away. */
+  /** Kills and removes it. */
   async remove(): Promise<void> {
     await this.#engine.api('DELETE', `/containers/${this.id}?force=true`);
   }
@@ -127,8 +127,8 @@ export class Container {
   }
 
   /**
-   * The log, which comes in frames: one byte stream number, three of nothing, four of length, and that many
-   * bytes.
+   * The log. It consists of frames: one byte with the stream's number, three zero bytes, four bytes with the length, and
+   * the content.
    */
   async #output(): Promise<{ stdout: string; stderr: string }> {
     const frames = await this.#engine.api('GET', `/containers/${this.id}/logs?stdout=1&stderr=1`);

@@ -1,4 +1,4 @@
-// A real Docker daemon on the lab's host, with everything of it in the lab's directory.
+// A real Docker daemon on the lab's host, with all its files in the lab's directory.
 import type { ChildProcess } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { chmod, copyFile, mkdir, symlink, writeFile } from 'node:fs/promises';
@@ -9,22 +9,22 @@ import { Container, type ContainerSpec, IDLE } from './container.ts';
 import type { LabDirectory } from './leftovers.ts';
 import { type Machine, type Result, execute } from './machine.ts';
 
-/** The image of every container, unless it says otherwise: a static busybox, no entrypoint. */
+/** The default image of containers: a static busybox without an entrypoint. */
 export const BUSYBOX = 'lab/busybox';
 
-// The names on PATH may lead elsewhere (another client, say); the Debian packages' are meant.
+// Absolute paths of the Debian packages' programs: PATH may contain others, such as another client.
 const DOCKERD = '/usr/sbin/dockerd';
 const DOCKER = '/usr/bin/docker';
 
-/** What an image has besides busybox. */
-export interface MoreOfImage {
-  /** By their paths in the image, those on this machine. */
+/** What an image contains in addition to busybox. */
+export interface ImageContent {
+  /** Paths in the image to paths on this machine. */
   readonly files?: Readonly<Record<string, string>>;
   readonly env?: Readonly<Record<string, string>>;
 }
 
 export class DockerEngine {
-  /** Path of the API's unix socket. */
+  /** The path of the API's unix socket. */
   readonly socket: string;
   readonly #machine: Machine;
   readonly #lab: LabDirectory;
@@ -39,13 +39,13 @@ export class DockerEngine {
   }
 
   /**
-   * Starts the daemon; resolves when it answers its API. With `liveRestore` containers outlive the daemon
-   * (and Swarm is not to be had).
+   * Starts the daemon and resolves when its API answers. With `liveRestore` containers outlive the daemon, and Swarm is
+   * unavailable.
    */
   async start({ liveRestore = false } = {}): Promise<void> {
     const at = (name: string): string => join(this.#lab.path, name);
     await mkdir(at('docker'), { recursive: true });
-    // A configuration file of our own, because the daemon would read the machine's.
+    // Without this file the daemon would read the machine's configuration.
     await writeFile(at('daemon.json'), JSON.stringify({ 'live-restore': liveRestore }));
     const daemon = await this.#machine.spawnInside([
       DOCKERD, `--config-file=${at('daemon.json')}`, `--data-root=${at('docker/data')}`,
@@ -64,25 +64,25 @@ export class DockerEngine {
     this.#daemon = daemon;
   }
 
-  /** Ends the daemon in its orderly way, as `systemctl stop docker` does. */
+  /** Stops the daemon with SIGTERM, like `systemctl stop docker`. */
   async stop(): Promise<void> {
     const daemon = this.#daemon;
     if (daemon === undefined) return;
     const ended = new Promise((resolve) => daemon.once('exit', resolve));
-    // The pid file has the number that the daemon has inside.
+    // The pid file contains the process ID inside the namespace.
     await this.#machine.run(['/bin/sh', '-c', `kill -TERM "$(cat ${join(this.#lab.path, 'docker/pid')})"`]);
     await ended;
     this.#daemon = undefined;
   }
 
-  /** Runs the docker command line and returns what it printed, trimmed. */
+  /** Runs the docker command line and returns the trimmed output. */
   async docker(...args: string[]): Promise<string> {
     const result = await this.tryDocker(...args);
     if (result.status !== 0) throw new Error(`docker ${args.join(' ')}: ${result.stderr}${result.stdout}`);
     return result.stdout.trim();
   }
 
-  /** The same, but a failure is a result. */
+  /** Like docker(), but returns a failure as a result. */
   tryDocker(...args: string[]): Promise<Result> {
     return execute(DOCKER, args, {
       PATH: process.env['PATH'],
@@ -91,8 +91,8 @@ export class DockerEngine {
     });
   }
 
-  /** Makes an image of a static busybox, with each of its programs in /bin, and what `more` says. */
-  async makeImage(name: string, entrypoint: string[] = [], more: MoreOfImage = {}): Promise<void> {
+  /** Makes an image of a static busybox, with its programs in /bin, and the content in `more`. */
+  async makeImage(name: string, entrypoint: string[] = [], more: ImageContent = {}): Promise<void> {
     const { files = {}, env = {} } = more;
     const archive = await makeArchive(this.#lab, name, files);
     const changes = Object.entries(env).map(([key, value]) => `ENV ${key}=${value}`);
@@ -100,26 +100,26 @@ export class DockerEngine {
     await this.docker('import', ...changes.flatMap((change) => ['--change', change]), archive, name);
   }
 
-  /** Creates a container; start it with its methods. */
+  /** Creates a container, without starting it. */
   create(spec: ContainerSpec): Promise<Container> {
     return Container.create(this, this.#machine, spec);
   }
 
-  /** Creates and starts a container that does nothing until it is told to by its `exec`. */
+  /** Creates and starts a container that does nothing, for `exec`. */
   async startIdle(name: string, env: ContainerSpec['env'], more: ContainerSpec = {}): Promise<Container> {
     return (await this.create({ ...more, name, env, command: IDLE })).start();
   }
 
   /**
    * Calls the Engine API and returns the answer's body; a status from 400 on is an error.
-   * @param path with its query, without a version.
+   * @param path with the query, without a version
    */
   api(method: string, path: string, body?: unknown): Promise<Buffer> {
     return callApi(this.socket, method, path, body);
   }
 }
 
-/** Calls an Engine API on a unix socket: see DockerEngine's `api`. */
+/** Calls an Engine API on a unix socket, as DockerEngine's `api` does. */
 export function callApi(socketPath: string, method: string, path: string, body?: unknown): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const call = request({ socketPath, method, path, agent: false }, (response) => {
@@ -139,8 +139,8 @@ export function callApi(socketPath: string, method: string, path: string, body?:
 }
 
 /**
- * Makes the file system of an image: a static busybox, with each of its programs in /bin, and the files that
- * are given, by their paths in the image.
+ * Makes the file system of an image: a static busybox, its programs in /bin, and `files` (paths in the image to paths on
+ * this machine).
  * @returns the path of the archive
  */
 export async function makeArchive(
@@ -158,7 +158,7 @@ export async function makeArchive(
   const { stdout } = await execute('/bin/busybox', ['--list']);
   for (const program of stdout.split('\n')) {
     if (program === '' || program === 'busybox') continue;
-    // The link may be there since the last image of that name.
+    // The link may exist from an earlier image with this name.
     await symlink('busybox', join(root, 'bin', program)).catch(() => undefined);
   }
   const archive = `${root}.tar`;

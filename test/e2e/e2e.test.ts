@@ -1,4 +1,4 @@
-// The whole of it on a real Docker Engine: see lab.ts for what stands around the proxy.
+// The proxy on a real Docker Engine. lab.ts describes its surroundings.
 import { strict as assert } from 'node:assert';
 import { after, describe, test } from 'node:test';
 import { HOST_SECRETS } from './host-identity.ts';
@@ -15,7 +15,7 @@ const lab = await Lab.create();
 await lab.makeRoles('app', 'worker', 'fallback');
 await lab.startProxy();
 
-// A daemon that hangs must not hold up the run for ever.
+// A hanging daemon must not block the run for ever.
 const TEN_MINUTES = 600_000;
 
 describe('on a real Docker host', { timeout: TEN_MINUTES }, () => {
@@ -29,7 +29,7 @@ describe('on a real Docker host', { timeout: TEN_MINUTES }, () => {
   describe('closed', () => closed(lab));
   describe('crowds', () => crowds(lab));
 
-  test('no secret is in the log of all this, written at the most talkative level', async (t) => {
+  test('the debug log of all scenarios contains no secret', async (t) => {
     const log = lab.proxyLog();
     const assumed = await lab.sts.call('assumedRoles');
     const secrets = assumed.flatMap((role) => [role.secretAccessKey, role.sessionToken]);

@@ -1,19 +1,17 @@
-// The identity of the lab's host, as its stand-in metadata service tells it. No container may ever see the
-// mark.
+// The identity of the lab's host, as the fake IMDS answers it. No container may ever see HOST_MARK.
 
-/** Part of every value that tells of the host's own credentials. */
+/** Part of every value of the host's own identity. */
 export const HOST_MARK = 'HOSTSECRET';
 
 /**
- * The role of the host's instance profile: what the security-credentials listing would show an unproxied
- * container.
+ * The role of the host's instance profile. A container without the proxy sees it in the listing.
  */
 export const HOST_ROLE = `${HOST_MARK}-role`;
 
-/** The access key id of the host's own credentials. */
+/** The access key ID of the host's credentials. */
 export const HOST_ACCESS_KEY = `ASIA${HOST_MARK}`;
 
 export const INSTANCE_ID = 'i-0e2e1ab0e2e1ab0e2';
 
-/** What signs requests as the host: its secret key and its session token. */
+/** The host's secret key and session token. */
 export const HOST_SECRETS = [`${HOST_MARK}/secret`, `${HOST_MARK}/token`] as const;

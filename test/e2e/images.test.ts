@@ -1,9 +1,9 @@
-// The image, and the files by which a scheduler runs it: on the lab's own Docker.
+// The image, and the files with which a scheduler runs it, on the lab's Docker.
 import { strict as assert } from 'node:assert';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve as resolvePath } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { METADATA, ask, roleName } from './asking.ts';
+import { METADATA, ask, roleName } from './metadata-requests.ts';
 import { INSTANCE_ID } from './host-identity.ts';
 import { Lab } from './lab.ts';
 import { execute } from './machine.ts';
@@ -12,7 +12,7 @@ import { MOTO_PORT, STS_FRONT_PORT } from './ports.ts';
 const IMAGE = 'metadataproxy:lab';
 const FILES = resolvePath('packaging/image');
 
-/** The lab's STS and account; base credentials are the instance's own. */
+/** The lab's STS and account. The source credentials are the instance's. */
 const SETTINGS = {
   DEFAULT_ACCOUNT_ID: '123456789012',
   AWS_ENDPOINT_URL_STS: `http://127.0.0.1:${STS_FRONT_PORT}`,
@@ -31,9 +31,9 @@ describe('the image', { timeout: 300_000 }, () => {
   const inspect = (container: string, format: string): Promise<string> =>
     lab.docker.docker('inspect', '--format', format, container);
 
-  /** Resolves when Docker calls a container of the image healthy. */
+  /** Resolves when Docker reports a container of the image as healthy. */
   const healthy = async (container: string): Promise<void> => {
-    // Nobody tells when; Docker runs the check every few seconds.
+    // There is no event for it; Docker runs the check every few seconds.
     for (let tries = 0; tries < 120; tries += 1) {
       if (await inspect(container, '{{.State.Health.Status}}') === 'healthy') return;
       await new Promise((resolve) => setTimeout(resolve, 250));
@@ -41,7 +41,7 @@ describe('the image', { timeout: 300_000 }, () => {
     assert.fail(await inspect(container, '{{json .State}}') + await lab.docker.docker('logs', container));
   };
 
-  /** Resolves when the proxy on the host knows the containers. */
+  /** Resolves when the proxy on the host is ready. */
   const ready = (): Promise<string> => lab.host.run(['timeout', '30', '/bin/sh', '-c',
     'until curl --silent --fail http://127.0.0.1:18001/readyz >/dev/null; do sleep 0.1; done']);
 
@@ -59,7 +59,7 @@ describe('the image', { timeout: 300_000 }, () => {
       PATH: process.env['PATH'], HOME: '/root', DOCKER_HOST: `unix://${lab.docker.socket}`,
       DOCKER_GID: String(statSync(lab.docker.socket).gid), METADATAPROXY_IMAGE: IMAGE, DEFAULT_ACCOUNT_ID: SETTINGS.DEFAULT_ACCOUNT_ID,
     };
-    // Nothing can be pulled: the node of this machine with what it is linked to, and a busybox to build upon.
+    // The lab can pull nothing, so the image is built from this machine's node with its libraries, and a busybox.
     await lab.docker.makeImage('lab/node', [], { files: { '/usr/local/bin/node': process.execPath } });
     const { stdout } = await execute('ldd', [process.execPath]);
     const libraries = [...stdout.matchAll(/(\/\S+)(?= \()/g)].map(([, path = '']) => [path, path]);
@@ -68,7 +68,7 @@ describe('the image', { timeout: 300_000 }, () => {
   });
   after(() => lab.remove());
 
-  test('run as the older READMEs ran theirs, gives a container its role, and is healthy', async () => {
+  test('with the docker run of the older READMEs a container gets its role, and Docker reports the image healthy', async () => {
     await lab.docker.docker('run', '--detach', '--name', 'proxy', '--net=host', '--volume',
       `${lab.docker.socket}:/var/run/docker.sock`, '--health-interval=1s', ...settingFlags, IMAGE);
     await guestGetsItsRole();
@@ -76,27 +76,27 @@ describe('the image', { timeout: 300_000 }, () => {
     assert.match(await lab.docker.docker('exec', 'proxy', 'metadataproxy', 'check', '--health'), /alive/);
   });
 
-  test('the check that makes it healthy fails when nobody answers', async () => {
+  test('the health check fails when the proxy does not answer', async () => {
     const { status, stdout } = await lab.docker.tryDocker('exec', '--env', 'ADMIN_ADDR=127.0.0.1:1', 'proxy',
       'metadataproxy', 'check', '--health');
     assert.equal(status, 1);
     assert.match(stdout, /not alive/);
   });
 
-  test('docker stop ends it in good order, within the time that Docker gives', async () => {
+  test('docker stop ends it with exit code 0 within Docker\'s timeout', async () => {
     await lab.docker.docker('stop', 'proxy');
     assert.equal(await inspect('proxy', '{{.State.ExitCode}}'), '0');
     await lab.docker.docker('rm', 'proxy');
   });
 
-  test('compose.yaml runs it as a user of its own without any capability, and a container gets its role', async () => {
+  test('compose.yaml runs it as a separate user without capabilities, and a container gets its role', async () => {
     const compose = ['--project-name', 'lab', '--file', join(FILES, 'compose.yaml'), '--file', overrides()];
     await tool('docker-compose', [...compose, 'up', '--detach']);
     const [id = ''] = (await tool('docker-compose', [...compose, 'ps', '--quiet'])).trim().split('\n');
     await guestGetsItsRole();
     const pid = await inspect(id, '{{.State.Pid}}');
     const status = await lab.host.run(['cat', `/proc/${pid}/status`]);
-    assert.match(status, new RegExp(`^Uid:(\\t65532){4}\\nGid:(\\t${environment['DOCKER_GID']}){4}$`, 'm'));
+    assert.match(status, new RegExp(`^Uid:(\\t16925){4}\\nGid:(\\t${environment['DOCKER_GID']}){4}$`, 'm'));
     assert.match(status, /^CapBnd:\t0+$/m);
     assert.match(status, /^NoNewPrivs:\t1$/m);
     assert.equal(await inspect(id, '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.RestartPolicy.Name}}'), 'true always');
@@ -118,10 +118,10 @@ describe('the image', { timeout: 300_000 }, () => {
     await lab.docker.docker('swarm', 'leave', '--force');
   });
 
-  test('ECS takes the task definition', async () => {
+  test('ECS accepts the task definition', async () => {
     const definition = `file://${join(FILES, 'ecs-task-definition.json')}`;
     const keys = { AWS_ACCESS_KEY_ID: 'x', AWS_SECRET_ACCESS_KEY: 'x', AWS_DEFAULT_REGION: 'us-east-1' };
-    // The AWS CLI checks the shape against ECS's own model, moto what is in it.
+    // The AWS CLI validates the shape against ECS's model, moto the content.
     const registered = await lab.host.run(['env', ...Object.entries(keys).map(([name, value]) => `${name}=${value}`),
       '/usr/bin/aws', '--endpoint-url', `http://127.0.0.1:${MOTO_PORT}`, 'ecs', 'register-task-definition',
       '--cli-input-json', definition]);
@@ -129,9 +129,9 @@ describe('the image', { timeout: 300_000 }, () => {
     assert.equal(taskDefinition.networkMode, 'host');
   });
 
-  /** What is different in the lab: where Docker's socket is, where STS is, and how long a test may take. */
+  /** The lab's differences: Docker's socket, the STS endpoint and the check interval. */
   function overrides(head = ''): string {
-    // This machine's root may not make itself less likely to be killed; a stack does not know the word at all.
+    // Root of this machine cannot lower its oom_score_adj, and a stack does not support the key.
     const killable = head === '' ? '    oom_score_adj: 0\n' : '';
     const path = resolvePath(`build/e2e/compose-${head === '' ? 'plain' : 'swarm'}.yaml`);
     writeFileSync(path, `${head}services:

@@ -1,4 +1,4 @@
-// An EC2 host with everything around it, made of namespaces on this machine:
+// An EC2 host and its surroundings, made of namespaces on this machine:
 //
 //   containers
 //       │ docker0, br-*, docker_gwbridge, podman*
@@ -6,10 +6,10 @@
 //   │ ec2host ├───────────── veth pair ─────────────┤ metadata │
 //   │         ├─ eth0 ────── veth pair ─────── vpc ─┤          │
 //   └─────────┘ 10.0.0.10                  10.0.0.1 └──────────┘
-//   proxy, dockerd, moto               stand-in metadata service, neighbours
+//   proxy, dockerd, moto               fake IMDS, neighbours
 //
-// What containers send to the metadata addresses goes to the proxy, by the host's own firewall rules; without
-// those rules it goes on to the stand-in metadata service, which answers with the host's credentials.
+// The host's firewall rules redirect the containers' IMDS requests to the proxy. Without these rules the requests reach the
+// fake IMDS, which answers with the host's credentials.
 import { readFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,12 +19,12 @@ import { Machine, type Result } from './machine.ts';
 import { startMoto } from './moto.ts';
 import { PodmanEngine } from './podman-engine.ts';
 import { MOTO_PORT, PROXY_PORT } from './ports.ts';
-import type { ImdsCalls } from './programs/stand-in-imds.ts';
-import type { StsFrontCalls } from './programs/sts-front.ts';
+import type { ImdsCalls } from './programs/fake-imds.ts';
+import type { AssumedRole, StsFrontCalls } from './programs/sts-front.ts';
 import { Proxy, STATIC_KEYS } from './proxy.ts';
 import { type Calls, SideProgram } from './side-program.ts';
 
-/** Where the logs of the run stay for reading afterwards. */
+/** The logs of the run, which are kept. */
 const LOGS = join('build', 'e2e');
 const PROXY_LOG = join(LOGS, 'proxy.log');
 
@@ -32,28 +32,27 @@ export const IMDS_ADDRESS = '169.254.169.254';
 export const IMDS_ADDRESS_V6 = 'fd00:ec2::254';
 export const ECS_ADDRESS = '169.254.170.2';
 
-/** The host's end of the cable to the metadata service; what the service sees all traffic come from. */
+/** The host's address on the link to IMDS: the source address of all its requests. */
 const HOST_ADDRESS = '169.254.169.1';
 
-/** The host's address in its network, at eth0; what the metadata service calls its local-ipv4. */
+/** The host's address on eth0, IMDS's local-ipv4. */
 export const LOCAL_IPV4 = '10.0.0.10';
 
-/** Where containers are: their packets come in by these. */
+/** The interfaces of containers' packets. */
 const CONTAINER_INTERFACES = ['docker0', 'br-+', 'docker_gwbridge', 'podman+'];
 
-/** The account of the roles that moto knows. */
+/** The account of moto's roles. */
 export const ACCOUNT = '123456789012';
 
 /**
- * Where containers reach moto, to ask it who they are: docker0's address, which is the host's from every
- * bridge.
+ * moto's address for containers: docker0's, which every bridge can reach.
  */
 export const STS_FOR_CONTAINERS = `http://172.17.0.1:${MOTO_PORT}`;
 
 export class Lab {
   readonly host: Machine;
   readonly docker: DockerEngine;
-  /** Not started: most of the lab does without. */
+  /** Not started, because most tests do not need it. */
   readonly podman: PodmanEngine;
   readonly imds: SideProgram<ImdsCalls>;
   readonly sts: SideProgram<StsFrontCalls>;
@@ -75,15 +74,14 @@ export class Lab {
   }
 
   /**
-   * Builds the lab, with the containers' traffic redirected, but no proxy yet. It goes when this process
-   * goes.
+   * Builds the lab, with the containers' requests redirected, but without a proxy. It ends with this process.
    */
   static async create(): Promise<Lab> {
     await rm(LOGS, { recursive: true, force: true });
     await mkdir(LOGS, { recursive: true });
     const directory = new LabDirectory();
     process.once('exit', () => directory.remove());
-    // Nobody waits for the tests any more when the process that ran them is gone.
+    // When the test runner has ended, these tests end, too.
     const runner = process.ppid;
     setInterval(() => process.ppid === runner || process.exit(1), 1000).unref();
     for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]] as const) {
@@ -102,7 +100,7 @@ export class Lab {
 
     const docker = new DockerEngine(host, directory, join(LOGS, 'dockerd.log'));
     const [imds, sts] = await Promise.all([
-      SideProgram.start<ImdsCalls>('stand-in-imds', directory, metadata),
+      SideProgram.start<ImdsCalls>('fake-imds', directory, metadata),
       SideProgram.start<StsFrontCalls>('sts-front', directory, host),
       startMoto(host, join(LOGS, 'moto.log')),
       docker.start().then(() => docker.makeImage(BUSYBOX)),
@@ -112,41 +110,41 @@ export class Lab {
     return lab;
   }
 
-  /** The proxy that runs. */
+  /** The running proxy. */
   get proxy(): Proxy {
     if (this.#proxy === undefined) throw new Error('no proxy runs in the lab');
     return this.#proxy;
   }
 
-  /** Starts the proxy, in place of one that runs, with these settings beside the lab's. */
+  /** Starts the proxy, instead of the running one, with these settings and the lab's. */
   async startProxy(settings: Readonly<Record<string, string>> = STATIC_KEYS): Promise<Proxy> {
     await this.#proxy?.stop();
     this.#proxy = await Proxy.start(this.host, this.docker.socket, PROXY_LOG, settings);
     return this.#proxy;
   }
 
-  /** Runs a command where a neighbour of the host's is, at 10.0.0.1. */
+  /** Runs a command on a neighbour of the host, 10.0.0.1. */
   tryAsNeighbour(command: string[]): Promise<Result> {
     return this.#metadata.tryRun(command);
   }
 
-  /** All that every proxy of this lab has logged. */
+  /** The log of all proxies of this lab. */
   proxyLog(): string {
     return readFileSync(PROXY_LOG, 'utf8');
   }
 
-  /** Sends the containers' metadata traffic to the proxy. */
+  /** Redirects the containers' IMDS requests to the proxy. */
   redirect(): Promise<void> {
     return this.#redirection('--append');
   }
 
-  /** Lets the containers' metadata traffic through to the real thing: a host without the proxy's rules. */
+  /** Lets the containers reach the fake IMDS, like a host without the proxy's rules. */
   stopRedirecting(): Promise<void> {
     return this.#redirection('--delete');
   }
 
   /**
-   * Gives the metadata service's answers a hop limit of 1, as EC2 does: they reach the host and no container.
+   * Gives IMDS's answers a hop limit of 1, as EC2 does: they reach the host and no container.
    */
   async limitHops(limited: boolean): Promise<void> {
     const action = limited ? '--append' : '--delete';
@@ -154,7 +152,7 @@ export class Lab {
       '--protocol', 'tcp', '--source-port', '80', '--jump', 'TTL', '--ttl-set', '1']);
   }
 
-  /** Makes roles in moto's IAM, as iam:GetRole finds them. */
+  /** Creates roles in moto's IAM, for iam:GetRole. */
   async makeRoles(...names: string[]): Promise<void> {
     for (const RoleName of names) {
       await this.sts.call('query', 'iam', {
@@ -166,12 +164,17 @@ export class Lab {
     }
   }
 
-  /** Starts a program of the lab's in the network namespace of a container. */
+  /** Starts one of the lab's programs in the network namespace of a container. */
   startProgram<M extends Calls<M>>(name: string, network: string): Promise<SideProgram<M>> {
     return SideProgram.start<M>(name, this.#directory, this.host, network);
   }
 
-  /** Takes everything down. */
+  /** The AssumeRole that issued an access key, as STS recorded it. */
+  async assumedRole(accessKeyId: string | undefined): Promise<AssumedRole | undefined> {
+    return (await this.sts.call('assumedRoles')).find((role) => role.accessKeyId === accessKeyId);
+  }
+
+  /** Ends everything in the lab and removes it. */
   async remove(): Promise<void> {
     await this.#proxy?.stop();
     await Promise.all([this.host.end(), this.#metadata.end()]);

@@ -1,8 +1,7 @@
-// What a lab would leave behind if it were killed, and how the next one clears it away.
+// What a killed lab leaves behind, and how the next lab removes it.
 //
-// A lab's processes die with the test's process (see machine.ts), and its mounts and namespaces with them.
-// What stays is its directory and its control groups; and, should the kernel's word not hold, the processes
-// recorded here.
+// A lab's processes die with the test's process (see machine.ts), and with them its mounts and namespaces. Its directory
+// and control groups remain. The processes recorded here are a second safeguard.
 import {
   mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, rmdirSync, writeFileSync, type Dirent,
 } from 'node:fs';
@@ -13,8 +12,7 @@ const PREFIX = 'metadataproxy-e2e-';
 const CGROUPS = '/sys/fs/cgroup';
 
 /**
- * A process by its number and its start (clock ticks since boot): a number alone may have gone to another
- * one.
+ * A process, identified by its ID and its start (clock ticks since boot), because IDs are reused.
  */
 interface ProcessIdentity {
   readonly pid: number;
@@ -26,14 +24,14 @@ interface State {
   readonly processes: ProcessIdentity[];
 }
 
-/** The directory of a lab, with a record of whose it is and of the processes that the lab started. */
+/** The directory of a lab, with a record of its owner and of the processes that it started. */
 export class LabDirectory {
   readonly path: string;
-  /** Parent of the control groups that the lab's Docker daemon makes. */
+  /** The parent of the Docker daemon's control groups. */
   readonly cgroup: string;
   readonly #state: State;
 
-  /** Clears what killed labs left, then makes the directory of a new one. */
+  /** Removes what killed labs left, then makes a new lab's directory. */
   constructor() {
     const owner = identify(process.pid);
     if (owner === undefined) throw new Error('/proc does not show this process: is it mounted?');
@@ -45,7 +43,7 @@ export class LabDirectory {
     mkdirSync(join(this.path, 'programs'));
   }
 
-  /** Records a process, so that a later lab can end it if this one cannot. */
+  /** Records a process, so that a later lab can kill it if this one cannot. */
   record(pid: number): void {
     const identity = identify(pid);
     if (identity === undefined) return; // ended already
@@ -53,7 +51,7 @@ export class LabDirectory {
     this.#write();
   }
 
-  /** Ends what still runs of the recorded processes, and removes the directory and the control groups. */
+  /** Kills the recorded processes that still run, and removes the directory and the control groups. */
   remove(): void {
     clear(this.path, this.#state);
   }
@@ -74,13 +72,13 @@ function clearLeftovers(): void {
 }
 
 /**
- * Works without waiting for anything but the processes' end, so that it can be done while this process ends.
+ * Synchronous, so that it works in an "exit" handler.
  */
 function clear(path: string, { processes }: State): void {
   for (const identity of processes) endProcess(identity);
   const gone = (): boolean => !processes.some(isAlive) && removeCgroups(basename(path));
   for (let waits = 0; waits < 200 && !gone(); waits += 1) {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 25); // they take a moment to let go
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 25); // they need a moment to exit
   }
   rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
 }
@@ -90,7 +88,7 @@ function endProcess(identity: ProcessIdentity): void {
   try {
     process.kill(identity.pid, 'SIGKILL');
   } catch {
-    // It ended between the look and the signal.
+    // It ended between the check and the signal.
   }
 }
 
@@ -99,8 +97,7 @@ function isAlive(identity: ProcessIdentity): boolean {
 }
 
 /**
- * Reads a process' identity from /proc; undefined when there is no such process, or only its exit status is
- * left.
+ * A process's identity from /proc; undefined if there is no such process, or it is a zombie.
  */
 function identify(pid: number): ProcessIdentity | undefined {
   let stat: string;
@@ -109,13 +106,13 @@ function identify(pid: number): ProcessIdentity | undefined {
   } catch {
     return undefined;
   }
-  // The second field is the command in parentheses and may hold anything; what follows it is regular.
+  // The second field, the command in parentheses, may contain any character; the fields after it are regular.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const started = fields[19];
   return started === undefined || fields[0] === 'Z' ? undefined : { pid, started };
 }
 
-/** Removes a lab's control groups from each hierarchy, and tells whether none is left. */
+/** Removes a lab's control groups from each hierarchy. @returns whether none is left */
 function removeCgroups(name: string): boolean {
   let gone = true;
   for (const cgroup of cgroupsOf(name)) {
@@ -128,14 +125,14 @@ function removeCgroups(name: string): boolean {
   return gone;
 }
 
-/** The control groups below a lab's own and it, innermost first: the order in which rmdir takes them. */
+/** A lab's control group and those below it, innermost first, as rmdir needs them. */
 function cgroupsOf(name: string): string[] {
   const found: string[] = [];
   const walk = (path: string): void => {
     for (const entry of directories(path)) walk(join(path, entry.name));
     found.push(path);
   };
-  // With the unified hierarchy it lies at the top, with the older ones in each of them.
+  // In cgroup v2 it is at the top, in cgroup v1 in each hierarchy.
   for (const hierarchy of [CGROUPS, ...directories(CGROUPS).map((entry) => join(CGROUPS, entry.name))]) {
     if (directories(hierarchy).some((entry) => entry.name === name)) walk(join(hierarchy, name));
   }

@@ -1,33 +1,31 @@
-// A machine made of Linux namespaces: its own network, process numbers, mounts and host name.
+// A machine made of Linux namespaces: network, PID, mount and UTS.
 //
-// Its first process (a shell that waits on its standard input) holds the namespaces. When the test's process
-// goes, in whatever way, the kernel kills that shell, with it every process of the machine (a process
-// namespace ends with its first process), and with those the mounts and the network. So nothing has to be
-// found and undone one by one.
+// Its first process, a shell that waits on its standard input, keeps the namespaces alive. When the test's process ends in
+// any way, the kernel kills that shell, and with it every process of the machine (a PID namespace ends with its first
+// process), the mounts and the network. So nothing needs a cleanup of its own.
 import { type ChildProcess, type SpawnOptions, execFile, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { LabDirectory } from './leftovers.ts';
 
-/** What a command printed, and its exit status. */
+/** A command's output and exit status. */
 export interface Result {
   readonly status: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** One end of a cable between machines; the address with its prefix length. */
-export interface CableEnd {
+/** One end of a link between machines; the address has its prefix length. */
+export interface LinkEnd {
   readonly name: string;
   readonly address: string;
 }
 
-// With the parent's death the kernel kills the child: the lab's processes cannot outlive the test's.
+// The kernel kills the child when the parent dies, so the lab's processes cannot outlive the test's.
 const DIES_WITH_PARENT = ['/usr/bin/setpriv', '--pdeathsig', 'KILL'];
 
-// The shell's number is read before /proc is mounted anew, while /proc still shows it as the outer machine
-// numbers it. /run is fresh, so that nothing of the machine meets the outer one's sockets and locks; and what
-// a daemon writes to the directories that it insists on stays there, too (without overlay mounts: a key and
-// some empty directories remain).
+// The shell reads its process ID before it mounts the new /proc, because the old one shows the outer machine's ID. /run is
+// empty, so that the machine does not share sockets and locks with the outer one. Daemons' writes to fixed directories go
+// to /run as well (without overlay mounts a key and some empty directories remain).
 const FIRST_PROCESS = String.raw`
   set -e
   read -r pid _ </proc/self/stat
@@ -45,46 +43,45 @@ const FIRST_PROCESS = String.raw`
 `;
 
 export class Machine {
-  /** The number of its first process, as the outer machine numbers it. */
+  /** The process ID of its first process on the outer machine. */
   readonly pid: number;
-  readonly #holder: ChildProcess;
+  readonly #firstProcess: ChildProcess;
   readonly #lab: LabDirectory;
 
-  private constructor(pid: number, holder: ChildProcess, lab: LabDirectory) {
+  private constructor(pid: number, firstProcess: ChildProcess, lab: LabDirectory) {
     this.pid = pid;
-    this.#holder = holder;
+    this.#firstProcess = firstProcess;
     this.#lab = lab;
   }
 
   static async create(name: string, lab: LabDirectory): Promise<Machine> {
     const unshare = ['unshare', '--net', '--uts', '--mount', '--pid', '--fork', '--kill-child'];
     const command = [...unshare, '/bin/bash', '-c', FIRST_PROCESS, name];
-    const holder = start(command, { stdio: ['pipe', 'pipe', 'inherit'] });
-    if (holder.stdout === null) throw new Error('no pipe from the first process');
-    const lines = createInterface({ input: holder.stdout });
+    const firstProcess = start(command, { stdio: ['pipe', 'pipe', 'inherit'] });
+    if (firstProcess.stdout === null) throw new Error('no pipe from the first process');
+    const lines = createInterface({ input: firstProcess.stdout });
     const pid = await new Promise<number>((resolve, reject) => {
       lines.once('line', (line) => resolve(Number(line)));
-      holder.once('error', reject);
-      holder.once('exit', (status) => reject(new Error(`cannot make the machine ${name}: status ${status}`)));
+      firstProcess.once('error', reject);
+      firstProcess.once('exit', (status) => reject(new Error(`cannot make the machine ${name}: status ${status}`)));
     });
-    if (holder.pid !== undefined) lab.record(holder.pid);
+    if (firstProcess.pid !== undefined) lab.record(firstProcess.pid);
     lab.record(pid);
-    return new Machine(pid, holder, lab);
+    return new Machine(pid, firstProcess, lab);
   }
 
-  /** Path of the machine's network namespace, for `nsenter --net=`. */
+  /** The path of the machine's network namespace, for `nsenter --net=`. */
   get network(): string {
     return `/proc/${this.pid}/ns/net`;
   }
 
-  /** A path inside the machine, as the outer one reaches it. */
+  /** The outer machine's path of a path inside. */
   path(inside: string): string {
     return `/proc/${this.pid}/root${inside}`;
   }
 
   /**
-   * Starts a program in a network namespace, by default the machine's own; everything else of it is the outer
-   * machine's.
+   * Starts a program in a network namespace, by default the machine's. Its other namespaces are the outer machine's.
    */
   async spawn(command: string[], options: SpawnOptions, network = this.network): Promise<ChildProcess> {
     const child = start(['nsenter', `--net=${network}`, '--', ...command], options);
@@ -93,8 +90,7 @@ export class Machine {
   }
 
   /**
-   * Starts a program wholly inside: with the machine's process numbers and mounts, too. Signal it by
-   * `run(['kill' …])`.
+   * Starts a program in all namespaces of the machine. Signal it with `run(['kill' …])`.
    */
   async spawnInside(command: string[], options: SpawnOptions): Promise<ChildProcess> {
     const child = start(this.#inside(command), options);
@@ -102,22 +98,22 @@ export class Machine {
     return child;
   }
 
-  /** Runs a command inside to its end and returns what it printed; a status other than 0 is an error. */
+  /** Runs a command inside and returns its output; a status other than 0 is an error. */
   async run(command: string[]): Promise<string> {
     const result = await this.tryRun(command);
     if (result.status !== 0) throw new Error(`${command.join(' ')} (${result.status}): ${result.stderr}`);
     return result.stdout;
   }
 
-  /** The same, but a failure is a result. */
+  /** Like run, but returns a failure as a result. */
   tryRun(command: string[]): Promise<Result> {
     const [program = '', ...args] = this.#inside(command);
     return execute(program, args);
   }
 
-  /** Lays a cable to another machine: one end here, one end there, each named, with its address, and up. */
-  async connect(other: Machine, here: CableEnd, there: CableEnd): Promise<void> {
-    // From the outer machine, where the other's process number means something.
+  /** Links two machines with a veth pair, and sets the names, addresses and states of its ends. */
+  async connect(other: Machine, here: LinkEnd, there: LinkEnd): Promise<void> {
+    // On the outer machine, where the other machine's process ID is valid.
     const link = ['ip', 'link', 'add', here.name, 'type', 'veth'];
     const peer = ['peer', 'name', there.name, 'netns', String(other.pid)];
     const made = await execute('nsenter', [`--net=${this.network}`, '--', ...link, ...peer]);
@@ -128,11 +124,11 @@ export class Machine {
     }
   }
 
-  /** Ends the machine and everything in it. */
+  /** Ends the machine with all its processes. */
   async end(): Promise<void> {
-    if (this.#holder.exitCode !== null || this.#holder.signalCode !== null) return;
-    const ended = new Promise((resolve) => this.#holder.once('exit', resolve));
-    this.#holder.stdin?.end();
+    if (this.#firstProcess.exitCode !== null || this.#firstProcess.signalCode !== null) return;
+    const ended = new Promise((resolve) => this.#firstProcess.once('exit', resolve));
+    this.#firstProcess.stdin?.end();
     await ended;
   }
 

@@ -1,4 +1,4 @@
-// moto, an STS and IAM that this project has no part in.
+// moto, an independent STS and IAM.
 import { createWriteStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { resolve as resolvePath } from 'node:path';
@@ -7,7 +7,7 @@ import { MOTO_PORT } from './ports.ts';
 
 const SERVER = 'build/e2e-venv/bin/moto_server';
 
-/** Starts moto on every address of a machine; resolves when it listens. It ends with the test's process. */
+/** Starts moto on all addresses of a machine and resolves when it listens. It ends with the test's process. */
 export async function startMoto(machine: Machine, logFile: string): Promise<void> {
   const moto = await machine.spawn([resolvePath(SERVER), '-H', '0.0.0.0', '-p', String(MOTO_PORT)], {
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -1,12 +1,11 @@
-// Ways to write the path of the host's credentials, or of what lies beside them, that a proxy may fail to
-// recognise and let through. Strings hold the bytes of the request line's target as latin1; none is an
-// answerable question for a container without a role.
+// Spellings of the path of the host's credentials, or of paths nearby, that a proxy may fail to recognise and forward.
+// Strings contain the bytes of the request target as latin1. No target has a regular answer for a container without a role.
 
 const CREDENTIALS = '/latest/meta-data/iam/security-credentials';
 
 /** Targets, each for a GET. */
 export const ODD_TARGETS: readonly string[] = [
-  // As written, every endpoint that tells of the host
+  // Plain: every endpoint with the host's identity
   '/latest/meta-data/iam',
   '/latest/meta-data/iam/',
   '/latest/meta-data/iam/info',
@@ -99,7 +98,7 @@ export const ODD_TARGETS: readonly string[] = [
   `${CREDENTIALS}/#/../../instance-id`,
   '/latest/meta-data/iam#/security-credentials/',
   '/latest/meta-data/iam%23/security-credentials/',
-  // Bytes that end or split a path somewhere
+  // Bytes that end or split a path in some server
   '/latest/meta-data/iam%00/security-credentials/',
   `${CREDENTIALS}/HOSTSECRET-role%00.txt`,
   '/latest/meta-data/iam%0d%0a/security-credentials/',
@@ -110,7 +109,7 @@ export const ODD_TARGETS: readonly string[] = [
   '/latest/meta-data/iam%7f/security-credentials/',
   '/latest/meta-data/instance-id%20HTTP/1.1%0d%0aHost:%20x%0d%0a%0d%0aGET%20/latest/meta-data/iam/info',
   '/latest/meta-data/i\xc3\xa0m/../iam/security-credentials/',
-  // Not a path at all
+  // Not a path
   'http://169.254.169.254/latest/meta-data/iam/security-credentials/',
   'http://169.254.169.254/latest/meta-data/iam/security-credentials/HOSTSECRET-role',
   'HTTP://169.254.169.254:80/latest/meta-data/iam/info',
@@ -125,7 +124,7 @@ export const ODD_TARGETS: readonly string[] = [
   '?/latest/meta-data/iam/security-credentials/',
 ];
 
-/** A whole request for a target. */
+/** A complete request for a target. */
 export function requestFor(target: string): string {
   return `GET ${target} HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\n\r\n`;
 }
@@ -133,19 +132,19 @@ export function requestFor(target: string): string {
 const PLAIN = `${CREDENTIALS}/HOSTSECRET-role`;
 const HARMLESS = '/latest/meta-data/instance-id';
 
-/** A request with these headers besides Host; it closes the connection. */
+/** A request with Host and these headers, which closes the connection. */
 function request(line: string, ...headers: string[]): string {
   return `${[line, 'Host: 169.254.169.254', 'Connection: close', ...headers].join('\r\n')}\r\n\r\n`;
 }
 
-/** The beginning of a request for something harmless, which leaves the connection open. */
+/** The start of a harmless request, which keeps the connection open. */
 function harmless(...headers: string[]): string {
   return `${[`GET ${HARMLESS} HTTP/1.1`, 'Host: 169.254.169.254', ...headers].join('\r\n')}\r\n\r\n`;
 }
 
 const SECOND = requestFor(PLAIN);
 
-/** Requests whose oddness is elsewhere than in the target. Latin1 bytes. */
+/** Requests that are odd outside the target, as latin1 bytes. */
 export const ODD_REQUESTS: readonly string[] = [
   // Other methods and versions
   request(`HEAD ${PLAIN} HTTP/1.1`),
@@ -157,19 +156,19 @@ export const ODD_REQUESTS: readonly string[] = [
   request(`GET ${PLAIN} HTTP/2.0`),
   `GET ${PLAIN} HTTP/1.0\r\n\r\n`,
   `GET ${PLAIN}\r\n\r\n`,
-  // Headers that claim to be someone else, or to mean something else
+  // Headers that claim another client, method or target
   request(`GET ${PLAIN} HTTP/1.1`, 'X-Forwarded-For: 127.0.0.1', 'Forwarded: for=127.0.0.1'),
   request(`GET ${PLAIN} HTTP/1.1`, 'X-HTTP-Method-Override: PUT'),
   request(`GET ${HARMLESS} HTTP/1.1`, `X-Original-URL: ${PLAIN}`, `X-Rewrite-URL: ${PLAIN}`),
   request(`GET ${HARMLESS} HTTP/1.1`, 'X-Folded: a', ' b'),
   `GET ${HARMLESS} HTTP/1.1\r\nHost: x${PLAIN}\r\nConnection: close\r\n\r\n`,
-  // A second request behind the first one, or inside its body
+  // A second request after the first one, or inside its body
   harmless() + SECOND,
   harmless('Connection: Upgrade', 'Upgrade: h2c') + SECOND,
   harmless(`Content-Length: ${SECOND.length}`) + SECOND,
   harmless('Transfer-Encoding: chunked') + `${SECOND.length.toString(16)}\r\n${SECOND}\r\n0\r\n\r\n`,
   harmless('Content-Length: 5', 'Transfer-Encoding: chunked') + `0\r\n\r\n${SECOND}`,
-  // Lines that are put together in unusual ways
+  // Unusual line syntax
   `GET ${PLAIN} HTTP/1.1\nHost: x\nConnection: close\n\n`,
   `\r\n\r\n${SECOND}`,
   request(`GET  ${PLAIN}  HTTP/1.1`),

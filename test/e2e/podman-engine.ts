@@ -1,5 +1,4 @@
-// Podman on the lab's host, with the service of its Docker-compatible socket, and everything of it in the lab's
-// directory.
+// Podman on the lab's host, with the service of its Docker-compatible socket, and all its files in the lab's directory.
 import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +11,7 @@ import type { Machine, Result } from './machine.ts';
 const PODMAN = '/usr/bin/podman';
 
 export class PodmanEngine {
-  /** Path of the unix socket on which `podman system service` answers. */
+  /** The path of the unix socket of `podman system service`. */
   readonly socket: string;
   readonly #machine: Machine;
   readonly #lab: LabDirectory;
@@ -25,7 +24,7 @@ export class PodmanEngine {
     this.#log = log;
   }
 
-  /** Starts the service and makes the image of every container; resolves when the service answers. */
+  /** Starts the service and makes the default image. Resolves when the service answers. */
   async start(): Promise<void> {
     await mkdir(join(this.#lab.path, 'podman'), { recursive: true });
     await this.startService();
@@ -33,7 +32,7 @@ export class PodmanEngine {
     await this.docker('import', '--quiet', archive, BUSYBOX);
   }
 
-  /** Starts the service alone. Containers need none: Podman has no daemon. */
+  /** Starts only the service. Containers do not need it, because Podman has no daemon. */
   async startService(): Promise<void> {
     const service = await this.#machine.spawnInside(
       ['/usr/bin/setsid', '/bin/sh', '-c', 'echo $$ >/run/podman-service.pid; exec "$@"', 'sh',
@@ -51,34 +50,34 @@ export class PodmanEngine {
     });
   }
 
-  /** Ends the service; containers go on, and new ones can be started. */
+  /** Ends the service. Containers keep running, and new ones can start. */
   async stopService(): Promise<void> {
     await this.#machine.run(['/bin/sh', '-c', 'kill -TERM "$(cat /run/podman-service.pid)"']);
     await this.#machine.run(['/bin/sh', '-c',
       'while kill -0 "$(cat /run/podman-service.pid)" 2>/dev/null; do sleep 0.05; done']);
   }
 
-  /** Runs the podman command line, whose words are docker's, and returns what it printed, trimmed. */
+  /** Runs the podman command line with docker's arguments and returns the trimmed output. */
   async docker(...args: string[]): Promise<string> {
     const result = await this.tryDocker(...args);
     if (result.status !== 0) throw new Error(`podman ${args.join(' ')}: ${result.stderr}${result.stdout}`);
     return result.stdout.trim();
   }
 
-  /** The same, but a failure is a result. */
+  /** Like docker(), but returns a failure as a result. */
   tryDocker(...args: string[]): Promise<Result> {
     return this.#machine.tryRun(this.#command(...args));
   }
 
   /**
    * `podman run` with these options before the image, and a command after it.
-   * @returns what it printed
+   * @returns its output
    */
   run(options: readonly string[], command: readonly string[]): Promise<Result> {
     return this.tryDocker('run', `--cgroup-parent=/${this.#lab.cgroup}`, ...options, BUSYBOX, ...command);
   }
 
-  /** Starts a container that does nothing until it is told to by its `exec`. */
+  /** Starts a container that does nothing, for `exec`. */
   async startIdle(name: string, env: ContainerSpec['env'], ...options: string[]): Promise<Container> {
     const variables = Object.entries(env ?? {}).map(([key, value]) => `--env=${key}=${value}`);
     const { status, stdout, stderr } = await this.run(['--detach', `--name=${name}`, ...variables, ...options], IDLE);
@@ -86,12 +85,12 @@ export class PodmanEngine {
     return new Container(stdout.trim(), name, this, this.#machine);
   }
 
-  /** Calls the Docker-compatible API: see DockerEngine. */
+  /** Calls the Docker-compatible API, as DockerEngine's `api` does. */
   api(method: string, path: string, body?: unknown): Promise<Buffer> {
     return callApi(this.socket, method, path, body);
   }
 
-  /** Every place that Podman writes to is the lab's; vfs works on whatever filesystem that is on. */
+  /** Podman writes only below the lab's directory. The storage driver vfs works on every filesystem. */
   #command(...args: string[]): string[] {
     const at = (name: string): string => join(this.#lab.path, 'podman', name);
     return ['/usr/bin/env', '-i', `PATH=${process.env['PATH'] ?? ''}`, `HOME=${at('')}`, PODMAN,

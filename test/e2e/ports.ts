@@ -1,9 +1,9 @@
-// The ports of the lab's host. Its network is its own, so they are free.
+// The ports of the lab's host. They are free, because it has its own network namespace.
 
-/** moto, on every address of the host: containers ask it who they are. */
+/** moto, on all addresses of the host: containers call its GetCallerIdentity. */
 export const MOTO_PORT = 5000;
 
-/** What the proxy takes for STS and IAM, on the host's loopback. */
+/** The proxy's STS and IAM endpoint, on the host's loopback. */
 export const STS_FRONT_PORT = 5001;
 
 /** The proxy under test: its default ports. */

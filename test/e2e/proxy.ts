@@ -1,4 +1,4 @@
-// The built program under test, on the lab's host as it would be on a real one.
+// The built program under test, on the lab's host.
 import type { ChildProcess } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import { resolve as resolvePath } from 'node:path';
@@ -6,19 +6,19 @@ import { createInterface } from 'node:readline';
 import type { Machine } from './machine.ts';
 import { ADMIN_PORT, STS_FRONT_PORT } from './ports.ts';
 
-/** One line of its log: `msg` and whatever fields that message has. */
+/** One log line: `msg` and the other fields. */
 export type LogEntry = Readonly<Record<string, unknown>>;
 
 const PROGRAM = 'bin/metadataproxy';
 
-/** Long enough for anything that it ever does; a test that meets it has failed. */
-const TOO_LONG_MS = 20_000;
+/** Longer than anything that the proxy does. A test that reaches it has failed. */
+const TIMEOUT_MS = 20_000;
 
-/** Static base credentials, as an operator without an instance profile sets them. */
+/** Static source credentials, as without an instance profile. */
 export const STATIC_KEYS = { AWS_ACCESS_KEY_ID: 'AKIABASE', AWS_SECRET_ACCESS_KEY: 'base' };
 
 export class Proxy {
-  /** All that it logged, oldest first. */
+  /** Its log entries, oldest first. */
   readonly log: LogEntry[] = [];
   readonly #child: ChildProcess;
   readonly #watchers = new Set<() => void>();
@@ -39,7 +39,7 @@ export class Proxy {
     });
   }
 
-  /** Starts it on its default ports with STS and IAM pointing at the lab's; resolves when it is ready. */
+  /** Starts it on its default ports with the lab's STS and IAM. Resolves when it is ready. */
   static async start(
     machine: Machine, dockerSocket: string, logFile: string, settings: Record<string, string>,
   ): Promise<Proxy> {
@@ -61,15 +61,15 @@ export class Proxy {
     const proxy = new Proxy(child, logFile);
     await proxy.logged((entry) => entry['msg'] === 'listening', 'that it listens');
     await proxy.knowsContainers();
-    // The proxy's own credentials are looked for beside that; a 503 is asked again.
+    // The source credentials may be found a little later, so a 503 is retried.
     const ready = await machine.run(['curl', '--silent', '--max-time', '20', '--retry', '10', '--retry-delay', '1',
       '--output', '/dev/null', '--write-out', '%{http_code}', `http://127.0.0.1:${ADMIN_PORT}/readyz`]);
     if (ready !== '200') throw new Error(`the proxy knows the containers, but /readyz answers ${ready}`);
     return proxy;
   }
 
-  /** Resolves with the first entry at or after `from` (an index into the log) that matches. */
-  logged(matches: (entry: LogEntry) => boolean, what: string, from = 0, withinMs = TOO_LONG_MS): Promise<LogEntry> {
+  /** Resolves to the first matching entry at or after `from` (an index into the log). */
+  logged(matches: (entry: LogEntry) => boolean, what: string, from = 0, withinMs = TIMEOUT_MS): Promise<LogEntry> {
     return new Promise((resolve, reject) => {
       let next = from;
       const finish = (): void => {
@@ -97,12 +97,12 @@ export class Proxy {
     });
   }
 
-  /** Resolves when it has read from Docker which containers there are, at or after `from` in the log. */
+  /** Resolves when it has logged, at or after `from`, that it knows the containers. */
   async knowsContainers(from = 0): Promise<void> {
     await this.logged((entry) => entry['msg'] === 'containers known', 'that it knows the containers', from);
   }
 
-  /** Ends it by SIGTERM, as an init system does; resolves with its exit status or signal. */
+  /** Ends it with SIGTERM, as an init system does. Resolves to its exit status or signal. */
   async stop(): Promise<string> {
     if (this.#exit === undefined) {
       const ended = new Promise((resolve) => this.#child.once('close', resolve));
@@ -121,6 +121,6 @@ function parse(line: string): LogEntry {
   try {
     return JSON.parse(line) as LogEntry;
   } catch {
-    return { msg: line }; // what the runtime itself prints
+    return { msg: line }; // output of Node itself
   }
 }

@@ -1,13 +1,12 @@
-// A program of the lab's own that runs in another network namespace and is steered from the test by calls
-// over a pipe. A process cannot have sockets in two namespaces, so what listens or asks in one is a process
-// of its own.
+// One of the lab's programs, which runs in another network namespace and answers the test's calls over a pipe. A process
+// has one network namespace, so servers and clients in another one need separate processes.
 import { type ChildProcess, execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { LabDirectory } from './leftovers.ts';
 import type { Machine } from './machine.ts';
 
-/** The calls that a program answers: names to functions. Arguments and results travel as JSON. */
+/** The calls that a program answers: names to functions. Arguments and results are sent as JSON. */
 export type Calls<M> = { readonly [K in keyof M]: (...args: never[]) => unknown };
 
 interface Call {
@@ -38,8 +37,8 @@ export class SideProgram<M extends Calls<M>> {
   }
 
   /**
-   * Bundles test/e2e/programs/{name}.ts and starts it in a network namespace; resolves once it has its first
-   * call answered. `network` is by default the machine's own.
+   * Bundles test/e2e/programs/{name}.ts and starts it in a network namespace, by default the machine's. Resolves when it
+   * answers its first call.
    */
   static async start<M extends Calls<M>>(
     name: string, lab: LabDirectory, machine: Machine, network = machine.network,
@@ -58,7 +57,7 @@ export class SideProgram<M extends Calls<M>> {
     return program;
   }
 
-  /** Calls a method of the program; an error that it throws is thrown here. */
+  /** Calls a method of the program. Its errors are rethrown here. */
   async call<K extends keyof M & string>(
     method: K, ...args: Parameters<M[K]>
   ): Promise<Awaited<ReturnType<M[K]>>> {
@@ -90,7 +89,7 @@ export class SideProgram<M extends Calls<M>> {
 }
 
 /**
- * The program's end: answers calls until the test's end goes away. Call it when the program is ready to work.
+ * The program's end: answers calls until the test disconnects. Call it when the program is ready.
  */
 export function answerCalls<M extends Calls<M>>(methods: M): void {
   const table = new Map<string, (...args: never[]) => unknown>(Object.entries(methods));

@@ -1,5 +1,4 @@
-// The operator's page in a real browser, against the program with 40 containers. The screenshots are in
-// build/screenshots.
+// The status page in a real browser, with 40 containers. The screenshots are in build/screenshots.
 import { strict as assert } from 'node:assert';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, test } from 'node:test';
@@ -8,7 +7,7 @@ import { Browser, type Tab, type View } from '../support/browser.ts';
 
 const SCREENSHOTS = 'build/screenshots';
 const AXE = readFileSync('build/tools/node_modules/axe-core/axe.min.js', 'utf8');
-/** What would run, or break the page, if it were taken for markup. */
+/** Text that would run a script or break the page if it became markup. */
 const HOSTILE = `<script>document.title='hostile'</script><img src=x onerror="document.title='hostile'">"'&amp;`;
 const ACCOUNT = '123456789012';
 
@@ -19,7 +18,7 @@ const browser = Browser.start();
 after(() => browser.close());
 const tab = await browser.open();
 
-/** 40 containers of a small shop: with roles and without, one denied, one with a role that means nothing. */
+/** 40 containers of a small shop: with and without roles, one denied, one with an invalid role. */
 async function makeCrowd(): Promise<void> {
   const { docker, sts, imds, ask } = own;
   const service = ['web', 'cart', 'search', 'orders', 'mail', 'images', 'billing', 'worker'];
@@ -57,7 +56,7 @@ const VIEWS: readonly View[] = [360, 1600].flatMap((width) =>
 
 for (const view of VIEWS) {
   const name = `${view.width}-${view.scheme}`;
-  test(`the page at ${view.width} px, ${view.scheme}: no horizontal scroll, accessible, nothing to complain of`, async () => {
+  test(`the page at ${view.width} px, ${view.scheme}: no horizontal scroll, accessible, no browser errors`, async () => {
     await show(view);
     mkdirSync(SCREENSHOTS, { recursive: true });
     writeFileSync(`${SCREENSHOTS}/status-${name}.png`, await tab.screenshot());
@@ -65,7 +64,7 @@ for (const view of VIEWS) {
     assert.ok((widths[0] ?? 0) <= view.width, `scrolls sideways: ${widths}`);
     await tab.evaluate("document.querySelector('details').open = true");
     assert.ok((await tab.evaluate<number>('document.documentElement.scrollWidth')) <= view.width, 'with the settings open');
-    // The policy lets no script of others in: this one comes in through the debugger.
+    // The content security policy blocks foreign scripts; the debugger can inject this one.
     await tab.evaluate(`${AXE}; 0`);
     const violations = await tab.evaluate<{ id: string; nodes: unknown[] }[]>(
       `axe.run(document).then(({ violations }) => violations.map(({ id, nodes }) =>
@@ -76,7 +75,7 @@ for (const view of VIEWS) {
   });
 }
 
-test('the page has a row for each container, and runs nothing that a container is named', async () => {
+test('the page has a row for each container, and container names are never run as script', async () => {
   await show({ width: 1600 });
   assert.equal(await tab.evaluate("document.querySelectorAll('table.containers tbody tr').length"), 40);
   assert.equal(await tab.evaluate("document.querySelectorAll('body script').length"), 1);
@@ -87,14 +86,14 @@ test('the page has a row for each container, and runs nothing that a container i
 
 test('the page works without JavaScript', async () => {
   await show({ width: 1600, javascript: false });
-  // The switch is off for the page's own scripts; the debugger's still run.
+  // Only the page's scripts are disabled; the debugger's still run.
   assert.equal(await tab.evaluate("document.querySelectorAll('table.containers tbody tr').length"), 40);
   assert.equal(await tab.evaluate("document.getElementById('refresh-button').hidden"), true);
   assert.match(await tab.evaluate("document.getElementById('refresh-state').textContent"), /without JavaScript/);
   assert.match(await tab.evaluate("document.querySelector('time[data-expires]').textContent"), /^[\d:]+$/);
 });
 
-test('the page refreshes itself without losing focus, scroll or what is open', async (t) => {
+test('the page refreshes itself and keeps focus, scroll position and open sections', async (t) => {
   await show({ width: 1600 });
   await tab.evaluate(`document.querySelector('details').open = true; scrollTo(0, 300);
     document.querySelector('summary').focus({ preventScroll: true }); document.activeElement.mark = 'the same'`);
@@ -110,17 +109,17 @@ test('the page refreshes itself without losing focus, scroll or what is open', a
   t.after(() => own.docker.host.remove('newcomer'));
 });
 
-test('the button is reached by the keyboard, and pauses the refreshing', async () => {
+test('the button is reachable by keyboard and pauses the refresh', async () => {
   await show({ width: 1600 });
   for (let presses = 0; presses < 2; presses += 1) await tab.press('Tab');
   assert.equal(await tab.evaluate('document.activeElement.id'), 'refresh-button');
   await tab.press('Enter');
   assert.equal(await tab.evaluate("document.getElementById('refresh-state').textContent"), 'Paused');
-  assert.equal(await tab.evaluate("document.getElementById('refresh-button').textContent"), 'Go on');
+  assert.equal(await tab.evaluate("document.getElementById('refresh-button').textContent"), 'Resume');
 });
 
-// The last one: it ends the proxy.
-test('the page says so when the proxy is away', async () => {
+// Last, because it ends the proxy.
+test('the page says when the proxy does not answer', async () => {
   await show({ width: 360 });
   await own.proxy.stop();
   const state = "document.getElementById('refresh-state').textContent";

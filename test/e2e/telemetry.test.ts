@@ -1,16 +1,16 @@
-// What operators have: a real Prometheus that scrapes the built program and reads the alerts and the dashboard, and
-// OTLP's own messages as an independent reader of what is pushed. On loopback alone, between the stand-ins.
+// Operators' tools: a real Prometheus that scrapes the built program and evaluates the alerts and the dashboard, and OTLP's
+// messages as an independent parser of exported batches. Only on loopback, with the fakes.
 import assert from 'node:assert/strict';
 import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS, until, type Host } from '../integration/host.ts';
 import { request } from '../support/client.ts';
+import { freePort } from '../support/free-port.ts';
 import { Receiver } from '../support/receiver.ts';
 
 const ALERTS = 'packaging/prometheus/alerts.yml';
@@ -18,7 +18,7 @@ const DASHBOARD = 'packaging/grafana/dashboard.json';
 const PYTHON = 'build/e2e-venv/bin/python';
 const ACCOUNT = '123456789012';
 
-/** Every metric, as Prometheus calls it: what README's readers, the alerts and the dashboard may name. */
+/** All metrics by their Prometheus names, which README, the alerts and the dashboard may use. */
 const FAMILIES = [
   'metadataproxy_http_request', 'metadataproxy_aws_response_time', 'metadataproxy_aws_request_time',
   'metadataproxy_aws_connection_time', 'metadataproxy_request_duration_seconds', 'metadataproxy_sts_calls_total',
@@ -33,29 +33,23 @@ const FAMILIES = [
   'process_cpu_seconds_total', 'process_start_time_seconds',
 ] as const;
 
-/** What promtool finds wrong with names that are go-metadataproxy's, and so stay. */
+/** Absent here, because nothing verifies the firewall. */
+const FIREWALL_FAMILY = 'metadataproxy_firewall_ok';
+
+/** promtool's complaint about go-metadataproxy's names, which stay. */
 const OLD_NAMES = 'metadataproxy_http_request counter metrics should have "_total" suffix';
 
 const scratch = mkdtempSync(join(tmpdir(), 'metadataproxy-prometheus-'));
 const hooks: (() => Promise<void>)[] = [];
 const t = { after: (end: () => Promise<void>) => void hooks.push(end) };
 
-/** Prometheus' own text; also for what ends with an error. */
+/** Runs a command. @returns its output, also after an error */
 function run(command: string, args: readonly string[], input = ''): { status: number | null; output: string } {
   const { status, stdout, stderr } = spawnSync(command, args, { input, encoding: 'utf8', timeout: 60_000 });
   return { status, output: `${stdout}${stderr}` };
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-/** A Prometheus in the scratch directory that scrapes the operator's port twice a second; resolves when it is ready. */
+/** Starts a Prometheus that scrapes the operator's port twice a second. Resolves when it is ready. */
 async function startPrometheus(adminPort: number): Promise<number> {
   const port = await freePort();
   const config = join(scratch, 'prometheus.yml');
@@ -73,13 +67,13 @@ async function startPrometheus(adminPort: number): Promise<number> {
     child.kill('SIGKILL');
     await ended;
   });
-  let said = '';
+  let output = '';
   await new Promise<void>((done, reject) => {
     createInterface({ input: child.stderr }).on('line', (line) => {
-      said += `${line}\n`;
+      output += `${line}\n`;
       if (line.includes('Server is ready')) done();
     });
-    child.once('exit', (status) => reject(new Error(`Prometheus ended with status ${status}: ${said}`)));
+    child.once('exit', (status) => reject(new Error(`Prometheus ended with status ${status}: ${output}`)));
   });
   return port;
 }
@@ -93,16 +87,16 @@ interface Answer {
   };
 }
 
-/** Lets everything happen that a metric counts. */
+/** Causes every event that a metric counts. */
 async function provoke(at: Host, dropped: () => Promise<unknown>): Promise<void> {
   const role = (name: string): Record<string, string> => ({ IAM_ROLE: `${name}@${ACCOUNT}` });
   const ready = at.docker.host.run({ address: '127.0.0.61', env: role('ready') });
   at.sts.fault({ kind: 'deny' }, `arn:aws:iam::${ACCOUNT}:role/denied`);
   at.sts.fault({ kind: 'throttle' }, `arn:aws:iam::${ACCOUNT}:role/throttled`);
-  at.sts.fault({ kind: 'error', status: 503, code: 'ServiceUnavailable' }, `arn:aws:iam::${ACCOUNT}:role/away`);
-  const hold = at.sts.fault({ kind: 'hold' }, `arn:aws:iam::${ACCOUNT}:role/slow`);
+  at.sts.fault({ kind: 'error', status: 503, code: 'ServiceUnavailable' }, `arn:aws:iam::${ACCOUNT}:role/failing`);
+  const pending = at.sts.fault({ kind: 'hold' }, `arn:aws:iam::${ACCOUNT}:role/slow`);
   await ready;
-  for (const [address, name] of [['127.0.0.62', 'denied'], ['127.0.0.63', 'throttled'], ['127.0.0.64', 'away'],
+  for (const [address, name] of [['127.0.0.62', 'denied'], ['127.0.0.63', 'throttled'], ['127.0.0.64', 'failing'],
     ['127.0.0.65', 'slow']] as const) {
     await at.docker.host.run({ address, env: role(name) });
   }
@@ -115,11 +109,11 @@ async function provoke(at: Host, dropped: () => Promise<unknown>): Promise<void>
   await at.ask('127.0.0.69', SECURITY_CREDENTIALS);
   const slow = at.ask('127.0.0.65', '/creds');
   for (const address of ['127.0.0.62', '127.0.0.63', '127.0.0.64']) await at.ask(address, '/creds');
-  hold.lift();
+  pending.lift();
   await slow;
-  const gone = at.imds.fault(INSTANCE_ID_PATH, { kind: 'reset' });
+  const failing = at.imds.fault(INSTANCE_ID_PATH, { kind: 'reset' });
   await at.ask('127.0.0.61', INSTANCE_ID_PATH);
-  gone.lift();
+  failing.lift();
   await dropped();
 }
 
@@ -140,7 +134,7 @@ describe('telemetry', { timeout: 300_000 }, () => {
       ENABLE_PROMETHEUS: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: accepted.url, OTEL_METRIC_EXPORT_INTERVAL: '200',
     } });
     port = await startPrometheus(at.proxy.adminPort);
-    // A refusal first, for there to be something dropped.
+    // The receiver first refuses a batch, so that one is dropped.
     accepted.replies.push({ status: 400 });
     await provoke(at, () => accepted.posts.several(2));
     text = (await at.askOperator('/metrics')).body;
@@ -160,12 +154,12 @@ describe('telemetry', { timeout: 300_000 }, () => {
     }
   });
 
-  test('there is no metric that the list here does not have', () => {
+  test('every scraped metric is in this list', () => {
     const scraped = [...text.matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name);
     assert.deepEqual(scraped.sort(), [...FAMILIES].sort());
   });
 
-  test('every result of a call and of a credential request was counted', async () => {
+  test('every result of a call and of a credential request is counted', async () => {
     for (const [family, results] of [
       ['metadataproxy_sts_calls_total', ['denied', 'ok', 'throttled', 'unavailable']],
       ['metadataproxy_credential_requests_total', ['denied', 'hit', 'unavailable', 'waited']],
@@ -177,29 +171,29 @@ describe('telemetry', { timeout: 300_000 }, () => {
     }
   });
 
-  test('promtool finds nothing wrong with the metrics but an older name', () => {
+  test('promtool accepts all metrics except one old name', () => {
     const { output } = run('promtool', ['check', 'metrics'], text);
     assert.equal(output.trim(), OLD_NAMES);
   });
 
-  test('promtool finds nothing wrong with the alerts', () => {
+  test('promtool accepts the alerts', () => {
     const { status, output } = run('promtool', ['check', 'rules', ALERTS]);
     assert.equal(status, 0, output);
     assert.match(output, /SUCCESS: \d+ rules found/);
   });
 
-  test('every alert fires when it should, and does not when it should not', () => {
+  test('every alert fires only in its condition', () => {
     const { status, output } = run('promtool', ['test', 'rules', 'test/e2e/alerts.test.yml']);
     assert.equal(status, 0, output);
     const tested = readFileSync('test/e2e/alerts.test.yml', 'utf8');
     for (const alert of alertNames()) {
       const times = [...tested.matchAll(new RegExp(`alertname: ${alert}\\n`, 'g'))];
-      assert.ok(times.length > 0, `${alert} is not tried`);
+      assert.ok(times.length > 0, `${alert} has no test`);
       assert.match(tested, new RegExp(`runbook_url: README.md#${alert.toLowerCase()}\\n`), `${alert} never fires`);
     }
   });
 
-  test("every alert has a paragraph in README's runbook, and every paragraph an alert", () => {
+  test("README's runbook has one section per alert", () => {
     const readme = readFileSync('README.md', 'utf8');
     const runbook = /\n## Runbook\n([^]*?)\n## /.exec(readme)?.[1] ?? '';
     const headings = [...runbook.matchAll(/^### (\w+)$/gm)].map(([, name]) => name);
@@ -208,7 +202,7 @@ describe('telemetry', { timeout: 300_000 }, () => {
     assert.deepEqual([...links].map(([, anchor]) => anchor), alertNames().map((name) => name.toLowerCase()));
   });
 
-  test('Prometheus evaluates every alert, each on metrics that there are', async () => {
+  test('Prometheus evaluates every alert, and each uses existing metrics', async () => {
     const isEvaluated = ({ data }: Answer): boolean =>
       (data.groups?.[0]?.rules ?? []).every(({ health }) => health !== 'unknown');
     const { data } = await until(() => ask('/api/v1/rules'), isEvaluated);
@@ -219,7 +213,7 @@ describe('telemetry', { timeout: 300_000 }, () => {
     for (const name of namesIn(expressions)) assert.ok(isKnown(name), name);
   });
 
-  test('every panel of the dashboard shows something, on metrics that there are', async () => {
+  test('every panel of the dashboard shows data of existing metrics', async () => {
     const expressions = dashboardExpressions();
     assert.ok(expressions.length > 30);
     for (const { title, expression } of expressions) {
@@ -236,7 +230,7 @@ describe('telemetry', { timeout: 300_000 }, () => {
     assert.deepEqual(FAMILIES.filter((family) => !shown.has(family)), []);
   });
 
-  test('the dashboard is at home in any Grafana: its data source is a variable', () => {
+  test('the dashboard works in any Grafana: its data source is a variable', () => {
     const sources = new Set<string>();
     const dashboard = JSON.parse(readFileSync(DASHBOARD, 'utf8'), (key, value: unknown) => {
       if (key === 'datasource') sources.add(JSON.stringify(value));
@@ -246,7 +240,7 @@ describe('telemetry', { timeout: 300_000 }, () => {
     assert.ok(!('id' in dashboard));
   });
 
-  test("OTLP's own messages read every push, and the same points", async () => {
+  test("OTLP's messages parse every batch with the same points", async () => {
     const script = `
 import json, sys
 from google.protobuf.json_format import Parse
@@ -286,7 +280,7 @@ function alertNames(): string[] {
   return [...readFileSync(ALERTS, 'utf8').matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name);
 }
 
-/** Every expression with its variables filled in, as Grafana does. */
+/** All expressions of the dashboard, with the variables replaced as Grafana does. */
 function dashboardExpressions(): { title: string; expression: string }[] {
   const { panels } = JSON.parse(readFileSync(DASHBOARD, 'utf8')) as {
     panels: { title: string; targets?: { expr: string }[] }[];
@@ -307,5 +301,5 @@ function bareName(name: string): string {
 }
 
 function isKnown(name: string): boolean {
-  return (FAMILIES as readonly string[]).includes(bareName(name));
+  return name === FIREWALL_FAMILY || (FAMILIES as readonly string[]).includes(bareName(name));
 }

@@ -34,7 +34,7 @@ for (const { family, from, role, account, container } of CALLERS) {
     }
   });
 
-  test(`${family}: meta-data/iam/info tells the assumed role's ARN and id`, async () => {
+  test(`${family}: meta-data/iam/info has the assumed role's ARN and ID`, async () => {
     const answer = await ask(from, '/latest/meta-data/iam/info');
     assert.equal(answer.status, 200);
     const info = jsonOf(answer);
@@ -53,7 +53,7 @@ for (const { family, from, role, account, container } of CALLERS) {
     }
   });
 
-  test(`${family}: security-credentials/{role} answers its credentials as the metadata service would`, async () => {
+  test(`${family}: security-credentials/{role} answers its credentials as IMDS does`, async () => {
     const answer = await ask(from, SECURITY_CREDENTIALS + role);
     assert.equal(answer.status, 200);
     const credentials = jsonOf(answer);
@@ -87,7 +87,7 @@ for (const { family, from, role, account, container } of CALLERS) {
     }
   });
 
-  test(`${family}: /v2/credentials and below, and /creds, answer in the JSON of ECS's agent`, async () => {
+  test(`${family}: /v2/credentials and below, and /creds, answer in the JSON of the ECS agent`, async () => {
     const plain = jsonOf(await ask(from, SECURITY_CREDENTIALS + role));
     for (const path of ['/v2/credentials', '/v2/credentials/', '/v2/credentials/any/thing', '/creds', '/creds/x']) {
       const answer = await ask(from, path);
@@ -98,14 +98,14 @@ for (const { family, from, role, account, container } of CALLERS) {
     }
   });
 
-  test(`${family}: everything else is what the real metadata service answers`, async () => {
+  test(`${family}: everything else is passed through to the upstream IMDS`, async () => {
     assert.equal((await ask(from, INSTANCE_ID_PATH)).body, INSTANCE_ID);
     assert.equal((await ask(from, '/latest/user-data')).body, imds.userData.toString());
     assert.equal((await ask(from, '/latest/meta-data/nothing')).status, 404);
     assert.match((await ask(from, '/')).body, /^1\.0\n/);
   });
 
-  test(`${family}: PUT /latest/api/token gives a session token that opens the credentials`, async () => {
+  test(`${family}: PUT /latest/api/token issues a session token that is valid for the credentials`, async () => {
     const token = await ask(from, TOKEN_PATH, { [TTL]: '60' }, 'PUT');
     assert.equal(token.status, 200);
     assert.match(token.body, /^[\w-]{40,}$/);
@@ -129,18 +129,18 @@ const CREDENTIAL_PATHS = [
   '/v2/credentials', '/v2/credentials/any', '/creds',
 ];
 
-test('a container without a role is answered 404, and so is a caller that is no container', async () => {
+test('a container without a role is answered 404, and so is an unknown address', async () => {
   for (const from of [PLAIN, UNKNOWN]) {
     const answers = await Promise.all(CREDENTIAL_PATHS.map((path) => ask(from, path)));
     assert.deepEqual(answers.map(({ status }) => status), CREDENTIAL_PATHS.map(() => 404));
   }
 });
 
-test('a container without a role, and a caller that is no container, may read everything else', async () => {
+test('a container without a role, and an unknown address, may read everything else', async () => {
   for (const from of [PLAIN, UNKNOWN]) assert.equal((await ask(from, INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
 
-test('a container never has another one\'s role', async () => {
+test('a container never gets another one\'s role', async () => {
   assert.equal((await ask(APP, `${SECURITY_CREDENTIALS}six-role`)).status, 404);
   assert.equal((await ask('::1', `${SECURITY_CREDENTIALS}app-role`)).status, 404);
 });
@@ -174,7 +174,7 @@ test('every version from 2012-01-12 on has iam/', async () => {
   }
 });
 
-test('a HEAD gets the head of the GET\'s answer and no body', async () => {
+test('HEAD is answered with the head of the GET\'s answer and no body', async () => {
   const paths = [...CREDENTIAL_PATHS, INSTANCE_ID_PATH, '/latest/meta-data/identity-credentials/'];
   for (const path of paths) {
     const [get, head] = [await ask(APP, path), await ask(APP, path, {}, 'HEAD')];
@@ -185,14 +185,14 @@ test('a HEAD gets the head of the GET\'s answer and no body', async () => {
   }
 });
 
-test('a HEAD does not upset the next request on the connection', async () => {
+test('HEAD does not corrupt the next request on the connection', async () => {
   const line = `HEAD ${SECURITY_CREDENTIALS} HTTP/1.1\r\nHost: x\r\n\r\n`;
   const last = `HEAD ${INSTANCE_ID_PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`;
   const { responses } = await raw({ port: proxy.port, from: APP, bytes: line + line + last, responses: Infinity });
   assert.deepEqual(responses.map(({ status }) => status), [200, 200, 200]);
 });
 
-test('any other method than GET and HEAD is 405 with Allow, and goes nowhere', async () => {
+test('any other method than GET and HEAD is 405 with Allow, and is not forwarded', async () => {
   const before = imds.requests.entries.length;
   const paths = [SECURITY_CREDENTIALS, `${SECURITY_CREDENTIALS}app-role`, '/creds', INSTANCE_ID_PATH, '/'];
   for (const path of paths) {
@@ -205,7 +205,7 @@ test('any other method than GET and HEAD is 405 with Allow, and goes nowhere', a
   assert.equal(imds.requests.entries.length, before);
 });
 
-test('the token has PUT alone: any other method is 405 with Allow: PUT', async () => {
+test('the token path has PUT alone: any other method is 405 with Allow: PUT', async () => {
   for (const method of ['GET', 'HEAD', 'POST', 'DELETE']) {
     const answer = await ask(APP, TOKEN_PATH, { [TTL]: '60', 'content-length': '0' }, method);
     assert.equal(answer.status, 405, method);
@@ -233,7 +233,7 @@ for (const { what, status, framing, body } of BODIES) {
   });
 }
 
-test('what follows a refused body on its connection is no request', async () => {
+test('bytes after a refused body are not served as a request', async () => {
   const inner = `GET ${SECURITY_CREDENTIALS}app-role HTTP/1.1\r\nHost: x\r\n\r\n`;
   const bytes = `GET ${INSTANCE_ID_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc${inner}`;
   const { responses } = await raw({ port: proxy.port, from: APP, bytes, responses: Infinity });
@@ -246,7 +246,7 @@ test('a Content-Length of 0 is no body', async () => {
   assert.equal((await ask(APP, INSTANCE_ID_PATH, { 'content-length': '0' })).status, 200);
 });
 
-test('what the proxy answers itself calls itself EC2ws', async () => {
+test('the proxy\'s own answers have the Server header EC2ws', async () => {
   const cases = [
     [APP, SECURITY_CREDENTIALS, 'GET'], [APP, `${SECURITY_CREDENTIALS}app-role`, 'GET'], [APP, '/creds', 'GET'],
     [UNKNOWN, SECURITY_CREDENTIALS, 'GET'], [APP, TOKEN_PATH, 'PUT'], [APP, '/latest/%', 'GET'],
@@ -259,12 +259,12 @@ test('what the proxy answers itself calls itself EC2ws', async () => {
   }
 });
 
-test('the metadata service\'s texts are text/plain', async () => {
+test('the texts of IMDS are text/plain', async () => {
   const paths = ['/latest/meta-data/iam/', '/latest/meta-data/iam/info', SECURITY_CREDENTIALS, `${EXTENDED}app-role`];
   for (const path of paths) assert.equal((await ask(APP, path)).headers['content-type'], 'text/plain', path);
 });
 
-test('an error is a small page as the metadata service\'s own', async () => {
+test('an error has a small page like one of IMDS', async () => {
   const cases = [
     { status: 400, path: '/latest/%zz', method: 'GET', title: '400 - Bad Request' },
     { status: 404, path: '/latest/meta-data/iam/nothing', method: 'GET', title: '404 - Not Found' },
@@ -281,7 +281,7 @@ test('an error is a small page as the metadata service\'s own', async () => {
   }
 });
 
-test('a role that STS denies is 403 with Code and Message in JSON, saying nothing of the host', async () => {
+test('a role that STS denies is 403 with Code and Message in JSON, revealing nothing of the host', async () => {
   const paths = [
     `${SECURITY_CREDENTIALS}denied-role`, `${EXTENDED}denied-role`, '/creds', '/v2/credentials/x',
     '/latest/meta-data/iam/info',
@@ -296,11 +296,11 @@ test('a role that STS denies is 403 with Code and Message in JSON, saying nothin
   }
 });
 
-test('a container whose role is denied is still told the role\'s name', async () => {
+test('a container whose role is denied can still read the role\'s name', async () => {
   assert.equal((await ask(DENIED, SECURITY_CREDENTIALS)).body, 'denied-role');
 });
 
-test('a request target without one canonical reading is 400', async () => {
+test('a request target without a canonical path is 400', async () => {
   const targets = [
     '/latest/%', '/latest/%2', '/latest/%gg', '/latest/%2569am/', '/latest/a;b', '/latest/%5cx', '/latest/%00',
     '/latest/%c3%a9', '/latest/%20x', 'latest/meta-data/', '*', 'http://169.254.169.254/latest/meta-data/instance-id',

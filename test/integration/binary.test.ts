@@ -13,7 +13,7 @@ import { accessKeyIn } from './host.ts';
 
 const PROGRAM = 'bin/metadataproxy';
 
-/** The program alone in an empty directory. */
+/** Copies only the program to an empty directory. */
 function copied(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'metadataproxy-'));
   t.after(() => rmSync(directory, { recursive: true }));
@@ -27,7 +27,7 @@ test('the program is one executable file of less than 500 kB', () => {
   assert.match(readFileSync(PROGRAM, 'latin1').slice(0, 30), /^#!\/usr\/bin\/env node\n/);
 });
 
-test('the program copied alone to an empty directory starts by its own name', (t) => {
+test('the program starts in a directory without any other file', (t) => {
   const directory = copied(t);
   const path = `${dirname(process.execPath)}:${process.env['PATH']}`;
   const { status, stdout, stderr } = spawnSync('./metadataproxy', ['--version'], {
@@ -39,24 +39,24 @@ test('the program copied alone to an empty directory starts by its own name', (t
 
 const isRoot = process.getuid?.() === 0;
 
-test('a user without a home gets credentials as well', { skip: !isRoot && 'only root can be another user' }, async (t) => {
+test('the program works for a user without a home directory', { skip: !isRoot && 'only root can be another user' }, async (t) => {
   const directory = copied(t);
   chmodSync(directory, 0o755);
   const docker = await DockerEngine.start({ transport: 'tcp' });
-  // Nobody of that number is in any passwd file; and no HOME, no AWS_CONFIG_FILE.
+  // This user ID is not in /etc/passwd, and HOME and AWS_CONFIG_FILE are not set.
   const { port } = await started(t, docker, join(directory, 'metadataproxy'), { uid: 54_321, gid: 54_321, cwd: '/' });
   await docker.host.run({ address: '127.0.0.11', env: { IAM_ROLE: 'homeless@123456789012' } });
   const answer = await request({ port, from: '127.0.0.11', path: '/creds' });
   assert.equal(answer.status, 200, answer.body);
 });
 
-test('the program copied alone to an empty directory does its job, and leaves nothing there', async (t) => {
+test('the program serves credentials from a directory without any other file, and writes nothing there', async (t) => {
   const directory = copied(t);
   const docker = await DockerEngine.start();
   const { child, ended, port, sts } = await started(t, docker, 'metadataproxy', { cwd: directory }, {
     AWS_CONFIG_FILE: '/dev/null', AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
   });
-  // A name without an account: both SDK clients are needed, and both are in the file.
+  // A role name without an account needs both SDK clients, which must be in the file.
   await docker.host.run({ address: '127.0.0.11', env: { IAM_ROLE: 'alone' } });
   const answer = await request({ port, from: '127.0.0.11', path: '/creds' });
   assert.equal(sts.issuedAs(accessKeyIn(answer)).call.roleArn, 'arn:aws:iam::123456789012:role/alone');
@@ -65,7 +65,7 @@ test('the program copied alone to an empty directory does its job, and leaves no
   assert.deepEqual(readdirSync(directory), ['metadataproxy']);
 });
 
-/** The program, started by nothing but Node, when it knows the containers. */
+/** Starts the program with Node. Resolves when it knows the containers. */
 async function started(
   t: TestContext, docker: DockerEngine, program: string, how: SpawnOptions, env: Record<string, string> = {},
 ) {

@@ -28,7 +28,7 @@ async function bodyOf(socket: Socket): Promise<string> {
 test('1,000 simultaneous requests for one cold role make exactly 1 AssumeRole', async () => {
   const addresses = ['127.0.1.1', '127.0.1.2', '127.0.1.3', '127.0.1.4'];
   const networks = Object.fromEntries(addresses.map((address, index) => [`cold-${index}`, { address }]));
-  const hold = sts.fault({ kind: 'hold' }, arnOf('cold'));
+  const pending = sts.fault({ kind: 'hold' }, arnOf('cold'));
   await docker.host.run({ name: 'cold', networks, env: { IAM_ROLE: arnOf('cold') } });
   const sockets = await Promise.all(
     Array.from({ length: 1_000 }, (_, index) => connected(addresses[index % 4] ?? '')),
@@ -38,20 +38,20 @@ test('1,000 simultaneous requests for one cold role make exactly 1 AssumeRole', 
     return bodyOf(socket);
   });
   await sts.calls.first(({ roleArn }) => roleArn === arnOf('cold'));
-  hold.lift();
+  pending.lift();
   const bodies = new Set(await Promise.all(answers));
   assert.equal(bodies.size, 1);
   assert.equal(sts.assumed(arnOf('cold')).length, 1);
 });
 
-test('a role is assumed once for many requests, one after another', async () => {
+test('a role is assumed once for many sequential requests', async () => {
   await docker.host.run({ address: '127.0.2.1', env: { IAM_ROLE: arnOf('warm') } });
   const first = accessKeyIn(await ask('127.0.2.1', '/creds'));
   for (let times = 0; times < 20; times += 1) assert.equal(accessKeyIn(await ask('127.0.2.1', '/creds')), first);
   assert.equal(sts.assumed(arnOf('warm')).length, 1);
 });
 
-test('containers with different external ids never share credentials, even of the same name and id', async () => {
+test('containers with different external IDs never share credentials, even with the same name and ID', async () => {
   const keys = new Set<string>();
   const id = 'e'.repeat(64);
   for (const externalId of ['one', 'two', '', 'One']) {
@@ -66,7 +66,7 @@ test('containers with different external ids never share credentials, even of th
   assert.equal(keys.size, 4);
 });
 
-test('two containers with the same role have sessions of their own', async () => {
+test('two containers with the same role have separate sessions', async () => {
   await docker.host.run({ name: 'one', address: '127.0.2.3', env: { IAM_ROLE: arnOf('common') } });
   await docker.host.run({ name: 'two', address: '127.0.2.4', env: { IAM_ROLE: arnOf('common') } });
   const [one, two] = [await ask('127.0.2.3', '/creds'), await ask('127.0.2.4', '/creds')];
@@ -74,7 +74,7 @@ test('two containers with the same role have sessions of their own', async () =>
   assert.match(sts.issuedAs(accessKeyIn(two)).call.roleSessionName ?? '', /^two-/);
 });
 
-test('credentials are dropped when their last container ends: the next one\'s are assumed anew', async () => {
+test('credentials are dropped with their last container; the next container gets new ones', async () => {
   const options = { name: 'again', id: 'a'.repeat(64), address: '127.0.2.5', env: { IAM_ROLE: arnOf('dropped') } };
   const first = await docker.host.run(options);
   const before = accessKeyIn(await ask('127.0.2.5', '/creds'));
@@ -85,26 +85,26 @@ test('credentials are dropped when their last container ends: the next one\'s ar
   assert.equal(sts.assumed(arnOf('dropped')).length, 2);
 });
 
-test('at most 16 roles are being assumed at once, and all are in the end', async (t) => {
+test('at most 16 AssumeRole calls are in flight, and all roles are assumed in the end', async (t) => {
   const own = await host(t);
-  const hold = own.sts.fault({ kind: 'hold' });
+  const pending = own.sts.fault({ kind: 'hold' });
   const addresses = Array.from({ length: 40 }, (_, index) => `127.0.3.${index + 1}`);
   for (const address of addresses) await own.docker.host.run({ address, env: { IAM_ROLE: arnOf(address) } });
   await own.sts.calls.several(16);
   const asked = addresses.map((address) => own.roleGiven(address));
-  // Each answer takes the time in which a call beyond the limit would have come.
+  // During this request a call above the limit would have arrived.
   await own.roleGiven('127.0.3.255').catch(() => {});
   assert.equal(own.sts.inFlight, 16);
-  hold.lift();
+  pending.lift();
   assert.deepEqual(await Promise.all(asked), addresses.map(arnOf));
-  assert.equal(own.sts.mostInFlight, 16);
+  assert.equal(own.sts.maxInFlight, 16);
 });
 
-// When STS does not give them
+// STS failures
 
 let containers = 0;
 
-/** The answer to a container whose role STS fails to give. */
+/** The answer to a container whose AssumeRole fails. */
 async function failing(fault: StsFault, times = Infinity): Promise<Response & { arn: string; from: string }> {
   containers += 1;
   const [arn, from] = [arnOf(`failing-${containers}`), `127.0.4.${containers}`];
@@ -122,26 +122,26 @@ test('when STS denies the role, the answer is 403 with Code and Message in JSON'
   assert.equal(answer.headers['retry-after'], undefined);
 });
 
-const PASSING_TROUBLE: readonly { readonly what: string; readonly fault: StsFault }[] = [
+const RETRYABLE_FAILURES: readonly { readonly what: string; readonly fault: StsFault }[] = [
   { what: 'throttles', fault: { kind: 'throttle' } },
-  { what: 'throttles in other words', fault: { kind: 'error', status: 429, code: 'TooManyRequestsException' } },
+  { what: 'throttles with another error code', fault: { kind: 'error', status: 429, code: 'TooManyRequestsException' } },
   { what: 'answers 500', fault: { kind: 'error', status: 500, code: 'InternalFailure' } },
   { what: 'answers 503', fault: { kind: 'error', status: 503, code: 'ServiceUnavailable' } },
-  { what: 'answers no XML', fault: { kind: 'malformed' } },
+  { what: 'does not answer XML', fault: { kind: 'malformed' } },
   { what: 'answers half of its XML', fault: { kind: 'truncated' } },
   { what: 'answers without credentials', fault: { kind: 'body', body: '<AssumeRoleResponse/>' } },
-  { what: 'breaks off', fault: { kind: 'reset' } },
-  { what: 'says that the proxy\'s own credentials have expired', fault: { kind: 'expired-token' } },
+  { what: 'resets the connection', fault: { kind: 'reset' } },
+  { what: 'rejects the source credentials as expired', fault: { kind: 'expired-token' } },
   {
-    what: 'does not know the proxy\'s own credentials',
+    what: 'does not know the source credentials',
     fault: { kind: 'error', status: 403, code: 'InvalidClientTokenId' },
   },
   {
-    what: 'finds the signature wrong, as it does when a clock is',
+    what: 'rejects the signature, as with a wrong clock',
     fault: { kind: 'error', status: 403, code: 'SignatureDoesNotMatch' },
   },
 ];
-for (const { what, fault } of PASSING_TROUBLE) {
+for (const { what, fault } of RETRYABLE_FAILURES) {
   test(`when STS ${what}, the answer is 503 with Retry-After, Code and Message`, async () => {
     const answer = await failing(fault);
     assert.equal(answer.status, 503, answer.body);
@@ -152,7 +152,7 @@ for (const { what, fault } of PASSING_TROUBLE) {
   });
 }
 
-test('when STS cannot be reached, the answer is 503 with Retry-After', async (t) => {
+test('when STS is unreachable, the answer is 503 with Retry-After', async (t) => {
   const own = await host(t);
   await own.sts.stop();
   await own.docker.host.run({ address: '127.0.5.1', env: { IAM_ROLE: arnOf('unreachable') } });
@@ -163,16 +163,16 @@ test('when STS cannot be reached, the answer is 503 with Retry-After', async (t)
   await until(() => own.ask('127.0.5.1', '/creds'), ({ status }) => status === 200);
 });
 
-test('STS is not asked again for every request while it denies', async () => {
+test('requests for a denied role do not each cause an STS call', async () => {
   const { from, arn } = await failing({ kind: 'deny' });
   const before = sts.assumed(arn).length;
   const began = Date.now();
   for (let times = 0; times < 50; times += 1) await ask(from, '/creds');
-  const most = 1 + Math.floor((Date.now() - began) / 500);
-  assert.ok(sts.assumed(arn).length - before <= most, `${sts.assumed(arn).length - before} calls`);
+  const maximum = 1 + Math.floor((Date.now() - began) / 500);
+  assert.ok(sts.assumed(arn).length - before <= maximum, `${sts.assumed(arn).length - before} calls`);
 });
 
-test('when the trouble is over, credentials are there without a restart', async () => {
+test('after a failure credentials recover without a restart', async () => {
   const faults = [{ kind: 'deny' }, { kind: 'expired-token' }, { kind: 'malformed' }] as const;
   await Promise.all(faults.map(async (fault) => {
     const { from, arn, status } = await failing(fault, 1);
@@ -182,38 +182,38 @@ test('when the trouble is over, credentials are there without a restart', async 
   }));
 });
 
-test('one container\'s trouble is not another one\'s', async () => {
-  const hold = sts.fault({ kind: 'hold' }, arnOf('slow'));
+test('a slow role does not delay another container', async () => {
+  const pending = sts.fault({ kind: 'hold' }, arnOf('slow'));
   await docker.host.run({ address: '127.0.5.2', env: { IAM_ROLE: arnOf('slow') } });
   await docker.host.run({ address: '127.0.5.3', env: { IAM_ROLE: arnOf('quick') } });
   const slow = roleGiven('127.0.5.2');
   assert.equal(await roleGiven('127.0.5.3'), arnOf('quick'));
-  hold.lift();
+  pending.lift();
   assert.equal(await slow, arnOf('slow'));
 });
 
-test('the log says why a role was not assumed', async () => {
+test('the log has the reason why a role was not assumed', async () => {
   const { arn } = await failing({ kind: 'deny' });
   const { fields } = await proxy.awaitLog((line) => line.level === 'error' && line.fields['role'] === arn);
   assert.match(String(fields['error']), /not authorized/);
 });
 
-// Time: each takes some seconds, so they share them.
+// Tests that wait for credentials to expire run concurrently, because each takes some seconds.
 
-describe('in the course of time', { concurrency: true }, () => {
-  test('credentials are renewed in the background before they expire', async (t) => {
+describe('over time', { concurrency: true }, () => {
+  test('credentials are refreshed in the background before they expire', async (t) => {
     const own = await host(t);
     own.sts.lifetimeSeconds = 4;
     await own.docker.host.run({ address: '127.0.6.1', env: { IAM_ROLE: arnOf('renewed') } });
     const first = accessKeyIn(await own.ask('127.0.6.1', '/creds'));
-    // Nobody asks meanwhile.
+    // Without any request in between.
     const [, second] = await own.sts.issued.several(2);
     assert.ok(Date.now() < own.sts.issuedAs(first).expiration.getTime());
     const now = await until(() => own.ask('127.0.6.1', '/creds'), (answer) => accessKeyIn(answer) !== first);
     assert.equal(accessKeyIn(now), second?.accessKeyId);
   });
 
-  test('what is handed out has at least ROLE_CACHE_OFFSET left', async (t) => {
+  test('served credentials have at least ROLE_CACHE_OFFSET left', async (t) => {
     const own = await host(t, { env: { ROLE_CACHE_OFFSET: '59m57s' } });
     own.sts.lifetimeSeconds = 2 * 3600;
     await own.docker.host.run({ address: '127.0.6.1', env: { IAM_ROLE: arnOf('offset') } });
@@ -221,7 +221,7 @@ describe('in the course of time', { concurrency: true }, () => {
     assert.ok(Date.parse(jsonOf(answer)['Expiration'] ?? '') - Date.now() > 3_597_000);
   });
 
-  test('while STS fails, what is still valid is handed out; after that the failure; and then new ones', async (t) => {
+  test('while STS fails, valid credentials are served, after their expiry 503, and after the recovery new ones', async (t) => {
     const own = await host(t);
     own.sts.lifetimeSeconds = 6;
     await own.docker.host.run({ address: '127.0.6.1', env: { IAM_ROLE: arnOf('kept') } });
@@ -229,7 +229,7 @@ describe('in the course of time', { concurrency: true }, () => {
     const { expiration } = own.sts.issuedAs(first);
     const outage = own.sts.fault({ kind: 'throttle' });
     await own.proxy.awaitLog('role not assumed');
-    // Until shortly before the end, also in the second half of their life in which new ones are wanted.
+    // Until shortly before the expiry, also while refreshes fail.
     const last = await until(async () => {
       const answer = await own.ask('127.0.6.1', '/creds');
       if (Date.now() < expiration.getTime()) {
@@ -245,19 +245,19 @@ describe('in the course of time', { concurrency: true }, () => {
     assert.notEqual(accessKeyIn(recovered), first);
   });
 
-  test('a renewal that STS is slow to answer holds nobody up for long', async (t) => {
+  test('a slow refresh delays no request', async (t) => {
     const own = await host(t);
     own.sts.lifetimeSeconds = 12;
     await own.docker.host.run({ address: '127.0.6.1', env: { IAM_ROLE: arnOf('slow-renewal') } });
     const first = accessKeyIn(await own.ask('127.0.6.1', '/creds'));
-    const hold = own.sts.fault({ kind: 'hold' });
+    const pending = own.sts.fault({ kind: 'hold' });
     await own.sts.calls.several(2, ({ action }) => action === 'AssumeRole');
     assert.equal(accessKeyIn(await own.ask('127.0.6.1', '/creds')), first);
-    hold.lift();
+    pending.lift();
     await until(() => own.ask('127.0.6.1', '/creds'), (answer) => accessKeyIn(answer) !== first);
   });
 
-  test('credentials that have expired already are never handed out', async (t) => {
+  test('credentials that are already expired are never served', async (t) => {
     const own = await host(t);
     own.sts.lifetimeSeconds = -10;
     await own.docker.host.run({ address: '127.0.6.1', env: { IAM_ROLE: arnOf('skewed') } });

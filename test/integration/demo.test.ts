@@ -7,7 +7,7 @@ import { jsonOf, SECURITY_CREDENTIALS, TOKEN, TOKEN_PATH, TTL } from './host.ts'
 const proxy = await startProxy({ after }, { args: ['--mock', '--mock-credentials'], env: { METADATA_URL: undefined } });
 const ask = (path: string, headers = {}, method = 'GET') => request({ port: proxy.port, path, headers, method });
 
-test('the demonstration prints role, credentials and instance id, and ends with 0', () => {
+test('the demo prints role, credentials and instance ID and exits with 0', () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, ['test/demo.mjs', '--once'], {
     env: { PATH: process.env['PATH'], AWS_EC2_METADATA_DISABLED: 'true' }, encoding: 'utf8',
   });
@@ -30,7 +30,7 @@ test('--mock-credentials: callers on loopback count as a container with the defa
   assert.equal(jsonOf(await ask('/creds'))['RoleArn'], 'arn:aws:iam::123456789012:role/demo-role');
 });
 
-test('--mock-credentials: the default role may be another one', async (t) => {
+test('--mock-credentials: --role sets another default role', async (t) => {
   const other = await startProxy(t, { args: ['--mock-credentials', '-r', 'team/mine@210987654321'] });
   const answer = await request({ port: other.port, path: '/creds' });
   assert.equal(jsonOf(answer)['RoleArn'], 'arn:aws:iam::210987654321:role/team/mine');
@@ -69,7 +69,7 @@ test('--mock: directories list what they have, and every entry can be read', asy
   assert.ok(await walk('/latest/') > 30);
 });
 
-test('--mock: what is not there is 404', async () => {
+test('--mock: a missing path is 404', async () => {
   const paths = ['/latest/meta-data/nothing', '/latest/meta-data/instance-id/x', '/latest/__proto__'];
   for (const path of paths) {
     assert.equal((await ask(path)).status, 404, path);

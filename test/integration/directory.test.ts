@@ -6,7 +6,7 @@ import { after, describe, test, type TestContext } from 'node:test';
 import { makeCertificates } from '../support/certificates.ts';
 import { DockerEngine } from '../support/docker-engine.ts';
 import { INSTANCE_ID } from '../support/imds.ts';
-import { arnOf } from './guarantees/size.ts';
+import { arnOf } from './guarantees/scale.ts';
 import { anotherProxy, host, INSTANCE_ID_PATH, jsonOf, SECURITY_CREDENTIALS, until, type Host } from './host.ts';
 
 const shared = await host({ after });

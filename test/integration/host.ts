@@ -12,19 +12,19 @@ export const TTL = 'x-aws-ec2-metadata-token-ttl-seconds';
 
 export type Headers = Readonly<Record<string, string | string[]>>;
 
-/** An EC2 host: the program under test between the stand-ins, with questions that a container would ask. */
+/** An EC2 host: the program under test with a fake Docker, IMDS and STS, and a container's requests. */
 export interface Host {
   readonly docker: DockerEngine;
   readonly imds: Imds;
   readonly sts: Sts;
   readonly proxy: Proxy;
-  /** One request from a source address. */
+  /** Sends a request from a source address. */
   ask(from: string, path: string, headers?: Headers, method?: string): Promise<Response>;
-  /** A session token, as an SDK gets it. */
+  /** Requests a session token, as an SDK does. */
   sessionToken(from: string, seconds?: number): Promise<string>;
-  /** The ARN of the role whose credentials a caller is given, told by what STS issued them for. */
+  /** The ARN of the role whose credentials a caller gets, from STS's record. */
   roleGiven(from: string): Promise<string | undefined>;
-  /** What the operator's listener answers. */
+  /** Sends a request to the operator's listener. */
   askOperator(path: string, headers?: Headers, method?: string): Promise<Response>;
 }
 
@@ -35,7 +35,7 @@ export interface HostOptions extends ProxyOptions {
   readonly synced?: boolean;
 }
 
-/** `t` is a test, or `{ after }` of node:test for a host that all tests of a file share. */
+/** @param t a test, or `{ after }` of node:test for a host that all tests of a file share */
 export async function host(t: Test, options: HostOptions = {}): Promise<Host> {
   const { engine, metadata, synced = true, ...rest } = options;
   const [docker, imds, sts] = [
@@ -46,7 +46,7 @@ export async function host(t: Test, options: HostOptions = {}): Promise<Host> {
     await close();
     throw error;
   });
-  // After the program's end, which is what hangs on the test already: then no connection is left to be reset.
+  // This hook runs after the one that ends the program, so that no connection must be reset.
   t.after(async () => {
     await until(() => imds.openConnections, (open) => open === 0);
     await close();
@@ -55,7 +55,7 @@ export async function host(t: Test, options: HostOptions = {}): Promise<Host> {
   return around(proxy, docker, imds, sts);
 }
 
-/** The same stand-ins behind another run of the program. */
+/** Another run of the program with the same fakes. */
 export async function anotherProxy(t: Test, { docker, imds, sts }: Host, options: ProxyOptions = {}): Promise<Host> {
   const proxy = await startProxy(t, { docker, imds, sts, ...options });
   await proxy.awaitLog('containers known');
@@ -94,14 +94,14 @@ export function accessKeyIn(answer: Response): string {
   return jsonOf(answer)['AccessKeyId'] ?? '';
 }
 
-/** Asks again and again until the answer is as wanted; for what no event tells of. */
+/** Polls until the answer is as expected, where no event reports it. */
 export async function until<T>(
-  ask: () => T | Promise<T>, isWanted: (answer: T) => boolean, patience = 20_000,
+  ask: () => T | Promise<T>, isExpected: (answer: T) => boolean, timeout = 20_000,
 ): Promise<T> {
-  for (const giveUp = Date.now() + patience; ;) {
+  for (const deadline = Date.now() + timeout; ;) {
     const answer = await ask();
-    if (isWanted(answer)) return answer;
-    if (Date.now() > giveUp) throw new Error(`in vain for ${patience} ms; last: ${JSON.stringify(answer)}`);
+    if (isExpected(answer)) return answer;
+    if (Date.now() > deadline) throw new Error(`timeout after ${timeout} ms; last answer: ${JSON.stringify(answer)}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

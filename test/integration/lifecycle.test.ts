@@ -3,19 +3,19 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import { headerOf } from '../support/http-bytes.ts';
-import { BASE_SECRET_KEY, request } from '../support/proxy.ts';
+import { SOURCE_SECRET_KEY, request } from '../support/proxy.ts';
 import { SECRET_MARK, TOKEN_MARK } from '../support/sts.ts';
 import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS, TOKEN, until } from './host.ts';
 
 const FROM = '127.0.0.11';
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  test(`on ${signal} the proxy finishes what is in flight, takes nothing new, and exits with 0`, async (t) => {
+  test(`on ${signal} the proxy finishes requests in flight, accepts no new ones and exits with 0`, async (t) => {
     const { imds, proxy, ask } = await host(t);
     const pause = imds.fault('/latest/user-data', { kind: 'pause-in-body' }, 1);
-    const came = imds.requests.next(({ target }) => target === '/latest/user-data');
+    const received = imds.requests.next(({ target }) => target === '/latest/user-data');
     const slow = ask(FROM, '/latest/user-data');
-    await came;
+    await received;
     const ended = proxy.stop(signal);
     const { fields } = await proxy.awaitLog('stopping');
     assert.equal(fields['signal'], signal);
@@ -29,20 +29,20 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 
 test('on SIGTERM a credentials request that waits for STS is still answered', async (t) => {
   const { docker, sts, proxy, ask } = await host(t);
-  const hold = sts.fault({ kind: 'hold' });
+  const pending = sts.fault({ kind: 'hold' });
   await docker.host.run({ address: FROM, env: { IAM_ROLE: 'app@123456789012' } });
   const socket = ask(FROM, '/creds');
-  // It is known to have arrived once the container's name request behind it is answered.
+  // The answer to this later request proves that the first one has arrived.
   await ask(FROM, SECURITY_CREDENTIALS);
   await sts.calls.first();
   const ended = proxy.stop();
   await proxy.awaitLog('stopping');
-  hold.lift();
+  pending.lift();
   assert.equal((await socket).status, 200);
   assert.equal((await ended).code, 0);
 });
 
-test('on SIGTERM idle connections do not hold the proxy up', async (t) => {
+test('on SIGTERM idle connections do not delay the exit', async (t) => {
   const { proxy } = await host(t);
   const socket = connect({ port: proxy.port, host: '127.0.0.1' });
   socket.write(`GET ${INSTANCE_ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`);
@@ -52,16 +52,16 @@ test('on SIGTERM idle connections do not hold the proxy up', async (t) => {
   assert.deepEqual(exit, { code: 0, signal: null });
 });
 
-test('an answer that is given while the proxy stops closes its connection', async (t) => {
+test('an answer during shutdown closes its connection', async (t) => {
   const { imds, proxy } = await host(t);
-  const hold = imds.fault(INSTANCE_ID_PATH, { kind: 'hold' }, 1);
+  const pending = imds.fault(INSTANCE_ID_PATH, { kind: 'hold' }, 1);
   const socket = connect({ port: proxy.port, host: '127.0.0.1' });
-  const came = imds.requests.next(({ method }) => method === 'GET');
+  const received = imds.requests.next(({ method }) => method === 'GET');
   socket.write(`GET ${INSTANCE_ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`);
-  await came;
+  await received;
   const ended = proxy.stop();
   await proxy.awaitLog('stopping');
-  hold.lift();
+  pending.lift();
   let text = '';
   for await (const chunk of socket.setEncoding('latin1') as AsyncIterable<string>) text += chunk;
   assert.match(text, /^HTTP\/1\.1 200 /);
@@ -69,8 +69,8 @@ test('an answer that is given while the proxy stops closes its connection', asyn
   assert.equal((await ended).code, 0);
 });
 
-describe('what takes long', { concurrency: true }, () => {
-  test('is broken off, so that the proxy exits with 0 all the same', async (t) => {
+describe('an endless answer', { concurrency: true }, () => {
+  test('is aborted, so that the proxy exits with 0', async (t) => {
     const { imds, proxy, ask } = await host(t);
     imds.fault('/latest/user-data', { kind: 'endless', framing: 'chunked' });
     const socket = connect({ port: proxy.port, host: '127.0.0.1' });
@@ -83,14 +83,14 @@ describe('what takes long', { concurrency: true }, () => {
   });
 });
 
-test('the log is written to its end before the program exits', async (t) => {
+test('the log is flushed before the program exits', async (t) => {
   const { proxy } = await host(t);
   await proxy.stop();
   assert.ok(proxy.logs.entries.some(({ msg }) => msg === 'stopping'));
   assert.ok(proxy.logs.entries.every(({ fields }) => 'msg' in fields));
 });
 
-test('no secret is in any log line, at any level', async (t) => {
+test('no log line contains a secret, at any level', async (t) => {
   for (const format of ['json', 'text']) {
     const { docker, imds, sts, proxy, ask, sessionToken } = await host(t, {
       synced: false, env: { LOG_LEVEL: 'debug', LOG_FORMAT: format },
@@ -99,9 +99,9 @@ test('no secret is in any log line, at any level', async (t) => {
     const externalId = 'the-external-id-of-the-container';
     const env = (name: string) => ({ IAM_ROLE: `${name}@123456789012`, IAM_EXTERNAL_ID: externalId });
     sts.externalIds.set('arn:aws:iam::123456789012:role/denied', 'another one');
-    const troubles = { throttle: '127.0.0.21', malformed: '127.0.0.22', 'expired-token': '127.0.0.23' } as const;
+    const failures = { throttle: '127.0.0.21', malformed: '127.0.0.22', 'expired-token': '127.0.0.23' } as const;
     for (const kind of ['throttle', 'malformed', 'expired-token'] as const) {
-      const from = troubles[kind];
+      const from = failures[kind];
       sts.fault({ kind }, `arn:aws:iam::123456789012:role/${kind}`);
       await docker.host.run({ address: from, env: env(kind) });
     }
@@ -111,7 +111,7 @@ test('no secret is in any log line, at any level', async (t) => {
     const bad = `${token.slice(1)}x`;
     const info = '/latest/meta-data/iam/info';
     const paths = ['/creds', SECURITY_CREDENTIALS, `${SECURITY_CREDENTIALS}app`, INSTANCE_ID_PATH, info];
-    const callers = [FROM, '127.0.0.12', ...Object.values(troubles), '127.0.0.99'];
+    const callers = [FROM, '127.0.0.12', ...Object.values(failures), '127.0.0.99'];
     await Promise.all(callers.flatMap((from) => paths.flatMap((path) => [
       ask(from, path), ask(from, path, { [TOKEN]: token }), ask(from, path, { [TOKEN]: bad }),
     ])));
@@ -123,26 +123,26 @@ test('no secret is in any log line, at any level', async (t) => {
     await docker.subscriptions.several(2);
     await proxy.stop();
 
-    const theirs = imds.requests.all().map(({ rawHeaders }) => headerOf(rawHeaders, TOKEN)).filter((value) => value);
-    const secrets = [SECRET_MARK, TOKEN_MARK, BASE_SECRET_KEY, externalId, token, bad, ...theirs];
-    assert.ok(theirs.length > 0 && sts.issued.entries.length > 0);
+    const upstreamTokens = imds.requests.all().map(({ rawHeaders }) => headerOf(rawHeaders, TOKEN)).filter((value) => value);
+    const secrets = [SECRET_MARK, TOKEN_MARK, SOURCE_SECRET_KEY, externalId, token, bad, ...upstreamTokens];
+    assert.ok(upstreamTokens.length > 0 && sts.issued.entries.length > 0);
     const log = proxy.logs.entries.map(({ text }) => text).join('\n');
     assert.ok(log.split('\n').length > 50);
     for (const secret of secrets) assert.ok(!log.includes(String(secret)), `${secret} is in the log`);
   }
 });
 
-test('no secret is in what the operator\'s listener tells', async (t) => {
+test('no answer of the operator\'s listener contains a secret', async (t) => {
   const { docker, askOperator, roleGiven } = await host(t);
   await docker.host.run({ address: FROM, env: { IAM_ROLE: 'app@123456789012', IAM_EXTERNAL_ID: 'the-external-id' } });
   await roleGiven(FROM);
   for (const path of ['/', '/healthz', '/readyz', '/status']) {
     const { body } = await askOperator(path);
-    assert.doesNotMatch(body, new RegExp(`${SECRET_MARK}|${TOKEN_MARK}|the-external-id|${BASE_SECRET_KEY}`));
+    assert.doesNotMatch(body, new RegExp(`${SECRET_MARK}|${TOKEN_MARK}|the-external-id|${SOURCE_SECRET_KEY}`));
   }
 });
 
-test('a proxy that lives through everything at once lives on', async (t) => {
+test('the proxy recovers after Docker, IMDS and STS fail together', async (t) => {
   const { docker, imds, sts, proxy, ask } = await host(t);
   await docker.host.run({ address: FROM, env: { IAM_ROLE: 'app@123456789012' } });
   for (const end of [imds, sts, docker]) await end.stop();

@@ -28,7 +28,7 @@ async function keepOpen(port: number, from: string, count: number): Promise<Sock
   }));
 }
 
-test('one address holds MAX_CONNECTIONS_PER_ADDRESS connections; more are answered 503 with Retry-After', async (t) => {
+test('one address has MAX_CONNECTIONS_PER_ADDRESS connections; more are answered 503 with Retry-After', async (t) => {
   const { proxy, ask } = await host(t, { env: { MAX_CONNECTIONS_PER_ADDRESS: '3' } });
   const held = await keepOpen(proxy.port, '127.0.0.11', 3);
   t.after(() => held.forEach((socket) => socket.destroy()));
@@ -55,7 +55,7 @@ test('a connection that is closed makes room for another one of the same address
   }
 });
 
-test('what is sent on a refused connection is not served', async (t) => {
+test('a request on a refused connection is not served', async (t) => {
   const { proxy, imds } = await host(t, { env: { MAX_CONNECTIONS_PER_ADDRESS: '1' } });
   const [held] = await keepOpen(proxy.port, '127.0.0.11', 1);
   t.after(() => void held?.destroy());
@@ -79,18 +79,18 @@ test('MAX_CONNECTIONS are open at once in all; more are closed', async (t) => {
   assert.match(text, new RegExp(INSTANCE_ID));
 });
 
-test('a large body is sent at its address\'s pace, as so many requests', async (t) => {
+test('a large body counts against the rate limit of its address like so many requests', async (t) => {
   const { proxy, imds, ask } = await host(t, { env: { MAX_REQUESTS_PER_SECOND: '1' } });
   imds.userData = userDataOf(1024 * 1024);
   const { socket } = open(proxy.port, '127.0.0.11', 'GET /latest/user-data HTTP/1.1\r\nHost: x\r\n\r\n');
   t.after(() => socket.destroy());
   await once(socket, 'data');
-  // Without the body there would be a place for this one.
+  // Without the body this one would not be rate-limited.
   assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).status, 429);
   assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
 
-test('one address has 16 requests at the metadata service; more wait for those, and then are answered 503', async (t) => {
+test('one address has 16 concurrent upstream requests; more wait for a permit, and then are answered 503', async (t) => {
   const { proxy, imds, ask } = await host(t);
   imds.fault('/latest/user-data', { kind: 'hold' });
   const held = Array.from({ length: 16 }, () => open(proxy.port, '127.0.0.11', 'GET /latest/user-data HTTP/1.1\r\nHost: x\r\n\r\n'));
@@ -98,20 +98,20 @@ test('one address has 16 requests at the metadata service; more wait for those, 
   await imds.requests.several(16, ({ target }) => target === '/latest/user-data');
   const refused = await ask('127.0.0.11', INSTANCE_ID_PATH);
   assert.deepEqual([refused.status, refused.headers['retry-after']], [503, '1']);
-  assert.equal((await ask('127.0.0.11', '/latest/meta-data/iam/')).status, 404, 'what is answered here needs no place');
-  assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID, 'and others have their own');
+  assert.equal((await ask('127.0.0.11', '/latest/meta-data/iam/')).status, 404, 'answers of the proxy itself need no permit');
+  assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID, 'other addresses have permits of their own');
   const waiting = ask('127.0.0.11', INSTANCE_ID_PATH);
   held[0]?.socket.destroy();
   assert.equal((await waiting).body, INSTANCE_ID);
 });
 
-test('a place at the metadata service is free when that has answered, whether or not anybody reads it', async (t) => {
+test('an upstream permit is released when upstream has answered, whether or not the client reads the answer', async (t) => {
   const { proxy, imds, ask } = await host(t);
   imds.fault('/latest/user-data', { kind: 'hold' });
   const requests = ['/latest/user-data', ...Array.from({ length: 16 }, () => INSTANCE_ID_PATH)];
   const { socket } = open(proxy.port, '127.0.0.11', requests.map((path) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`).join(''));
   t.after(() => socket.destroy());
-  // They stand behind the first one, which has no answer.
+  // They are pipelined behind the first one, which has no answer.
   await imds.requests.several(16, ({ target }) => target === INSTANCE_ID_PATH);
   assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
@@ -121,13 +121,13 @@ for (const [what, request] of [
   ['requests with 1,900 headers', `GET / HTTP/1.1\r\nHost: x\r\n${'a:\r\n'.repeat(1_900)}\r\n`],
   ['requests that expect something', 'GET / HTTP/1.1\r\nHost: x\r\nExpect: x\r\n\r\n'],
 ] as const) {
-  test(`200 connections full of ${what} take no memory, and keep nobody waiting`, async (t) => {
+  test(`200 connections full of ${what} take little memory and delay no other address`, async (t) => {
     const { proxy, ask } = await host(t);
     const first = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(300);
     const bytes = first + request.repeat(Math.ceil(500_000 / request.length));
     const full = Array.from({ length: 200 }, () => open(proxy.port, '127.0.0.11', bytes));
     t.after(() => full.forEach(({ socket }) => socket.destroy()));
-    // Its answer may be overtaken by a reset because of what was not read; test/unit/server.test.ts has the answer.
+    // A reset because of unread bytes may overtake the answer; test/unit/server.test.ts tests the answer.
     await Promise.race(full.map(({ over }) => over));
     assert.equal((await ask('127.0.0.12', INSTANCE_ID_PATH)).body, INSTANCE_ID);
     const [, peak] = /^VmHWM:\s+(\d+) kB$/m.exec(await readFile(`/proc/${proxy.pid}/status`, 'utf8')) ?? [];
@@ -135,7 +135,7 @@ for (const [what, request] of [
   });
 }
 
-/** A connection that is read from without end takes 50 MB. */
+/** A connection that is read from without a limit takes 50 MB. */
 const MAX_KB = 200 * 1024;
 
 test('an address in its IPv4 and its IPv6-mapped form is one address', async (t) => {
@@ -146,8 +146,8 @@ test('an address in its IPv4 and its IPv6-mapped form is one address', async (t)
   assert.equal((await ask('::1', INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
 
-describe('a client that takes its time', { concurrency: true }, () => {
-  test('is cut off with 408 when a request\'s head does not come', async (t) => {
+describe('a slow client', { concurrency: true }, () => {
+  test('is answered 408 when a request\'s head does not arrive', async (t) => {
     const { proxy } = await host(t);
     const texts = await Promise.all([
       open(proxy.port, '127.0.0.11', `GET ${INSTANCE_ID_PATH} HTTP/1.1\r\nHost:`).over,
@@ -156,7 +156,7 @@ describe('a client that takes its time', { concurrency: true }, () => {
     for (const text of texts) assert.deepEqual(parseResponses(text).map(({ status }) => status), [408]);
   });
 
-  test('is cut off although a byte comes now and then', async (t) => {
+  test('is answered 408 although a byte arrives now and then', async (t) => {
     const { proxy, imds } = await host(t);
     const { socket, over } = open(proxy.port, '127.0.0.11', READ);
     const trickle = setInterval(() => socket.write('X-A: b\r\n'), 250);
@@ -166,7 +166,7 @@ describe('a client that takes its time', { concurrency: true }, () => {
     assert.equal(imds.requests.entries.length, 0);
   });
 
-  test('holds up nobody else', async (t) => {
+  test('delays no other client', async (t) => {
     const { proxy, ask } = await host(t);
     const slow = Array.from({ length: 200 }, () => open(proxy.port, '127.0.0.11', READ));
     assert.equal((await ask('127.0.0.11', INSTANCE_ID_PATH)).body, INSTANCE_ID);

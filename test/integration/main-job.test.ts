@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { HOST_MARK, INSTANCE_ID } from '../support/imds.ts';
 import { host, SECURITY_CREDENTIALS } from './host.ts';
 
-test('a container gets the credentials of the role that it names', async (t) => {
+test('a container gets the credentials of its declared role', async (t) => {
   const { docker, sts, ask } = await host(t);
   const container = await docker.host.run({
     name: 'app',
@@ -30,14 +30,14 @@ test('a container gets the credentials of the role that it names', async (t) => 
   assert.equal(sts.assumed().length, 1);
 });
 
-test('credentials are assumed when the container is created, before it has an address', async (t) => {
+test('the role is assumed when the container is created, before it has an address', async (t) => {
   const { docker, sts } = await host(t);
   docker.host.create({ address: '127.0.0.11', env: { IAM_ROLE: 'early@123456789012' } });
   const call = await sts.calls.first(({ action }) => action === 'AssumeRole');
   assert.equal(call.roleArn, 'arn:aws:iam::123456789012:role/early');
 });
 
-test('what names no credential comes from the real metadata service', async (t) => {
+test('other metadata comes from the upstream IMDS', async (t) => {
   const { imds, ask } = await host(t);
   const answer = await ask('127.0.0.99', '/latest/meta-data/instance-id');
   assert.equal(answer.body, INSTANCE_ID);
@@ -46,7 +46,7 @@ test('what names no credential comes from the real metadata service', async (t) 
   assert.equal(read?.target, '/latest/meta-data/instance-id');
 });
 
-test('a caller that is no container gets no credentials, the host\'s least of all', async (t) => {
+test('an unknown caller gets 404 and never the host\'s credentials', async (t) => {
   const { imds, ask } = await host(t);
   const paths = [SECURITY_CREDENTIALS, `${SECURITY_CREDENTIALS}host-role`, '/latest/meta-data/iam/info', '/creds'];
   for (const answer of await Promise.all(paths.map((path) => ask('127.0.0.99', path)))) {

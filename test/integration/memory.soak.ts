@@ -9,34 +9,34 @@ import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS, TOKEN_PATH, TTL, type Hos
 
 const FULL = process.env['SOAK'] === '1';
 
-/** How much of each is asked for; before it, for a warm-up, a part of that. */
+/** The amounts of the load; the warm-up is a fraction of it. */
 const AMOUNTS = FULL
   ? { requests: 5_000_000, paths: 100_000, tokens: 50_000, lives: 10_000 }
   : { requests: 200_000, paths: 10_000, tokens: 5_000, lives: 1_000 };
 const WARM_UP = 0.1;
-/** Lives of the warm-up: enough to fill what is kept up to a bound, which is 2,000 series of a metric. */
+/** Lives of the warm-up: enough to reach the limit of 2,000 series of a metric. */
 const FIRST_LIVES = 2_000;
 
-/** How much more memory may be in use at the end than after the warm-up, in MB. */
+/** The maximum growth of resident memory after the warm-up, in MB. */
 const BOUND_MB = 10;
-/** And how much of it may be V8's heap, where a leak shows first: 1,000 lives that leave their credentials are 2 MB. */
+/** The maximum growth of V8's heap, where a leak is visible first: leaked credentials of 1,000 lives are 2 MB. */
 const HEAP_BOUND_MB = FULL ? 5 : 2;
-/** Of so many containers one stays behind, stopped, when it has ended: the warm-up leaves as many as are remembered. */
-const STAYS_BEHIND_EVERY = 2;
+/** Every so many containers one is stopped instead of removed. The warm-up stops as many as the proxy remembers. */
+const STOPPED_EVERY = 2;
 
 const CONTAINERS = 8;
 const CONNECTIONS_EACH = 4;
-/** So many requests between two looks at what the stand-ins and the log have gathered. */
+/** After so many requests the journals are cleared. */
 const BATCH = 20_000;
 const CONCURRENT_LIVES = 8;
-/** The stand-in takes a millisecond to find every path that can be read into a request. */
-const PASSED_THROUGH_EVERY = 40;
+/** One in so many requests passes through, because the fake IMDS takes a millisecond to check a path. */
+const PROXIED_EVERY = 40;
 
 const MB = 1024 * 1024;
 const COLLECTED = 'garbage collected';
 
-// V8 collects when it sees fit, which is hardly ever in a process with nothing to do; so what it has yet to
-// collect would be taken for a leak. Nothing of the program is different with this loaded beside it.
+// An idle process rarely collects garbage, and garbage would look like a leak. This forces a collection and changes nothing
+// else in the program.
 const COLLECT_ON_DEMAND = `
   import { setFlagsFromString } from 'node:v8';
   import { runInNewContext } from 'node:vm';
@@ -48,7 +48,7 @@ const COLLECT_ON_DEMAND = `
     process.stderr.write(JSON.stringify({ msg: '${COLLECTED}', heap }) + '\\n');
   });`;
 
-/** A part of the load: `count` requests of a kind, numbered from `first` on. */
+/** A share of the load: `count` requests of a kind, numbered from `first` on. */
 interface Load {
   readonly kind: 'mixed' | 'paths' | 'tokens';
   readonly port: number;
@@ -56,21 +56,21 @@ interface Load {
   readonly count: number;
 }
 
-/** How often each status was answered. */
+/** The number of answers by status. */
 type Statuses = Readonly<Record<string, number>>;
 
-// The load comes from a process of its own, which is this file again.
+// A separate process, which runs this same file, sends the load.
 if (process.send !== undefined && process.env['LOAD'] === 'yes') {
   process.on('message', (load: Load) => void answerLoad(load).then((statuses) => process.send?.(statuses)));
   process.on('disconnect', () => process.exit());
 } else {
-  test('memory is bounded: what has been asked, and who has lived, leaves nothing behind', async (t) => {
+  test('memory is bounded: past requests and containers leave nothing behind', async (t) => {
     const at = await host(t, { env: {
       MAX_REQUESTS_PER_SECOND: '0',
       NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(COLLECT_ON_DEMAND)}`,
     } });
     for (let n = 0; n < CONTAINERS; n += 1) {
-      await at.docker.host.run({ address: addressOf(n), env: { IAM_ROLE: 'app' }, name: `asker-${n}` });
+      await at.docker.host.run({ address: addressOf(n), env: { IAM_ROLE: 'app' }, name: `caller-${n}` });
     }
     const client = fork(process.argv[1] ?? '', {
       env: { LOAD: 'yes' }, stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -80,12 +80,12 @@ if (process.send !== undefined && process.env['LOAD'] === 'yes') {
     const began = performance.now();
     await work(at, client, 'warm-up', WARM_UP, FIRST_LIVES);
     const before = await restingMemory(at);
-    t.diagnostic(`after the warm-up (${WARM_UP} of the load, ${FIRST_LIVES} lives): ${inWords(before)}`);
+    t.diagnostic(`after the warm-up (${WARM_UP} of the load, ${FIRST_LIVES} lives): ${describe(before)}`);
     const done = await work(at, client, 'load', 1, AMOUNTS.lives);
     const after = await restingMemory(at);
     const seconds = (performance.now() - began) / 1000;
     t.diagnostic(`${AMOUNTS.requests} requests, ${AMOUNTS.paths} distinct paths, ${AMOUNTS.tokens} session tokens ` +
-      `and ${AMOUNTS.lives} container lives later: ${inWords(after)}; ` +
+      `and ${AMOUNTS.lives} container lives later: ${describe(after)}; ` +
       `at most ${(await memoryOf(at.proxy.pid, 'VmHWM')).toFixed(1)} MB, ${Math.round(seconds)} s in all`);
     t.diagnostic(`answers by status: ${JSON.stringify(done)}`);
     const grown = { resident: after.resident - before.resident, heap: after.heap - before.heap };
@@ -94,7 +94,7 @@ if (process.send !== undefined && process.env['LOAD'] === 'yes') {
   });
 }
 
-/** Does `share` of everything; a share has paths, tokens and containers of its own. */
+/** Runs a share of the load, with its own paths, tokens and containers. */
 async function work(
   at: Host, client: ChildProcess, share: string, part: number, livesOfIt: number,
 ): Promise<Statuses> {
@@ -109,7 +109,7 @@ async function work(
       for (const [status, times] of Object.entries(answered)) {
         statuses[status] = (statuses[status] ?? 0) + times;
       }
-      forgetSeen(at);
+      clearJournals(at);
     }
   }
   assert.deepEqual(Object.keys(statuses).sort(), ['200', '400', '404'], 'nothing failed');
@@ -117,7 +117,7 @@ async function work(
   return statuses;
 }
 
-/** Container lives, each with a role of its own: some of the containers stay behind when they have ended. */
+/** Container lives, each with a different role. Some containers are stopped instead of removed. */
 async function lives(at: Host, share: string, count: number): Promise<void> {
   let begun = 0;
   await Promise.all(Array.from({ length: CONCURRENT_LIVES }, async () => {
@@ -127,25 +127,25 @@ async function lives(at: Host, share: string, count: number): Promise<void> {
       const container = await at.docker.host.run({ name: role, env: { IAM_ROLE: role }, labels: { team: role } });
       const address = container.connected.get('bridge')?.address ?? '';
       assert.match(await at.roleGiven(address) ?? '', new RegExp(`/${role}$`));
-      if (n % STAYS_BEHIND_EVERY === 0) at.docker.host.stop(container);
+      if (n % STOPPED_EVERY === 0) at.docker.host.stop(container);
       else at.docker.host.remove(container);
-      if (n % 500 === 0) forgetSeen(at);
+      if (n % 500 === 0) clearJournals(at);
     }
   }));
 }
 
-/** What the proxy needs when its garbage is collected, in MB. */
+/** The proxy's memory after a garbage collection, in MB. */
 interface Memory {
-  /** The least of some looks, because V8 gives back by and by what it has done with. */
+  /** The minimum of several samples, because V8 returns memory gradually. */
   readonly resident: number;
-  /** Of V8's heap, in use. */
+  /** V8's used heap. */
   readonly heap: number;
 }
 
 async function restingMemory({ proxy }: Host): Promise<Memory> {
   const resident: number[] = [];
   const heap: number[] = [];
-  for (let look = 0; look < 8; look += 1) {
+  for (let sample = 0; sample < 8; sample += 1) {
     const collected = proxy.logs.next(({ msg }) => msg === COLLECTED);
     proxy.signal('SIGUSR2');
     heap.push(Number((await collected).fields['heap']) / MB);
@@ -154,18 +154,18 @@ async function restingMemory({ proxy }: Host): Promise<Memory> {
   return { resident: Math.min(...resident), heap: Math.min(...heap) };
 }
 
-function inWords({ resident, heap }: Memory): string {
+function describe({ resident, heap }: Memory): string {
   return `${resident.toFixed(1)} MB, of them ${heap.toFixed(1)} MB of heap in use`;
 }
 
-/** A figure of /proc/{pid}/status, in MB. */
+/** A value of /proc/{pid}/status, in MB. */
 async function memoryOf(pid: number, name: 'VmRSS' | 'VmHWM'): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
   return Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024 / MB;
 }
 
-/** The stand-ins and the log keep everything that they have seen. */
-function forgetSeen({ docker, imds, sts, proxy }: Host): void {
+/** The fakes and the log record everything. */
+function clearJournals({ docker, imds, sts, proxy }: Host): void {
   const journals: Pick<Journal<unknown>, 'clear'>[] = [
     docker.requests, docker.events, imds.requests, imds.closings, sts.calls, proxy.logs,
   ];
@@ -174,8 +174,8 @@ function forgetSeen({ docker, imds, sts, proxy }: Host): void {
 
 async function sendLoad(client: ChildProcess, load: Load): Promise<Statuses> {
   client.send(load);
-  const over = new AbortController();
-  const { signal } = over;
+  const done = new AbortController();
+  const { signal } = done;
   try {
     const [statuses] = await Promise.race([
       once(client, 'message', { signal }),
@@ -183,7 +183,7 @@ async function sendLoad(client: ChildProcess, load: Load): Promise<Statuses> {
     ]) as [Statuses];
     return statuses;
   } finally {
-    over.abort();
+    done.abort();
   }
 }
 
@@ -191,7 +191,7 @@ function addressOf(container: number): string {
   return `127.0.1.${11 + container}`;
 }
 
-/** In the client: sends the load over kept connections, one request at a time on each. */
+/** In the client process: sends the load over keep-alive connections, one request at a time on each. */
 async function answerLoad(load: Load): Promise<Statuses> {
   const statuses: { [status: string]: number } = {};
   let sent = 0;
@@ -213,13 +213,13 @@ function requestLine(kind: Load['kind'], n: number): string {
     case 'tokens':
       return `PUT ${TOKEN_PATH} HTTP/1.1\r\n${TTL}: ${1 + n % 21_600}\r\n`;
     case 'paths':
-      if (n % PASSED_THROUGH_EVERY === 0) return get(`/latest/meta-data/tags/instance/${n}`);
-      // Refused by the role, by the subtree, by the reading.
+      if (n % PROXIED_EVERY === 0) return get(`/latest/meta-data/tags/instance/${n}`);
+      // Refused because of the role, the subtree, the encoding.
       return get([
         `${SECURITY_CREDENTIALS}app-${n}`, `/latest/meta-data/identity-credentials/${n}`, `/latest/%2525${n}`,
       ][n % 3] ?? '');
     case 'mixed':
-      if (n % PASSED_THROUGH_EVERY === 0) return get(INSTANCE_ID_PATH);
+      if (n % PROXIED_EVERY === 0) return get(INSTANCE_ID_PATH);
       return get([
         SECURITY_CREDENTIALS, `${SECURITY_CREDENTIALS}app`, SECURITY_CREDENTIALS, '/latest/meta-data/iam/',
         SECURITY_CREDENTIALS, '/creds', SECURITY_CREDENTIALS, '/latest/meta-data/iam/',
@@ -227,7 +227,7 @@ function requestLine(kind: Load['kind'], n: number): string {
   }
 }
 
-/** One connection: the next request when the answer to the last one is whole, until `ask` has none. */
+/** One connection: sends the next request when the previous answer is complete, until `ask` returns none. */
 function converse(
   port: number, from: string, ask: () => string | undefined, onAnswer: (status: string) => void,
 ): Promise<void> {

@@ -9,7 +9,7 @@ const PROMETHEUS = { env: { ENABLE_PROMETHEUS: 'true', DEFAULT_ACCOUNT_ID: ACCOU
 
 type Series = Record<string, string> & { value: string };
 
-/** Every series of a metric, by its labels. */
+/** All series of a metric, with their labels. */
 async function scrape({ askOperator }: Host, name: string): Promise<Series[]> {
   const { status, body } = await askOperator('/metrics');
   assert.equal(status, 200);
@@ -24,7 +24,7 @@ async function scrape({ askOperator }: Host, name: string): Promise<Series[]> {
     });
 }
 
-/** How many requests with these labels were counted, under the older name. */
+/** The number of requests with these labels in go-metadataproxy's counter. */
 async function counted(at: Host, labels: Record<string, string>): Promise<number> {
   const series = await scrape(at, 'metadataproxy_http_request');
   const matching = series.filter((one) => Object.entries(labels).every(([label, value]) => (one[label] ?? '') === value));
@@ -76,7 +76,7 @@ test("requests are counted under go-metadataproxy's names and labels", async (t)
   assert.equal(await counted(at, {}), expected.length);
 });
 
-test('the time that the metadata service took is told in nanoseconds, with the connecting apart', async (t) => {
+test('the upstream IMDS\'s times are in nanoseconds, with the connection time separate', async (t) => {
   const at = await host(t, PROMETHEUS);
   await at.ask(A, INSTANCE_ID_PATH);
   const [whole, request_, connecting] = await Promise.all(
@@ -86,7 +86,7 @@ test('the time that the metadata service took is told in nanoseconds, with the c
   assert.ok(Math.abs(whole - (request_ ?? 0) - (connecting ?? 0)) < 1);
 });
 
-test('a role that STS refuses, and credentials that had to be waited for, are told apart', async (t) => {
+test('denied roles, hits and waits are counted separately', async (t) => {
   const at = await host(t, PROMETHEUS);
   at.sts.fault({ kind: 'deny' }, `arn:aws:iam::${ACCOUNT}:role/denied`);
   await at.docker.host.run({ address: A, env: { IAM_ROLE: 'app' } });
@@ -108,7 +108,7 @@ test('a role that STS refuses, and credentials that had to be waited for, are to
   assert.deepEqual(calls.map(({ operation, result }) => `${operation} ${result}`).sort(), ['AssumeRole denied', 'AssumeRole ok']);
 });
 
-test('the state of credentials, of Docker and of the process is told when somebody reads', async (t) => {
+test('gauges of credentials, Docker and the process are collected at each scrape', async (t) => {
   const at = await host(t, PROMETHEUS);
   const roleArn = `arn:aws:iam::${ACCOUNT}:role/app`;
   await at.docker.host.run({ address: A, env: { IAM_ROLE: 'app' } });
@@ -129,7 +129,7 @@ test('the state of credentials, of Docker and of the process is told when somebo
   assert.match((await scrape(at, 'metadataproxy_build_info'))[0]?.['node_version'] ?? '', /^v\d/);
 });
 
-test("labels and variables of containers, and request headers, become labels; a variable counts before a label", async (t) => {
+test("labels and variables of containers, and request headers, become labels; a variable takes precedence over a label", async (t) => {
   const at = await host(t, {
     env: {
       ...PROMETHEUS.env,
@@ -152,18 +152,18 @@ test("labels and variables of containers, and request headers, become labels; a 
   ]);
 });
 
-test("a host's own scraper may ask on the containers' port, no container may", async (t) => {
+test("/metrics on the containers' port answers host processes but no container", async (t) => {
   const at = await host(t, PROMETHEUS);
   await at.docker.host.run({ address: A, env: { IAM_ROLE: 'app' } });
-  await at.ask(A, SECURITY_CREDENTIALS); // Now it is known.
+  await at.ask(A, SECURITY_CREDENTIALS); // The container's address is known now.
   assert.equal((await at.ask(A, '/metrics')).status, 404);
-  const own = await at.ask(B, '/metrics');
-  assert.equal(own.status, 200);
-  assert.match(own.body.toString(), /^metadataproxy_build_info\{/m);
+  const scraped = await at.ask(B, '/metrics');
+  assert.equal(scraped.status, 200);
+  assert.match(scraped.body.toString(), /^metadataproxy_build_info\{/m);
   assert.equal(await counted(at, { handler_name: 'metrics', request_path: '/metrics' }), 2);
 });
 
-test('without ENABLE_PROMETHEUS there is nothing to scrape', async (t) => {
+test('without ENABLE_PROMETHEUS /metrics is 404', async (t) => {
   const { ask, askOperator } = await host(t);
   assert.equal((await ask(B, '/metrics')).status, 404);
   assert.equal((await askOperator('/metrics')).status, 404);

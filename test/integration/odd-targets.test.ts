@@ -38,7 +38,7 @@ test('there are at least 60 odd targets', () => {
   assert.ok(new Set(ODD_TARGETS).size >= 60);
 });
 
-test('no odd target ever gives the host\'s credentials to a caller that is no container', async () => {
+test('no odd target ever gives the host\'s credentials to an unknown address', async () => {
   // At once, so that they share the look-ups of the unknown address.
   const answers = await Promise.all(ODD_TARGETS.map(async (target) => ({
     target, ...await send(UNKNOWN, requestFor(target)),
@@ -49,7 +49,7 @@ test('no odd target ever gives the host\'s credentials to a caller that is no co
   }
 });
 
-test('no odd target ever gives a container with a role anything but its own', async () => {
+test('no odd target ever gives a container credentials of another role', async () => {
   for (const target of ODD_TARGETS) {
     const { text, statuses, responses } = await send(APP, requestFor(target));
     assertHarmless(text, target);
@@ -80,7 +80,7 @@ for (const from of [APP, UNKNOWN]) {
   });
 }
 
-test('an absolute-form target is 400, whomever it names', async () => {
+test('an absolute-form target is 400, whatever host it names', async () => {
   for (const authority of ['169.254.169.254', `127.0.0.1:${port}`, 'example.com', 'user@169.254.169.254', '']) {
     const { statuses } = await send(APP, requestFor(`http://${authority}${INSTANCE_ID_PATH}`));
     assert.deepEqual(statuses, [400], authority);
@@ -94,7 +94,7 @@ test('an authority-form or asterisk-form target is 400', async () => {
   }
 });
 
-test('CONNECT is 405, and what follows it is no request', async () => {
+test('CONNECT is 405, and bytes after it are not served as a request', async () => {
   imds.requests.clear();
   for (const target of ['169.254.169.254:80', '/latest/', `127.0.0.1:${imds.port}`]) {
     const bytes = `CONNECT ${target} HTTP/1.1\r\nHost: x\r\n\r\n${requestFor(INSTANCE_ID_PATH)}`;
@@ -154,7 +154,7 @@ test('pipelined requests are answered in their order', async () => {
   assert.deepEqual(responses.map(({ body }) => body), [INSTANCE_ID, 'app-role', 't3.micro']);
 });
 
-test('a request with Expect: 100-continue is refused for its body, and nobody is told to continue', async () => {
+test('a request with Expect: 100-continue is refused for its body, without 100 Continue', async () => {
   for (const framing of ['Content-Length: 10', 'Transfer-Encoding: chunked']) {
     const { text, statuses, closed } = await send(APP, `${READ}Expect: 100-continue\r\n${framing}\r\n\r\n`);
     assert.deepEqual(statuses, [framing.startsWith('C') ? 413 : 400]);
@@ -212,7 +212,7 @@ test('a request whose lines end in a bare LF is never read as more than one', as
   }
 });
 
-test('a request without Host, or with two, names nobody else', async () => {
+test('a request without a Host header, or with two, is served for its own caller alone', async () => {
   const lines = ['', 'Host: a\r\nHost: b\r\n', 'Host: 169.254.169.254@evil\r\n', 'Host: /latest/meta-data/iam/\r\n'];
   for (const host of lines) {
     const bytes = `GET ${INSTANCE_ID_PATH} HTTP/1.1\r\n${host}Connection: close\r\n\r\n`;
@@ -234,7 +234,7 @@ test('a head of more than 8 kB is 431, and the connection is closed', async () =
   }
 });
 
-test('a head of less than 8 kB is read', async () => {
+test('a head of less than 8 kB is accepted', async () => {
   const answer = await ask(APP, SECURITY_CREDENTIALS, { 'x-long': 'a'.repeat(7_000) });
   assert.equal(answer.status, 200);
 });
@@ -257,7 +257,7 @@ test('a NUL anywhere in the head is 400', async () => {
   }
 });
 
-test('bytes that are no HTTP are 400 as a page of the metadata service, and the connection is closed', async () => {
+test('bytes that are not HTTP are 400 with an error page of IMDS, and the connection is closed', async () => {
   const clientHello = '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03';
   for (const bytes of ['hello\r\n\r\n', clientHello, 'GET\r\n\r\n', 'GET / HTTP/9.9\r\n\r\n']) {
     const { statuses, text, closed } = await send(APP, bytes);
@@ -268,7 +268,7 @@ test('bytes that are no HTTP are 400 as a page of the metadata service, and the 
   }
 });
 
-test('no header makes a caller somebody else', async () => {
+test('no header changes the caller', async () => {
   const claims = {
     'X-Forwarded-For': APP, 'X-Real-IP': APP, 'Forwarded': `for=${APP}`, 'True-Client-IP': APP, 'X-Client-IP': APP,
     'X-Original-Url': `${SECURITY_CREDENTIALS}app-role`, 'X-Rewrite-Url': SECURITY_CREDENTIALS, Host: APP,
@@ -277,18 +277,18 @@ test('no header makes a caller somebody else', async () => {
   assert.equal((await ask(UNKNOWN, INSTANCE_ID_PATH, claims)).body, INSTANCE_ID);
 });
 
-test('no header makes a request another one', async () => {
+test('no header changes the path or method of a request', async () => {
   const headers = { 'X-HTTP-Method-Override': 'PUT', 'X-HTTP-Method': 'PUT', [TTL]: '60' };
   assert.equal((await ask(APP, '/latest/api/token', headers)).status, 405);
   assert.equal((await ask(APP, INSTANCE_ID_PATH, headers)).body, INSTANCE_ID);
 });
 
-test('a request is refused once, whatever follows on its connection', async () => {
+test('a refused request has one answer, whatever follows on its connection', async () => {
   const bytes = `${READ}Transfer-Encoding: chunked\r\n\r\nno chunk at all\r\n\r\n`;
   assert.deepEqual((await send(APP, bytes)).statuses, [400]);
 });
 
-test('what is no request breaks an answer off that is under way, but writes nothing into it', async (t) => {
+test('bytes that are no request break off an answer in flight, but write nothing into it', async (t) => {
   const pause = imds.fault('/latest/user-data', { kind: 'pause-in-body' }, 1);
   t.after(() => pause.lift());
   const socket = connect({ port, host: '127.0.0.1', localAddress: APP });

@@ -32,7 +32,7 @@ async function upstreamOf(headers: Record<string, string | string[]>, path = INS
 
 // Bodies
 
-test('10 MB come through byte for byte, with a Content-Length and in chunks', async (t) => {
+test('10 MB are passed through byte for byte, with a Content-Length and in chunks', async (t) => {
   const before = imds.userData;
   t.after(() => void (imds.userData = before));
   imds.userData = userDataOf(10 * 1024 * 1024);
@@ -43,7 +43,7 @@ test('10 MB come through byte for byte, with a Content-Length and in chunks', as
   assert.ok(chunked.bytes.equals(imds.userData));
 });
 
-test('a body is passed on as it comes, not when it is whole', async () => {
+test('a body is streamed, not buffered', async () => {
   const pause = imds.fault(USER_DATA, { kind: 'pause-in-body' }, 1);
   const socket = connect({ port: proxy.port, host: '127.0.0.1', localAddress: FROM });
   socket.write(`GET ${USER_DATA} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
@@ -56,7 +56,7 @@ test('a body is passed on as it comes, not when it is whole', async () => {
   assert.ok(text.endsWith(imds.userData.toString()));
 });
 
-test('a client that reads slowly slows the metadata service down: nothing is piled up', async (t) => {
+test('a client that reads slowly causes backpressure upstream: nothing is buffered', async (t) => {
   let sent = 0;
   const upstream = createServer((socket: Socket) => {
     socket.on('error', () => {});
@@ -89,7 +89,7 @@ test('a client that reads slowly slows the metadata service down: nothing is pil
   assert.ok(sent < LIMIT / 4, `${sent} bytes were taken for a client that reads none`);
 });
 
-test('when a client goes away while it waits, the request to the metadata service ends', async () => {
+test('when a client disconnects while it waits, the upstream request ends', async () => {
   const hold = imds.fault(INSTANCE_ID_PATH, { kind: 'hold' }, 1);
   const came = imds.requests.next(isRead);
   const gone = new AbortController();
@@ -101,7 +101,7 @@ test('when a client goes away while it waits, the request to the metadata servic
   hold.lift();
 });
 
-test('a client that goes away is no error of the proxy', async () => {
+test('a client that disconnects is not logged as an error', async () => {
   const hold = imds.fault(INSTANCE_ID_PATH, { kind: 'hold' }, 1);
   const came = imds.requests.next(isRead);
   const gone = new AbortController();
@@ -115,7 +115,7 @@ test('a client that goes away is no error of the proxy', async () => {
   assert.deepEqual(proxy.logs.all(({ level }) => level === 'error').map(({ text }) => text), []);
 });
 
-test('when a client goes away in the middle of a body, the request to the metadata service ends', async () => {
+test('when a client disconnects in the middle of a body, the upstream request ends', async () => {
   for (const framing of ['chunked', 'close'] as const) {
     await under({ kind: 'endless', framing }, async () => {
       const came = imds.requests.next(isRead);
@@ -130,7 +130,7 @@ test('when a client goes away in the middle of a body, the request to the metada
 });
 
 for (const kind of ['reset-in-body', 'close-in-body'] as const) {
-  test(`when the metadata service breaks off (${kind}), the client's connection breaks off as well`, async () => {
+  test(`when upstream breaks off (${kind}), the client's connection breaks off as well`, async () => {
     await under({ kind }, async () => {
       await assert.rejects(ask(FROM, USER_DATA), /aborted|ECONNRESET|socket hang up/);
     });
@@ -143,14 +143,14 @@ test('a body shorter than its Content-Length breaks the client\'s connection', a
   });
 });
 
-test('a body longer than its Content-Length is cut there, and spoils no later answer', async () => {
+test('a body longer than its Content-Length is cut there, and corrupts no later answer', async () => {
   await under({ kind: 'content-length', value: 5 }, async () => {
     assert.equal((await ask(FROM, USER_DATA)).body, imds.userData.toString().slice(0, 5));
   });
   assert.equal((await ask(FROM, INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
 
-test('a body without Content-Length or chunks ends where the metadata service closes', async () => {
+test('a body without Content-Length or chunks ends where upstream closes', async () => {
   const bytes = 'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end';
   assert.equal((await under({ kind: 'raw', bytes }, () => ask(FROM, USER_DATA))).body, 'until the end');
 });
@@ -165,7 +165,7 @@ test('an answer without a body has none', async () => {
 
 // Heads
 
-test('status and body of the metadata service\'s errors are passed on', async () => {
+test('status and body of upstream errors are passed through', async () => {
   for (const status of [400, 403, 404, 405, 429, 500, 503]) {
     const fault = { kind: 'status', status, body: `a body with ${status}` } as const;
     const answer = await under(fault, () => ask(FROM, USER_DATA));
@@ -173,7 +173,7 @@ test('status and body of the metadata service\'s errors are passed on', async ()
   }
 });
 
-test('a redirect goes back unfollowed', async () => {
+test('a redirect is returned, not followed', async () => {
   const location = 'http://169.254.169.254/latest/meta-data/iam/security-credentials/';
   const before = imds.requests.all(isRead).length;
   const answer = await under({ kind: 'redirect', location }, () => ask(FROM, USER_DATA));
@@ -182,7 +182,7 @@ test('a redirect goes back unfollowed', async () => {
   assert.equal(imds.requests.all(isRead).length, before + 1);
 });
 
-test('the metadata service\'s own headers come back, also those that are there twice', async () => {
+test('upstream headers are returned, also repeated ones', async () => {
   const headers = [
     ['Set-Cookie', 'a=1'], ['X-Twice', 'one'], ['Set-Cookie', 'b=2'], ['X-Twice', 'two'], ['ETag', '"5"'],
     ['Cache-Control', 'no-store'], ['X-Odd-Case', 'kept'], ['Content-Language', 'en'], ['Vary', 'Accept'],
@@ -199,7 +199,7 @@ test('the metadata service\'s own headers come back, also those that are there t
   assert.equal(answer.headers['server'], 'EC2ws');
 });
 
-test('hop-by-hop headers of an answer stay behind', async () => {
+test('hop-by-hop headers of an answer are not returned', async () => {
   const headers = [
     ['Connection', 'X-Named, x-also-named'], ['X-Named', '1'], ['X-Also-Named', '2'], ['Keep-Alive', 'timeout=77'],
     ['Proxy-Authenticate', 'Basic'], ['Proxy-Authorization', 'x'], ['Trailer', 'X-T'], ['Upgrade', 'h2c'], ['TE', 'x'],
@@ -215,7 +215,7 @@ test('hop-by-hop headers of an answer stay behind', async () => {
   assert.doesNotMatch(answer.headers['connection'] ?? '', /named/i);
 });
 
-test('of a request only those headers go upstream that can change an answer', async () => {
+test('only request headers that can change an answer go upstream', async () => {
   const { rawHeaders } = await upstreamOf({
     'Accept': 'text/plain', 'Accept-Encoding': 'gzip', 'If-None-Match': '"x"', 'Range': 'bytes=0-3',
     'User-Agent': 'sdk/1',
@@ -233,7 +233,7 @@ test('of a request only those headers go upstream that can change an answer', as
   assert.equal(headerOf(rawHeaders, 'host'), `127.0.0.1:${imds.port}`);
 });
 
-test('no X-Forwarded-For is added: the metadata service would refuse', async () => {
+test('no X-Forwarded-For is added: IMDS would refuse the request', async () => {
   const { rawHeaders } = await upstreamOf({});
   for (const name of ['x-forwarded-for', 'forwarded', 'via', 'x-real-ip']) {
     assert.equal(headerOf(rawHeaders, name), undefined);
@@ -248,7 +248,7 @@ test('a HEAD is a HEAD upstream', async () => {
   assert.equal(answer.body, '');
 });
 
-test('what was judged is what is sent: the canonical path, without its query', async () => {
+test('the judged path is the sent path: canonical, without its query', async () => {
   const targets = {
     '/latest/meta-data/instance-id?x=1': '/latest/meta-data/instance-id',
     '/latest/meta-data/instance-id??/../iam/': '/latest/meta-data/instance-id',
@@ -270,12 +270,12 @@ test('what was judged is what is sent: the canonical path, without its query', a
 
 // Connections
 
-test('the connection to the metadata service is used again', async () => {
+test('the upstream connection is reused', async () => {
   const first = await upstreamOf({});
   for (let times = 0; times < 3; times += 1) assert.equal((await upstreamOf({})).connection, first.connection);
 });
 
-test('a kept connection that the metadata service has closed meanwhile is no failure', async (t) => {
+test('a kept connection that upstream has closed meanwhile is no failure', async (t) => {
   const own = await host(t);
   for (let times = 0; times < 3; times += 1) {
     assert.equal((await own.ask(FROM, INSTANCE_ID_PATH)).body, INSTANCE_ID);
@@ -284,7 +284,7 @@ test('a kept connection that the metadata service has closed meanwhile is no fai
   }
 });
 
-test('a metadata service that cannot be reached is 502', async (t) => {
+test('an unreachable upstream IMDS is 502', async (t) => {
   const own = await host(t);
   await own.imds.stop();
   const answer = await own.ask(FROM, INSTANCE_ID_PATH);
@@ -308,7 +308,7 @@ const NO_ANSWERS = [
   },
 ] as const;
 for (const { what, fault } of NO_ANSWERS) {
-  test(`a metadata service that ${what} is 502`, async () => {
+  test(`an upstream IMDS that ${what} is 502`, async () => {
     const answer = await under(fault, () => ask(FROM, USER_DATA));
     assert.equal(answer.status, 502);
     assert.equal(answer.headers['server'], 'EC2ws');
@@ -322,8 +322,8 @@ test('an interim answer is no answer', async () => {
   assert.deepEqual([answer.status, answer.body], [200, 'ok']);
 });
 
-describe('a metadata service that is slow', { concurrency: true }, () => {
-  test('is 504 when its head does not come', async () => {
+describe('a slow upstream IMDS', { concurrency: true }, () => {
+  test('is 504 when its head does not arrive', async () => {
     const hold = imds.fault('/latest/meta-data/mac', { kind: 'hold' });
     const came = imds.requests.next(({ target }) => target === '/latest/meta-data/mac');
     const answer = await ask(FROM, '/latest/meta-data/mac');
@@ -332,14 +332,14 @@ describe('a metadata service that is slow', { concurrency: true }, () => {
     hold.lift();
   });
 
-  test('is waited for while it is not too slow', async () => {
+  test('is waited for until the timeout', async () => {
     const delay = imds.fault('/latest/meta-data/hostname', { kind: 'delay', ms: 1_500 });
     const answer = await ask(FROM, '/latest/meta-data/hostname');
     delay.lift();
     assert.equal(answer.status, 200);
   });
 
-  test('does not keep others from their answers', async () => {
+  test('does not delay other answers', async () => {
     const hold = imds.fault('/latest/meta-data/ami-id', { kind: 'hold' });
     const slow = ask(FROM, '/latest/meta-data/ami-id');
     const others = Array.from({ length: 20 }, () => ask('127.0.0.12', INSTANCE_ID_PATH));

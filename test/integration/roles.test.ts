@@ -36,7 +36,7 @@ for (const [index, { role, name, arn }] of FORMS.entries()) {
   });
 }
 
-test('a name without an account is looked up with iam:GetRole, once for all containers', async () => {
+test('a role name without an account is resolved once with iam:GetRole for all containers', async () => {
   sts.roleArns.set('looked-up', `arn:aws:iam::${ACCOUNT}:role/some/path/looked-up`);
   for (const from of ['127.0.2.1', '127.0.2.2', '127.0.2.3']) {
     await docker.host.run({ address: from, env: { IAM_ROLE: 'looked-up' } });
@@ -45,18 +45,18 @@ test('a name without an account is looked up with iam:GetRole, once for all cont
   assert.equal(sts.calls.all((call) => isGetRole(call) && call.roleName === 'looked-up').length, 1);
 });
 
-test('containers that are created together share one look-up of their role\'s name', async () => {
-  const hold = sts.fault({ kind: 'hold' }, (call) => isGetRole(call) && call.roleName === 'together');
+test('concurrent containers share one iam:GetRole for their role\'s name', async () => {
+  const pending = sts.fault({ kind: 'hold' }, (call) => isGetRole(call) && call.roleName === 'together');
   const addresses = ['127.0.2.4', '127.0.2.5', '127.0.2.6'];
   for (const address of addresses) await docker.host.run({ address, env: { IAM_ROLE: 'together' } });
   const asked = addresses.map((address) => roleGiven(address));
   await sts.calls.first((call) => call.roleName === 'together');
-  hold.lift();
+  pending.lift();
   assert.deepEqual(await Promise.all(asked), addresses.map(() => `arn:aws:iam::${ACCOUNT}:role/together`));
   assert.equal(sts.calls.all((call) => isGetRole(call) && call.roleName === 'together').length, 1);
 });
 
-test('a path given with a name without an account must be the role\'s own', async () => {
+test('a declared path must match the role\'s path in IAM', async () => {
   sts.roleArns.set('pathed', `arn:aws:iam::${ACCOUNT}:role/right/pathed`);
   await docker.host.run({ name: 'right-path', address: '127.0.2.7', env: { IAM_ROLE: 'right/pathed' } });
   await docker.host.run({ name: 'wrong-path', address: '127.0.2.8', env: { IAM_ROLE: 'wrong/pathed' } });
@@ -64,7 +64,7 @@ test('a path given with a name without an account must be the role\'s own', asyn
   assert.equal((await ask('127.0.2.8', '/creds')).status, 403);
 });
 
-test('a name that IAM does not know is 403 with Code and Message', async () => {
+test('a role name that IAM does not know is 403 with Code and Message', async () => {
   sts.fault({ kind: 'error', status: 404, code: 'NoSuchEntity' }, (call) => call.roleName === 'nowhere');
   await docker.host.run({ address: '127.0.2.9', env: { IAM_ROLE: 'nowhere' } });
   const answer = await ask('127.0.2.9', '/creds');
@@ -72,7 +72,7 @@ test('a name that IAM does not know is 403 with Code and Message', async () => {
   assert.deepEqual(Object.keys(jsonOf(answer)), ['Code', 'Message']);
 });
 
-test('a name that IAM cannot be asked for at present is 503 with Retry-After', async () => {
+test('a role name that IAM fails to resolve is 503 with Retry-After', async () => {
   sts.fault({ kind: 'error', status: 500, code: 'InternalFailure' }, (call) => call.roleName === 'not-now');
   await docker.host.run({ address: '127.0.2.10', env: { IAM_ROLE: 'not-now' } });
   const answer = await ask('127.0.2.10', '/creds');
@@ -80,7 +80,7 @@ test('a name that IAM cannot be asked for at present is 503 with Retry-After', a
   assert.match(answer.headers['retry-after'] ?? '', /^[1-9]\d*$/);
 });
 
-test('a name without an account is in DEFAULT_ACCOUNT_ID, and IAM is not asked', async (t) => {
+test('a role name without an account is in DEFAULT_ACCOUNT_ID, without a call of IAM', async (t) => {
   const own = await host(t, { env: { DEFAULT_ACCOUNT_ID: '999988887777' } });
   await own.docker.host.run({ address: '127.0.2.11', env: { IAM_ROLE: 'team/app' } });
   await own.docker.host.run({ address: '127.0.2.12', env: { IAM_ROLE: `app@${ACCOUNT}` } });
@@ -93,7 +93,7 @@ const PARTITIONS = {
   'cn-north-1': 'aws-cn', 'us-gov-west-1': 'aws-us-gov', 'us-iso-east-1': 'aws-iso', 'sa-east-1': 'aws',
 };
 for (const [region, partition] of Object.entries(PARTITIONS)) {
-  test(`a role that is no ARN is in the partition of the region: ${region} is in ${partition}`, async (t) => {
+  test(`a role that is not an ARN is in the region's partition: ${region} is in ${partition}`, async (t) => {
     const own = await host(t, { env: { AWS_REGION: region } });
     await own.docker.host.run({ address: '127.0.2.13', env: { IAM_ROLE: `app@${ACCOUNT}` } });
     assert.equal(await own.roleGiven('127.0.2.13'), `arn:${partition}:iam::${ACCOUNT}:role/app`);
@@ -101,7 +101,7 @@ for (const [region, partition] of Object.entries(PARTITIONS)) {
   });
 }
 
-test('without a region in the settings the instance\'s own counts, and without that us-east-1', async (t) => {
+test('the region defaults to the instance\'s, then to us-east-1', async (t) => {
   const [there, none] = [await host(t), await host(t)];
   none.imds.fault(/region/, { kind: 'status', status: 404 });
   for (const own of [there, none]) {
@@ -112,7 +112,7 @@ test('without a region in the settings the instance\'s own counts, and without t
   assert.equal(none.sts.assumed()[0]?.region, 'us-east-1');
 });
 
-test('AWS_DEFAULT_REGION is the region where AWS_REGION is not set', async (t) => {
+test('AWS_DEFAULT_REGION is the region if AWS_REGION is not set', async (t) => {
   const own = await host(t, { env: { AWS_DEFAULT_REGION: 'ap-south-1' } });
   await own.docker.host.run({ address: '127.0.2.15', env: { IAM_ROLE: `app@${ACCOUNT}` } });
   await own.roleGiven('127.0.2.15');
@@ -121,7 +121,7 @@ test('AWS_DEFAULT_REGION is the region where AWS_REGION is not set', async (t) =
 
 // DEFAULT_ROLE
 
-test('DEFAULT_ROLE is the role of containers that name none', async (t) => {
+test('DEFAULT_ROLE is the role of containers that declare none', async (t) => {
   const own = await host(t, { env: { DEFAULT_ROLE: `fallback@${ACCOUNT}` } });
   await own.docker.host.run({ name: 'none', address: '127.0.3.1' });
   await own.docker.host.run({ name: 'empty', address: '127.0.3.2', env: { IAM_ROLE: '' } });
@@ -131,13 +131,13 @@ test('DEFAULT_ROLE is the role of containers that name none', async (t) => {
   assert.equal(await own.roleGiven('127.0.3.3'), `arn:aws:iam::${ACCOUNT}:role/named`);
 });
 
-test('DEFAULT_ROLE is not for a container whose own role string means no role', async (t) => {
+test('a container with an invalid role does not get DEFAULT_ROLE', async (t) => {
   const own = await host(t, { env: { DEFAULT_ROLE: `fallback@${ACCOUNT}` } });
   await own.docker.host.run({ address: '127.0.3.4', env: { IAM_ROLE: 'not a role' } });
   assert.equal((await own.ask('127.0.3.4', SECURITY_CREDENTIALS)).status, 404);
 });
 
-test('DEFAULT_ROLE is not for a caller that is no container', async (t) => {
+test('an unknown caller does not get DEFAULT_ROLE', async (t) => {
   const own = await host(t, { env: { DEFAULT_ROLE: `fallback@${ACCOUNT}` } });
   assert.equal((await own.ask('127.0.3.5', SECURITY_CREDENTIALS)).status, 404);
   assert.equal(own.sts.assumed().length, 0);
@@ -145,7 +145,7 @@ test('DEFAULT_ROLE is not for a caller that is no container', async (t) => {
 
 // The parameters of AssumeRole
 
-test('the external id is what the role\'s trust policy asks for', async () => {
+test('STS receives the external ID that the role\'s trust policy requires', async () => {
   const arn = `arn:aws:iam::${ACCOUNT}:role/guarded`;
   sts.externalIds.set(arn, 'the-right-one');
   await docker.host.run({ address: '127.0.4.1', env: { IAM_ROLE: arn, IAM_EXTERNAL_ID: 'the-right-one' } });
@@ -156,7 +156,7 @@ test('the external id is what the role\'s trust policy asks for', async () => {
   assert.equal((await ask('127.0.4.3', '/creds')).status, 403);
 });
 
-test('without an external id STS is given none', async () => {
+test('without an external ID AssumeRole has no ExternalId', async () => {
   const arn = `arn:aws:iam::${ACCOUNT}:role/unguarded`;
   await docker.host.run({ address: '127.0.4.4', env: { IAM_ROLE: arn, IAM_EXTERNAL_ID: '' } });
   await roleGiven('127.0.4.4');
@@ -178,7 +178,7 @@ for (const [index, { name, begins }] of SESSIONS.entries()) {
   });
 }
 
-test('a container has the role of its image\'s environment when it names none itself', async () => {
+test('a container that declares no role gets the role in its image\'s environment', async () => {
   docker.host.addImage({ name: 'with-role', env: { IAM_ROLE: `from-image@${ACCOUNT}` } });
   await docker.host.run({ image: 'with-role', address: '127.0.4.20' });
   await docker.host.run({ image: 'with-role', address: '127.0.4.21', env: { IAM_ROLE: `own@${ACCOUNT}` } });
@@ -186,7 +186,7 @@ test('a container has the role of its image\'s environment when it names none it
   assert.equal(await roleGiven('127.0.4.21'), `arn:aws:iam::${ACCOUNT}:role/own`);
 });
 
-// Strings that mean no role
+// Invalid roles
 
 const MALFORMED = [
   'two words', '@123456789012', `app@12345`, 'app@1234567890123', 'app@12345678901x', 'app@', 'a'.repeat(65), 'röle',
@@ -194,7 +194,7 @@ const MALFORMED = [
   'arn:aws:iam::123456789012:role/',
   'arn:aws:sts::123456789012:assumed-role/app/x', '/', 'app/', '../app\n{"level":"error"}',
 ];
-test('a malformed role string is one log line that names the container and the string', async () => {
+test('an invalid role is 404 for its container and one log line with the container and the value', async () => {
   const served = '127.0.5.100';
   await docker.host.run({ name: 'served', address: served, env: { IAM_ROLE: `served@${ACCOUNT}` } });
   for (const [index, text] of MALFORMED.entries()) {

@@ -18,7 +18,7 @@ const isRead = ({ method }: ImdsRequest): boolean => method === 'GET';
 
 // Ours, for containers
 
-test('a token is given for any whole number of seconds from 1 to 21600, and the header echoes it', async () => {
+test('a token is issued for any whole number of seconds from 1 to 21600, and the header echoes it', async () => {
   for (const seconds of ['1', '60', '21600']) {
     const answer = await ask(APP, TOKEN_PATH, { [TTL]: seconds }, 'PUT');
     assert.equal(answer.status, 200);
@@ -27,7 +27,7 @@ test('a token is given for any whole number of seconds from 1 to 21600, and the 
   }
 });
 
-test('any other time is 400', async () => {
+test('any other TTL is 400', async () => {
   for (const seconds of ['0', '21601', '-1', '+60', '1.5', '1e3', '0x10', 'abc', '', '60 60', '99999999999999999999']) {
     const answer = await ask(APP, TOKEN_PATH, { [TTL]: seconds }, 'PUT');
     assert.equal(answer.status, 400, seconds);
@@ -35,26 +35,26 @@ test('any other time is 400', async () => {
   }
 });
 
-test('no time, and two times, are 400', async () => {
+test('no TTL, and two TTLs, are 400', async () => {
   assert.equal((await ask(APP, TOKEN_PATH, {}, 'PUT')).status, 400);
   assert.equal((await ask(APP, TOKEN_PATH, { [TTL]: ['60', '60'] }, 'PUT')).status, 400);
 });
 
-test('a token is refused with 403 to whoever asks through another proxy', async () => {
+test('a token request through another proxy is refused with 403', async () => {
   for (const value of ['10.0.0.1', '', 'unknown, 10.0.0.1']) {
     const answer = await ask(APP, TOKEN_PATH, { [TTL]: '60', 'X-Forwarded-For': value }, 'PUT');
     assert.equal(answer.status, 403);
   }
 });
 
-test('a token is not of the metadata service', async () => {
+test('a token is not one of the upstream IMDS', async () => {
   const before = imds.requests.all(isTokenPut).length;
   const token = await sessionToken(APP);
   assert.equal(imds.requests.all(isTokenPut).length, before);
   assert.ok(!imds.requests.all().some(({ rawHeaders }) => rawHeaders.includes(token)));
 });
 
-test('answers to a request with a token carry the seconds that it has left', async () => {
+test('answers to a request with a token have its remaining TTL', async () => {
   const token = await sessionToken(APP, 60);
   const paths = [SECURITY_CREDENTIALS, `${SECURITY_CREDENTIALS}app-role`, '/latest/meta-data/iam/', '/creds'];
   for (const path of [...paths, INSTANCE_ID_PATH, '/latest/meta-data/no-such']) {
@@ -65,20 +65,20 @@ test('answers to a request with a token carry the seconds that it has left', asy
   }
 });
 
-test('an error answered to a request with a token carries them, too', async () => {
+test('an error for a request with a token has its remaining TTL, too', async () => {
   const token = await sessionToken(APP, 60);
   const answer = await ask(APP, `${SECURITY_CREDENTIALS}another-role`, { [TOKEN]: token });
   assert.equal(answer.status, 404);
   assert.ok(Number(answer.headers[TTL]) >= 1 && Number(answer.headers[TTL]) <= 60);
 });
 
-test('answers to a request without a token carry no such header', async () => {
+test('answers to a request without a token have no TTL header', async () => {
   for (const path of [SECURITY_CREDENTIALS, INSTANCE_ID_PATH]) {
     assert.equal((await ask(APP, path)).headers[TTL], undefined, path);
   }
 });
 
-test('a token that is none is 401', async () => {
+test('an invalid token is 401', async () => {
   const good = await sessionToken(APP);
   const tokens = [
     '', 'x', 'AAAA', `${good}A`, good.slice(1), good.slice(0, -1), `${good}=`, `${good}==`, good.toLowerCase(),
@@ -100,14 +100,14 @@ test('a token is not accepted twice in one request', async () => {
   assert.equal((await ask(APP, SECURITY_CREDENTIALS, { [TOKEN]: [token, token] })).status, 401);
 });
 
-test('a token is over when its seconds are', async () => {
+test('a token expires when its TTL is over', async () => {
   const token = await sessionToken(APP, 1);
   const read = () => ask(APP, INSTANCE_ID_PATH, { [TOKEN]: token });
   const { status } = await until(read, (answer) => answer.status !== 200);
   assert.equal(status, 401);
 });
 
-test('a token from before a restart is 401, and a new one is good', async (t) => {
+test('a token from before a restart is 401, and a new one is valid', async (t) => {
   const token = await sessionToken(APP);
   const restarted = await anotherProxy(t, shared);
   assert.equal((await restarted.ask(APP, SECURITY_CREDENTIALS, { [TOKEN]: token })).status, 401);
@@ -124,7 +124,7 @@ test('a token of another container is 401', async () => {
   }
 });
 
-test('a token serves its container at all its addresses', async () => {
+test('a token is valid for its container at all its addresses', async () => {
   await docker.host.run({
     name: 'two-homes', networks: { one: { address: '127.0.0.21' }, two: { address: '127.0.0.22' } }, env: ROLE,
   });
@@ -145,7 +145,7 @@ test('a token of the container that had the address before is 401', async () => 
   assert.equal((await ask('127.0.0.31', SECURITY_CREDENTIALS, { [TOKEN]: token })).status, 401);
 });
 
-test('a token that was given before the container was known goes on being good', async () => {
+test('a token that was issued before the container was known stays valid', async () => {
   const token = await sessionToken('127.0.0.41');
   await docker.host.run({ name: 'late', address: '127.0.0.41', env: ROLE });
   const answer = await ask('127.0.0.41', SECURITY_CREDENTIALS, { [TOKEN]: token });
@@ -153,7 +153,7 @@ test('a token that was given before the container was known goes on being good',
   assert.equal((await ask('127.0.0.41', SECURITY_CREDENTIALS, { [TOKEN]: token })).body, 'app-role');
 });
 
-test('a caller that is no container gets a token, and may read with it what names no credential', async () => {
+test('an unknown address gets a token, and may read with it what names no credential', async () => {
   const token = await sessionToken(UNKNOWN);
   assert.equal((await ask(UNKNOWN, INSTANCE_ID_PATH, { [TOKEN]: token })).body, INSTANCE_ID);
   assert.equal((await ask(UNKNOWN, SECURITY_CREDENTIALS, { [TOKEN]: token })).status, 404);
@@ -174,7 +174,7 @@ test('IMDSV2_REQUIRED refuses reads without a token with 401, whatever they read
 
 // That of the metadata service
 
-test('a request to the metadata service bears the proxy\'s own token, never the container\'s', async (t) => {
+test('an upstream request has the proxy\'s own token, never the container\'s', async (t) => {
   const own = await host(t);
   const token = await own.sessionToken(APP);
   await own.ask(APP, INSTANCE_ID_PATH, { [TOKEN]: token });
@@ -188,7 +188,7 @@ test('a request to the metadata service bears the proxy\'s own token, never the 
   assert.ok(!JSON.stringify(own.imds.requests.entries).includes(token));
 });
 
-test('the metadata service\'s token never comes back to a container', async (t) => {
+test('the upstream token is never returned to a container', async (t) => {
   const own = await host(t);
   await own.ask(APP, INSTANCE_ID_PATH);
   const read = await own.imds.requests.first(isRead);
@@ -203,7 +203,7 @@ test('the metadata service\'s token never comes back to a container', async (t) 
   }
 });
 
-test('the metadata service\'s token is fetched once for many requests', async (t) => {
+test('the upstream token is fetched once for many requests', async (t) => {
   const own = await host(t);
   const hold = own.imds.fault(TOKEN_PATH, { kind: 'hold' });
   const asked = Array.from({ length: 50 }, () => own.ask(APP, INSTANCE_ID_PATH));
@@ -214,12 +214,12 @@ test('the metadata service\'s token is fetched once for many requests', async (t
   assert.equal(own.imds.requests.all(isTokenPut).length, 1);
 });
 
-test('a metadata service that requires IMDSv2 serves containers that know only IMDSv1', async (t) => {
+test('an upstream IMDS that requires IMDSv2 serves containers that know only IMDSv1', async (t) => {
   const own = await host(t, { metadata: { v2Only: true } });
   assert.equal((await own.ask(APP, INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
 
-test('when the metadata service wants a new token, the request is made once more with one', async (t) => {
+test('a 401 from upstream refreshes the token and repeats the request once', async (t) => {
   const own = await host(t, { metadata: { v2Only: true } });
   await own.ask(APP, INSTANCE_ID_PATH);
   own.imds.revokeTokens();
@@ -230,7 +230,7 @@ test('when the metadata service wants a new token, the request is made once more
   assert.notEqual(refused, accepted);
 });
 
-test('many requests that are refused at the same time share one new token', async (t) => {
+test('concurrent 401s from upstream refresh the token once', async (t) => {
   const own = await host(t, { metadata: { v2Only: true } });
   await own.ask(APP, INSTANCE_ID_PATH);
   own.imds.revokeTokens();
@@ -243,14 +243,14 @@ test('many requests that are refused at the same time share one new token', asyn
   assert.equal(own.imds.requests.all(isTokenPut).length, 1);
 });
 
-test('a metadata service that refuses its newest token is 502, not a 401 that blames the container', async (t) => {
+test('an upstream IMDS that refuses its newest token is 502, not a 401 that blames the container', async (t) => {
   const own = await host(t);
   own.imds.fault(INSTANCE_ID_PATH, { kind: 'status', status: 401 });
   assert.equal((await own.ask(APP, INSTANCE_ID_PATH)).status, 502);
   assert.equal(own.imds.requests.all(isRead).length, 2);
 });
 
-test('a metadata service without IMDSv2 is asked without a token, and is asked for one only once', async (t) => {
+test('an upstream IMDS without IMDSv2 gets requests without a token, and one token request', async (t) => {
   const own = await host(t);
   own.imds.fault(TOKEN_PATH, { kind: 'status', status: 404 });
   for (let times = 0; times < 3; times += 1) {

@@ -11,7 +11,7 @@ import { Imds, INSTANCE_ID } from '../support/imds.ts';
 import { request, runToEnd, startProxy } from '../support/proxy.ts';
 import { host, INSTANCE_ID_PATH, jsonOf, SECURITY_CREDENTIALS, until } from './host.ts';
 
-test('several problems are reported together, each with setting, value and what is expected: exit code 2', async () => {
+test('all invalid settings are reported together with name, value and accepted values: exit code 2', async () => {
   const { code, stdout, stderr } = await runToEnd({
     args: ['--docker-endpoint', 'ftp://x', '-s', 'no-port', '--default-iam-role', 'not a role'],
     env: {
@@ -39,7 +39,7 @@ test('several problems are reported together, each with setting, value and what 
   }
 });
 
-test('TLS files that cannot be read are a problem of DOCKER_CERT_PATH', async () => {
+test('unreadable TLS files are reported for DOCKER_CERT_PATH', async () => {
   const env = { DOCKER_URL: 'tcp://127.0.0.1:1', DOCKER_CERT_PATH: '/nonexistent', PORT: 'x' };
   const { code, stderr } = await runToEnd({ env });
   assert.equal(code, 2);
@@ -47,7 +47,7 @@ test('TLS files that cannot be read are a problem of DOCKER_CERT_PATH', async ()
   assert.match(stderr, /PORT/);
 });
 
-test('a flag that does not exist, lacks its value or is no flag at all ends the program with exit code 2', async () => {
+test('an unknown flag, a missing value and an unknown argument end the program with exit code 2', async () => {
   for (const args of [['--no-such-flag'], ['--server'], ['serve'], ['--verbose=maybe'], ['-x']]) {
     const { code, stderr } = await runToEnd({ args });
     assert.equal(code, 2, args.join(' '));
@@ -56,7 +56,7 @@ test('a flag that does not exist, lacks its value or is no flag at all ends the 
   }
 });
 
-test('--help names every setting and exits with 0', async () => {
+test('--help lists every setting and exits with 0', async () => {
   const { code, stdout, stderr } = await runToEnd({ args: ['--help'] });
   assert.deepEqual([code, stderr], [0, '']);
   const readme = readFileSync('README.md', 'utf8');
@@ -69,19 +69,19 @@ test('--help names every setting and exits with 0', async () => {
   assert.equal((await runToEnd({ args: ['-h'] })).stdout, stdout);
 });
 
-test('--version prints the version alone and exits with 0', async () => {
+test('--version prints only the version and exits with 0', async () => {
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
   const { code, stdout, stderr } = await runToEnd({ args: ['--version'] });
   assert.deepEqual([code, stdout, stderr], [0, `${version}\n`, '']);
 });
 
-test('--help and --version do not look at the settings', async () => {
+test('--help and --version ignore the settings', async () => {
   for (const args of [['--help'], ['--version']]) {
     assert.equal((await runToEnd({ args, env: { PORT: 'x' } })).code, 0);
   }
 });
 
-test('a flag counts before a variable', async (t) => {
+test('a flag takes precedence over a variable', async (t) => {
   const nowhere = { DOCKER_URL: 'unix:///none', METADATA_URL: 'http://127.0.0.1:1', DEFAULT_ROLE: 'by-variable' };
   const [docker, imds] = [await DockerEngine.start(), await Imds.start()];
   const args = [
@@ -99,13 +99,13 @@ test('a flag counts before a variable', async (t) => {
   await proxy.awaitLog(({ level }) => level === 'debug');
 });
 
-test('--server takes ":port", and HOST then says where', async (t) => {
+test('--server accepts ":port" and leaves HOST in force', async (t) => {
   const proxy = await startProxy(t, { args: ['-s', ':0'], env: { HOST: '127.0.0.3', PORT: '1' } });
   const { fields } = await proxy.awaitLog('listening');
   assert.match(String(fields['address']), /^127\.0\.0\.3:\d+$/);
 });
 
-test('--server takes an IPv6 address in brackets', async (t) => {
+test('--server accepts an IPv6 address in brackets', async (t) => {
   const proxy = await startProxy(t, { args: ['--server', '[::1]:0'] });
   const { fields } = await proxy.awaitLog('listening');
   assert.match(String(fields['address']), /^\[::1\]:\d+$/);
@@ -121,7 +121,7 @@ test('an empty variable counts as not set', async (t) => {
   assert.equal((await own.ask('127.0.0.11', INSTANCE_ID_PATH)).body, INSTANCE_ID);
 });
 
-test('a port in use is one clear line and exit code 1', async (t) => {
+test('a port in use is one error line and exit code 1', async (t) => {
   const other = createServer().listen(0, '127.0.0.1');
   await once(other, 'listening');
   t.after(() => void other.close());
@@ -134,7 +134,7 @@ test('a port in use is one clear line and exit code 1', async (t) => {
   }
 });
 
-test('an address that the host does not have is one clear line and exit code 1', async () => {
+test('an address that the host does not have is one error line and exit code 1', async () => {
   const { code, stderr } = await runToEnd({ env: { HOST: '192.0.2.1' } });
   assert.equal(code, 1);
   assert.match(stderr, /^metadataproxy: cannot listen on 192\.0\.2\.1:0: this host has no such address$/m);
@@ -142,7 +142,7 @@ test('an address that the host does not have is one clear line and exit code 1',
 
 const isRoot = process.getuid?.() === 0;
 const firstOpenPort = Number(readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8'));
-test('a port without permission is one clear line and exit code 1', { skip: firstOpenPort < 2 }, (t) => {
+test('a port without permission is one error line and exit code 1', { skip: firstOpenPort < 2 }, (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'metadataproxy-'));
   t.after(() => rmSync(directory, { recursive: true }));
   chmodSync(directory, 0o755);
@@ -159,7 +159,7 @@ test('a port without permission is one clear line and exit code 1', { skip: firs
   assert.match(lines[0] ?? '', /^metadataproxy: cannot listen on 127\.0\.0\.1:1: permission denied .*CAP_NET_BIND/);
 });
 
-test('LOG_FORMAT=json is one JSON object a line, with time, level and msg', async (t) => {
+test('LOG_FORMAT=json writes one JSON object per line, with time, level and msg', async (t) => {
   const { proxy, ask } = await host(t, { env: { LOG_LEVEL: 'debug' } });
   await ask('127.0.0.11', INSTANCE_ID_PATH);
   await proxy.awaitLog('answered');
@@ -177,7 +177,7 @@ test('LOG_FORMAT=text is the default: time, level and message, and name=value', 
   for (const { text } of proxy.logs.entries) assert.match(text, line);
 });
 
-test('nothing that a caller sends starts a log line of its own', async (t) => {
+test('a caller cannot forge a log line', async (t) => {
   const { proxy, ask, docker } = await host(t, { env: { LOG_FORMAT: 'text', LOG_LEVEL: 'debug' }, synced: false });
   await docker.host.run({ address: '127.0.0.11', env: { IAM_ROLE: 'x\n2030-01-01T00:00:00.000Z INFO forged line' } });
   await ask('127.0.0.11', '/latest/%0a2030-01-01T00:00:00.000Z%20INFO%20forged');
@@ -186,7 +186,7 @@ test('nothing that a caller sends starts a log line of its own', async (t) => {
   assert.deepEqual(proxy.logs.all(({ text }) => text.startsWith('2030')), []);
 });
 
-test('LOG_LEVEL says what is logged', async (t) => {
+test('LOG_LEVEL sets the logged levels', async (t) => {
   for (const level of ['debug', 'info']) {
     const { proxy, ask, docker } = await host(t, { env: { LOG_LEVEL: level } });
     await docker.host.run({ name: 'app', address: '127.0.0.11', env: { IAM_ROLE: 'app@123456789012' } });
@@ -197,7 +197,7 @@ test('LOG_LEVEL says what is logged', async (t) => {
   }
 });
 
-test('each credential answer is one line at info: container, id, role ARN, status and milliseconds', async (t) => {
+test('each credential answer is one line at info with container, ID, role ARN, status and milliseconds', async (t) => {
   const { proxy, ask, docker } = await host(t);
   const arn = 'arn:aws:iam::123456789012:role/app';
   const { id } = await docker.host.run({ name: 'app', address: '127.0.0.11', env: { IAM_ROLE: arn } });
@@ -230,7 +230,7 @@ test('each request is one access line at debug', async (t) => {
   ]);
 });
 
-test('ADMIN_ADDR serves a page, /healthz, /readyz and /status, and containers do not see them', async (t) => {
+test('ADMIN_ADDR serves the status page, /healthz, /readyz and /status; the containers\' port does not', async (t) => {
   const { docker, imds, proxy, ask, askOperator } = await host(t);
   const { id } = await docker.host.run({ name: 'app', address: '127.0.0.11', env: { IAM_ROLE: 'app@123456789012' } });
   await ask('127.0.0.11', '/creds');
@@ -251,20 +251,20 @@ test('ADMIN_ADDR serves a page, /healthz, /readyz and /status, and containers do
   assert.equal((await askOperator('/status', { Host: 'rebound.example.com' })).status, 421);
   assert.equal((await ask('127.0.0.11', '/metrics')).status, 404);
   for (const path of ['/healthz', '/readyz', '/status']) {
-    const came = imds.requests.next(({ target }) => target === path);
+    const received = imds.requests.next(({ target }) => target === path);
     assert.equal((await ask('127.0.0.11', path)).status, 404);
-    await came; // It is the metadata service that has no such path.
+    await received; // The 404 comes from the upstream IMDS.
   }
   assert.notEqual(proxy.adminPort, proxy.port);
 });
 
-test('ADMIN_ADDR=off means no such listener', async (t) => {
+test('ADMIN_ADDR=off disables the operator\'s listener', async (t) => {
   const proxy = await startProxy(t, { env: { ADMIN_ADDR: 'off' } });
   await proxy.awaitLog('listening');
   assert.equal(proxy.logs.all(({ msg }) => msg === 'admin listening').length, 0);
 });
 
-test('MOCKED_INSTANCE_ID is the instance id of the built-in tree', async (t) => {
+test('MOCKED_INSTANCE_ID is the instance ID of the built-in metadata', async (t) => {
   const proxy = await startProxy(t, { args: ['--mock'], env: { MOCKED_INSTANCE_ID: 'i-mine' } });
   const answer = await request({ port: proxy.port, path: INSTANCE_ID_PATH });
   assert.equal(answer.body, 'i-mine');

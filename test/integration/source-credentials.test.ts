@@ -9,17 +9,17 @@ import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { host, SECURITY_CREDENTIALS, until, type Host } from './host.ts';
 
-// The proxy's own credentials come from where every AWS SDK looks. Each of these ways is code of the SDK's that is loaded
-// on demand, and that a build could leave out unnoticed.
+// The SDK's default chain of source credentials. Each provider is SDK code that is loaded on demand and that a build could
+// omit unnoticed.
 
 const CONTAINER = '127.0.3.11';
 const SSO_START = 'https://example.awsapps.com/start';
 
-/** Whose key the proxy signs AssumeRole of the container's role with, given this environment and these files at home. */
+/** The access key that signs AssumeRole, with this environment and these files in the home directory. */
 async function signer(
   t: TestContext, env: Record<string, string>, files: Record<string, string> = {}, prepare = (_: Host): void => {},
 ): Promise<string | undefined> {
-  const home = await mkdtemp(join(tmpdir(), 'base-credentials-'));
+  const home = await mkdtemp(join(tmpdir(), 'source-credentials-'));
   t.after(() => rm(home, { recursive: true }));
   for (const [path, text] of Object.entries(files)) {
     await mkdir(dirname(join(home, path)), { recursive: true });
@@ -36,7 +36,7 @@ async function signer(
   return at.sts.assumed('arn:aws:iam::123456789012:role/app').at(-1)?.accessKeyId;
 }
 
-/** A server on 127.0.0.1 that answers everything with the same JSON. */
+/** A server on 127.0.0.1 that answers every request with the same JSON. */
 async function answering(t: TestContext, body: object): Promise<string> {
   const server = createServer((_request, response) => {
     response.setHeader('Content-Type', 'application/json').end(JSON.stringify(body));
@@ -49,22 +49,22 @@ async function answering(t: TestContext, body: object): Promise<string> {
 
 const inAnHour = (): string => new Date(Date.now() + 3_600_000).toISOString();
 
-test('the proxy\'s own credentials come from the environment', async (t) => {
+test('source credentials come from the environment', async (t) => {
   assert.equal(await signer(t, { AWS_ACCESS_KEY_ID: 'AKIAENV', AWS_SECRET_ACCESS_KEY: 'x' }), 'AKIAENV');
 });
 
-test('the proxy\'s own credentials come from a profile', async (t) => {
+test('source credentials come from a profile', async (t) => {
   const credentials = '[ops]\naws_access_key_id = AKIAOPS\naws_secret_access_key = x\n';
   assert.equal(await signer(t, { AWS_PROFILE: 'ops' }, { credentials }), 'AKIAOPS');
 });
 
-test('the proxy\'s own credentials come from a role that another profile assumes', async (t) => {
+test('source credentials come from a role that another profile assumes', async (t) => {
   const credentials = '[ops]\naws_access_key_id = AKIAOPS\naws_secret_access_key = x\n';
   const config = '[profile host]\nrole_arn = arn:aws:iam::123456789012:role/host\nsource_profile = ops\n';
   assert.match(await signer(t, { AWS_PROFILE: 'host' }, { credentials, config }) ?? '', /^ASIASTANDIN/);
 });
 
-test('the proxy\'s own credentials come from a program', async (t) => {
+test('source credentials come from a program', async (t) => {
   const answer = { Version: 1, AccessKeyId: 'ASIAPROCESS', SecretAccessKey: 'x', SessionToken: 'y' };
   const config = '[profile host]\ncredential_process = cat ANSWER\n';
   const home = await mkdtemp(join(tmpdir(), 'credential-process-'));
@@ -74,14 +74,14 @@ test('the proxy\'s own credentials come from a program', async (t) => {
   assert.equal(await signer(t, { AWS_PROFILE: 'host' }, files), 'ASIAPROCESS');
 });
 
-test('the proxy\'s own credentials come from a container credentials endpoint', async (t) => {
+test('source credentials come from a container credentials endpoint', async (t) => {
   const url = await answering(t, {
     AccessKeyId: 'ASIAECS', SecretAccessKey: 'x', Token: 'y', Expiration: inAnHour(),
   });
   assert.equal(await signer(t, { AWS_CONTAINER_CREDENTIALS_FULL_URI: url }), 'ASIAECS');
 });
 
-test('the proxy\'s own credentials come from a web identity', async (t) => {
+test('source credentials come from a web identity', async (t) => {
   const env = { AWS_WEB_IDENTITY_TOKEN_FILE: '~/token', AWS_ROLE_ARN: 'arn:aws:iam::123456789012:role/host' };
   const body = `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
     <AssumeRoleWithWebIdentityResult><Credentials>
@@ -93,7 +93,7 @@ test('the proxy\'s own credentials come from a web identity', async (t) => {
   }), 'ASIAWEB');
 });
 
-test('the proxy\'s own credentials come from a single sign-on', async (t) => {
+test('source credentials come from a single sign-on', async (t) => {
   const url = await answering(t, { roleCredentials: {
     accessKeyId: 'ASIASSO', secretAccessKey: 'x', sessionToken: 'y', expiration: Date.now() + 3_600_000,
   } });

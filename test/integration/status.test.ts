@@ -15,15 +15,15 @@ async function statusOf({ askOperator }: Host): Promise<Status> {
 
 const readyOf = ({ askOperator }: Host) => askOperator('/readyz').then(({ status }) => status);
 
-test('a proxy without a container becomes ready, with no call of STS', async (t) => {
+test('a proxy without containers becomes ready without an STS call', async (t) => {
   const own = await host(t);
   await until(() => readyOf(own), (status) => status === 200);
   assert.deepEqual(own.sts.calls.entries, []);
 });
 
-test('a proxy without credentials of its own is not ready, says why, and serves what needs none', async (t) => {
+test('a proxy without source credentials is not ready, reports the reason, and passes metadata through', async (t) => {
   const own = await host(t, { env: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined } });
-  await own.proxy.awaitLog("the proxy's own credentials cannot be had");
+  await own.proxy.awaitLog("source credentials unavailable");
   const { status, body } = await own.askOperator('/readyz');
   const { checks } = JSON.parse(body) as Status;
   assert.equal(status, 503);
@@ -33,7 +33,7 @@ test('a proxy without credentials of its own is not ready, says why, and serves 
   assert.equal((await own.ask(FROM, '/latest/meta-data/instance-id')).status, 200);
 });
 
-test('own credentials that AWS refuses make it not ready, until it takes them again', async (t) => {
+test('the proxy is not ready while AWS refuses the source credentials', async (t) => {
   const own = await host(t);
   await until(() => readyOf(own), (status) => status === 200);
   const fault = own.sts.fault({ kind: 'expired-token' });
@@ -56,7 +56,7 @@ test('--mock-credentials needs neither Docker nor AWS', async (t) => {
   assert.match(stdout, /^state {7}ready$/m);
 });
 
-test('/status tells of containers, roles, Docker, STS, the metadata service, settings and the last errors', async (t) => {
+test('/status has containers, roles, Docker, STS, IMDS, settings and recent errors', async (t) => {
   const own = await host(t, { env: { DEFAULT_ACCOUNT_ID: '123456789012', MAX_CONNECTIONS: '77' } });
   own.sts.fault({ kind: 'deny' }, arnOf('denied'));
   own.imds.fault('/latest/user-data', { kind: 'reset' });
@@ -84,14 +84,14 @@ test('/status tells of containers, roles, Docker, STS, the metadata service, set
   assert.match(status.upstream.last_error?.message ?? '', /ECONNRESET|hang up/);
   assert.ok(status.last_hour.requests >= 4 && status.last_hour.refused >= 2 && status.last_hour.failed >= 1);
   assert.equal(status.minutes.length, 60);
-  const troubles = status.errors.map(({ message, about }) => `${message} ${about}`.trim());
-  for (const expected of ['the metadata service does not answer', `role not assumed ${arnOf('denied')}`, 'bad role bad'])
-    assert.ok(troubles.includes(expected), `${expected} is not in ${troubles}`);
+  const recentErrors = status.errors.map(({ message, about }) => `${message} ${about}`.trim());
+  for (const expected of ['upstream IMDS does not answer', `role not assumed ${arnOf('denied')}`, 'invalid role request bad'])
+    assert.ok(recentErrors.includes(expected), `${expected} is not in ${recentErrors}`);
   const setting = (name: string) => status.settings.find((one) => one.name === name);
   assert.deepEqual(setting('MAX_CONNECTIONS'), { name: 'MAX_CONNECTIONS', value: '77', source: 'MAX_CONNECTIONS' });
 });
 
-test('while the engine is away /status says so, with the reason and when it was read last', async (t) => {
+test('while the engine is down /status has the reason and the time of the last sync', async (t) => {
   const docker = await DockerEngine.start();
   const own = await host(t, { docker });
   await docker.stop();
@@ -101,7 +101,7 @@ test('while the engine is away /status says so, with the reason and when it was 
   assert.notEqual(health.last_error?.message, undefined);
 });
 
-test('metadataproxy status: 0 when the proxy is ready, 1 when it is not, or is not there', async (t) => {
+test('metadataproxy status exits with 0 when the proxy is ready, else with 1', async (t) => {
   const docker = await DockerEngine.start();
   const own = await host(t, { docker });
   await until(() => readyOf(own), (status) => status === 200);
@@ -124,20 +124,20 @@ test('metadataproxy status: 0 when the proxy is ready, 1 when it is not, or is n
   assert.match(none.stderr, /^metadataproxy: no proxy answers on 127\.0\.0\.1:\d+ \(ECONNREFUSED\): .*\n$/);
 });
 
-test('SIGUSR2 turns debug on and off, and the log and /status say so', async (t) => {
+test('SIGUSR2 toggles debug logging, and the log and /status show it', async (t) => {
   const own = await host(t);
   const level = async () => (await statusOf(own)).settings.find(({ name }) => name === 'LOG_LEVEL')?.value;
   own.proxy.signal('SIGUSR2');
-  await own.proxy.awaitLog('everything is logged from now on');
+  await own.proxy.awaitLog('debug logging enabled');
   assert.equal(await level(), 'debug');
   await own.ask(FROM, '/latest/meta-data/instance-id');
   await own.proxy.awaitLog('answered');
   own.proxy.signal('SIGUSR2');
-  await own.proxy.awaitLog('less is logged from now on');
+  await own.proxy.awaitLog('debug logging disabled');
   assert.equal(await level(), 'info');
 });
 
-test('forty containers whose role STS denies are one line of the log, not forty', async (t) => {
+test('40 containers with the same denied role are one log line', async (t) => {
   const own = await host(t);
   own.sts.fault({ kind: 'deny' });
   for (let index = 1; index <= 40; index += 1) {

@@ -13,7 +13,7 @@ import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS } from './host.ts';
 
 const A = '127.0.0.11';
 
-/** etsy's statsd as a process of its own, and every line that it writes; it writes what it receives. */
+/** Starts etsy's statsd. @returns its output lines, which include every received line */
 async function etsyStatsd(t: Test, port: number): Promise<Journal<string>> {
   const directory = mkdtempSync(join(tmpdir(), 'metadataproxy-statsd-'));
   const config = join(directory, 'config.js');
@@ -21,7 +21,7 @@ async function etsyStatsd(t: Test, port: number): Promise<Journal<string>> {
     address: '127.0.0.1', port: ${port}, mgmt_address: '127.0.0.1', mgmt_port: 0,
     backends: ['./backends/console'], flushInterval: 500, dumpMessages: true, deleteIdleStats: false
   }`);
-  // It is older than Node 23, which has no util.log any more.
+  // Node 23 removed util.log, which it uses.
   const patch = join(directory, 'util-log.cjs');
   writeFileSync(patch, "require('node:util').log ??= console.log;\n");
   const child = spawn(process.execPath, ['--require', patch, 'build/tools/node_modules/statsd/stats.js', config], {
@@ -40,7 +40,7 @@ async function etsyStatsd(t: Test, port: number): Promise<Journal<string>> {
   return lines;
 }
 
-test("etsy's statsd, a receiver of lines over TCP and a DogStatsD parser take what the program sends", async (t) => {
+test("etsy's statsd, a TCP line receiver and a DogStatsD parser accept the program's output", async (t) => {
   const free = await udpReceiver(t);
   await free.close();
   const statsd = await etsyStatsd(t, free.port);
@@ -59,7 +59,7 @@ test("etsy's statsd, a receiver of lines over TCP and a DogStatsD parser take wh
 
   const line = /metadataproxy\.http_request\.\S*passthrough\S*:[\d.]+\|c$/;
   await statsd.first((text) => line.test(text));
-  // The console backend's own view of it, after the next flush.
+  // The output of its console backend, after the next flush.
   await statsd.first((text) => /'metadataproxy\.http_request\.[^']*passthrough[^']*': [1-9]/.test(text));
   assert.deepEqual(statsd.all((text) => text.includes('Bad line')), []);
 
@@ -69,20 +69,20 @@ test("etsy's statsd, a receiver of lines over TCP and a DogStatsD parser take wh
   assert.ok(lines.some((text) => line.test(text)));
 
   const metrics = datadog.packets.entries.flatMap(parseDogStatsD);
-  const passed = metrics.filter(({ name, tags }) =>
+  const proxied = metrics.filter(({ name, tags }) =>
     name === 'metadataproxy.http_request' && tags.get('handler_name') === 'passthrough');
-  assert.equal(passed.filter(({ tags }) => tags.get('response_code') === '200').reduce((sum, { value }) => sum + value, 0), 2);
-  assert.ok(passed.every(({ type }) => type === 'c'));
+  assert.equal(proxied.filter(({ tags }) => tags.get('response_code') === '200').reduce((sum, { value }) => sum + value, 0), 2);
+  assert.ok(proxied.every(({ type }) => type === 'c'));
 });
 
-test('receivers that are gone, never read or reset delay no request and take no memory', async (t) => {
-  const never = await streamReceiver(t, { onConnection: (socket) => void socket.pause() });
-  const gone = await udpReceiver(t);
-  await gone.close();
+test('receivers that are unreachable or never read delay no request and use no memory', async (t) => {
+  const silent = await streamReceiver(t, { onConnection: (socket) => void socket.pause() });
+  const unreachable = await udpReceiver(t);
+  await unreachable.close();
   const { ask, docker, proxy } = await host(t, {
     env: {
-      STATSD_ADDR: `127.0.0.1:${gone.port}`,
-      STATSITE_ADDR: `127.0.0.1:${never.port}`,
+      STATSD_ADDR: `127.0.0.1:${unreachable.port}`,
+      STATSITE_ADDR: `127.0.0.1:${silent.port}`,
       DATADOG_ADDR: 'receiver.invalid:8125',
       METRICS_INTERVAL: '1s',
     },
@@ -94,13 +94,13 @@ test('receivers that are gone, never read or reset delay no request and take no 
     for (let n = 0; n < 300; n += 1) assert.equal((await ask(A, SECURITY_CREDENTIALS)).status, 200);
   };
   await askMany();
-  await never.connections.first();
+  await silent.connections.first();
   const before = resident();
   await askMany();
   await askMany();
   assert.ok(resident() - before < 30, `${before} to ${resident()} MB`);
-  const troubled = proxy.logs.all(({ msg }) => msg.startsWith('metrics cannot be sent')).map(({ fields }) => fields['backend']);
-  assert.equal(new Set(troubled).size, troubled.length, 'once for each');
-  assert.ok(troubled.includes('datadog'));
+  const failed = proxy.logs.all(({ msg }) => msg.startsWith('cannot export metrics')).map(({ fields }) => fields['backend']);
+  assert.equal(new Set(failed).size, failed.length, 'once per exporter');
+  assert.ok(failed.includes('datadog'));
   assert.equal((await proxy.stop()).code, 0);
 });

@@ -1,17 +1,17 @@
-/** Something that happens at a moment; `what` is undefined once it has been taken back. */
+/** An event in the queue. `what` is undefined once the event is cancelled. */
 interface Entry<T> {
   readonly at: number;
-  /** Of two at the same moment the one that was added first comes first. */
+  /** Orders events of the same time by when they were added. */
   readonly order: number;
   what: T | undefined;
 }
 
-/** What is to happen, the earliest first: a binary heap, for a fleet has a timer for each of a million things. */
+/** Events, the earliest first. A binary heap, because a fleet has a million timers. */
 export class EventQueue<T> {
   readonly #heap: Entry<T>[] = [];
   #added = 0;
 
-  /** @returns a function that takes it back */
+  /** @returns a function that cancels the event */
   add(at: number, what: T): () => void {
     const entry: Entry<T> = { at, order: this.#added++, what };
     this.#rise(this.#heap.push(entry) - 1, entry);
@@ -20,7 +20,7 @@ export class EventQueue<T> {
     };
   }
 
-  /** The earliest that is due at `until` or before, and leaves the queue; undefined if there is none. */
+  /** Removes and returns the earliest event that is due at `until` or before; undefined if there is none. */
   take(until: number): { readonly at: number; readonly what: T } | undefined {
     for (let first = this.#heap[0]; first !== undefined && first.at <= until; first = this.#heap[0]) {
       const last = this.#heap.pop();
@@ -44,7 +44,7 @@ export class EventQueue<T> {
     heap[at] = entry;
   }
 
-  /** Puts the entry in the place of the first. */
+  /** Replaces the first entry by this one, and restores the heap order. */
   #sink(entry: Entry<T>): void {
     const heap = this.#heap;
     let at = 0;

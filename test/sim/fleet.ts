@@ -6,15 +6,15 @@ import type { VirtualClock } from './virtual-clock.ts';
 
 /** MAX_CONCURRENT_STS_CALLS of lib/app.ts. */
 const MAX_CONCURRENT_CALLS = 16;
-/** What AssumeRole gives without DurationSeconds. */
+/** AssumeRole's default without DurationSeconds. */
 const LIFETIME_MS = HOUR;
 
 export interface FleetSize {
   readonly hosts: number;
   readonly containersPerHost: number;
   /**
-   * Distinct role requests on a host; container n makes number n modulo this. As many as there are containers is
-   * SESSION_NAME=container, where no two share a session.
+   * Distinct role requests on a host; container n makes request n modulo this. If it equals the number of containers, the
+   * fleet runs with SESSION_NAME=container, where no two containers share a session.
    */
   readonly requestsPerHost: number;
 }
@@ -22,21 +22,21 @@ export interface FleetSize {
 export interface FleetOptions extends FleetSize {
   readonly clock: VirtualClock;
   readonly ledger: Ledger;
-  /** For everything outside of the hosts. */
+  /** For everything outside the hosts. */
   readonly random: () => number;
-  /** For the hosts' own stores: a constant is a fleet without jitter. */
+  /** For the hosts' credential stores. A constant makes a fleet without jitter. */
   readonly storeRandom: () => number;
-  readonly isAway: (now: number) => boolean;
+  readonly isUnavailable: (now: number) => boolean;
   readonly stsPerSecond: number;
 }
 
 interface Request {
   readonly key: string;
-  /** Its place in the ledger. */
+  /** Its index in the ledger. */
   readonly credential: number;
 }
 
-/** A host: the project's own credential store, with the containers that use it. */
+/** A host: the real credential store, and the containers that use it. */
 class Host {
   readonly #requests: Request[];
   readonly #options: FleetOptions;
@@ -52,7 +52,7 @@ class Host {
     ));
   }
 
-  /** The host comes up, with a new store. */
+  /** The host starts with a new store. */
   boot(): void {
     const { clock, ledger, storeRandom } = this.#options;
     this.#store?.close();
@@ -90,10 +90,10 @@ export class Fleet {
   readonly #options: FleetOptions;
 
   constructor(options: FleetOptions) {
-    const { clock, ledger, random, isAway, stsPerSecond } = options;
+    const { clock, ledger, random, isUnavailable, stsPerSecond } = options;
     this.#options = options;
     const sts = new StsWithQuota({
-      clock, random, isAway, perSecond: stsPerSecond,
+      clock, random, isUnavailable, perSecond: stsPerSecond,
       onAttempt: (outcome) => ledger.attempt(clock.now(), outcome),
     });
     const fetch = async ({ credential }: Request): Promise<Credentials> => {
@@ -109,12 +109,12 @@ export class Fleet {
     clock.after(0, sample);
   }
 
-  /** Every host boots, at moments by chance within so many milliseconds. */
+  /** Boots every host, at random times within so many milliseconds. */
   boot(within: number): void {
     this.#eachWithin(0, within, (host) => host.boot());
   }
 
-  /** After so many milliseconds and within some more, each host's containers are replaced by new ones. */
+  /** Replaces each host's containers, at random times in [after, after + within] milliseconds. */
   deploy(after: number, within: number): void {
     this.#eachWithin(after, within, (host) => {
       host.endContainers();

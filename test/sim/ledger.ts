@@ -3,29 +3,29 @@ import type { Outcome } from './sts-with-quota.ts';
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
 
-/** How often the credentials are looked through. */
+/** How often all credentials are sampled. */
 export const SAMPLE_MS = 10_000;
-/** What a credential has left when it is handed out, at the least: ROLE_CACHE_OFFSET as it is by default. */
+/** The minimum validity of credentials that the proxy serves: the default of ROLE_CACHE_OFFSET. */
 export const OFFSET_MS = 15 * MINUTE;
 
 const NONE = -Infinity;
 
 /** What happened to a fleet. */
 export interface History {
-  /** All attempts at STS in each second since the start, and those of them that were throttled. */
+  /** STS calls in each second since the start, and the throttled ones among them. */
   readonly attempts: Uint32Array;
   readonly throttled: Uint32Array;
-  /** At each sample, how many credentials had less than OFFSET_MS left but some, and how many had expired. */
+  /** At each sample: credentials with less than OFFSET_MS left, and expired credentials. */
   readonly low: readonly number[];
   readonly expired: readonly number[];
-  /** And for how many a container runs that has not had one yet. */
+  /** At each sample: credentials that a container needs and that were never fetched. */
   readonly without: readonly number[];
-  /** When anybody's first renewal began, and anybody's second one, in milliseconds since the start. */
+  /** When the fleet's first refresh and first second refresh began, in milliseconds since the start. */
   readonly firstRefreshAt: number | undefined;
   readonly secondRefreshAt: number | undefined;
 }
 
-/** Writes down what happens to a fleet, and knows what each of its credentials is good for. */
+/** Records the history of a fleet and the validity of each of its credentials. */
 export class Ledger {
   readonly start: number;
   readonly #attempts: Uint32Array;
@@ -49,7 +49,7 @@ export class Ledger {
     this.#live = new Uint8Array(credentials);
   }
 
-  /** Plain data, which goes from one thread to another. */
+  /** Plain data, because it is sent between threads. */
   get history(): History {
     return {
       attempts: this.#attempts, throttled: this.#throttled,
@@ -58,7 +58,7 @@ export class Ledger {
     };
   }
 
-  /** From now on a container needs this credential, which it has not had before. */
+  /** A new container needs this credential. */
   begins(credential: number): void {
     this.#live[credential] = 1;
     this.#validUntil[credential] = NONE;
@@ -102,7 +102,7 @@ export class Ledger {
   }
 }
 
-/** Counts by the second as a rate over windows of `width` seconds, that is their mean. */
+/** The average of counts per second over windows of `width` seconds. */
 export function rates(counts: Uint32Array, width: number): number[] {
   const windows: number[] = [];
   for (let at = 0; at + width <= counts.length; at += width) {

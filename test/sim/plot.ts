@@ -7,13 +7,13 @@ const LEFT = 84;
 const RIGHT = 24;
 const PANEL_HEIGHT = 200;
 const PANEL_TOPS = [92, 362] as const;
-/** A point for each of these, which is about one a pixel. */
+/** One point per so many seconds, about one per pixel. */
 const POINT_S = 30;
-const COLOURS = { jitter: '#0b62a8', none: '#d9822b', quota: '#b3261e', away: '#f3dcda', text: '#222', grid: '#e3e3e3' } as const;
+const COLOURS = { jitter: '#0b62a8', none: '#d9822b', quota: '#b3261e', outage: '#f3dcda', text: '#222', grid: '#e3e3e3' } as const;
 
-/** Of a sign of text, which stands for the highest of its points. */
+/** The time that one text sign represents. It shows the highest of its points. */
 const SIGN_S = 240;
-/** Below what rate which sign is; the steady rate is 74, the quota 600. */
+/** A sign and the rate below which it is used. The steady rate is 74, the quota 600. */
 const SIGNS = [['▁', 25], ['▂', 50], ['▃', 100], ['▄', 200], ['▅', 600], ['▆', 2_000], ['▇', 10_000], ['█', Infinity]] as const;
 
 interface Series {
@@ -27,13 +27,13 @@ interface Panel {
   readonly top: number;
   readonly title: string;
   readonly series: readonly Series[];
-  /** Decades, because a peak is hundreds of times the steady rate. */
+  /** Logarithmic, because a peak is hundreds of times the steady rate. */
   readonly logarithmic?: boolean;
-  /** A level to mark, with its name. */
+  /** A level to mark, and its label. */
   readonly level?: { readonly y: number; readonly label: string };
 }
 
-/** Two panels over the same time: calls of STS, and credentials that run out. An SVG document. */
+/** An SVG document with two panels over the same time: STS calls, and credentials close to expiry. */
 export function plotScene(scene: Scene, jitter: History, none: History, quota: number): string {
   const both = (pointsOf: (history: History) => [number, number][]): Series[] => [
     { label: 'without jitter', colour: COLOURS.none, points: pointsOf(none) },
@@ -42,7 +42,7 @@ export function plotScene(scene: Scene, jitter: History, none: History, quota: n
   const panels: Panel[] = [
     {
       top: PANEL_TOPS[0],
-      title: `STS calls per second (means of ${POINT_S} s; logarithmic)`,
+      title: `STS calls per second (averages over ${POINT_S} s; logarithmic)`,
       logarithmic: true,
       series: both((history) => rates(history.attempts, POINT_S).map((rate, at) => [at * POINT_S * 1000, rate])),
       level: { y: quota, label: `quota: ${quota}/s` },
@@ -64,11 +64,11 @@ ${panels.map((panel) => drawPanel(scene, panel)).join('\n')}
 `;
 }
 
-/** What the signs of `lines` mean. */
-export const KEY = `Calls of STS a second, at most in ${SIGN_S / 60} minutes: ` +
+/** The legend for `lines`. */
+export const KEY = `STS calls per second, maximum of ${SIGN_S / 60} minutes: ` +
   SIGNS.map(([sign, below]) => `${sign} ${below === Infinity ? 'more' : `< ${below.toLocaleString('en')}`}`).join('  ');
 
-/** The first of the two panels as two lines of text. */
+/** The first panel as two lines of text. */
 export function lines(jitter: History, none: History): string {
   const line = (history: History): string => {
     const points = rates(history.attempts, POINT_S);
@@ -92,8 +92,8 @@ function legend(series: readonly Series[]): string {
 function drawPanel(scene: Scene, { top, title, series, logarithmic = false, level }: Panel): string {
   const highest = Math.max(1, level?.y ?? 0, ...series.flatMap(({ points }) => points.map(([, y]) => y)));
   const ticks = logarithmic ? decadesTo(highest) : stepsTo(highest);
-  const most = ticks.at(-1) ?? 1;
-  const share = (value: number): number => logarithmic ? Math.log10(Math.max(value, 1)) / Math.log10(most) : value / most;
+  const maximum = ticks.at(-1) ?? 1;
+  const share = (value: number): number => logarithmic ? Math.log10(Math.max(value, 1)) / Math.log10(maximum) : value / maximum;
   const bottom = top + PANEL_HEIGHT;
   const x = (at: number): number => round(LEFT + (WIDTH - LEFT - RIGHT) * at / scene.duration);
   const y = (value: number): number => round(bottom - PANEL_HEIGHT * share(value));
@@ -101,35 +101,35 @@ function drawPanel(scene: Scene, { top, title, series, logarithmic = false, leve
     `<text x="${px}" y="${py}" font-family="sans-serif" font-size="12" text-anchor="${anchor}" fill="${colour}">${words}</text>`;
   const line = (x1: number, y1: number, x2: number, y2: number, colour: string, more = ''): string =>
     `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" stroke="${colour}" ${more}/>`;
-  const parts: string[] = [];
-  if (scene.away !== undefined) {
-    const [from, to] = scene.away;
-    parts.push(`<rect x="${x(from)}" y="${top}" width="${x(to) - x(from)}" height="${PANEL_HEIGHT}" fill="${COLOURS.away}"/>`);
-    parts.push(label((x(from) + x(to)) / 2, top + 14, 'STS away', 'middle', COLOURS.quota));
+  const elements: string[] = [];
+  if (scene.outage !== undefined) {
+    const [from, to] = scene.outage;
+    elements.push(`<rect x="${x(from)}" y="${top}" width="${x(to) - x(from)}" height="${PANEL_HEIGHT}" fill="${COLOURS.outage}"/>`);
+    elements.push(label((x(from) + x(to)) / 2, top + 14, 'STS unavailable', 'middle', COLOURS.quota));
   }
   for (const value of ticks) {
-    parts.push(line(LEFT, y(value), WIDTH - RIGHT, y(value), COLOURS.grid));
-    parts.push(label(LEFT - 8, y(value) + 4, value.toLocaleString('en'), 'end'));
+    elements.push(line(LEFT, y(value), WIDTH - RIGHT, y(value), COLOURS.grid));
+    elements.push(label(LEFT - 8, y(value) + 4, value.toLocaleString('en'), 'end'));
   }
   for (let at = 0; at <= scene.duration; at += 30 * MINUTE) {
-    parts.push(line(x(at), bottom, x(at), bottom + 5, COLOURS.text));
-    if (at % HOUR === 0) parts.push(label(x(at), bottom + 20, String(at / HOUR), 'middle'));
+    elements.push(line(x(at), bottom, x(at), bottom + 5, COLOURS.text));
+    if (at % HOUR === 0) elements.push(label(x(at), bottom + 20, String(at / HOUR), 'middle'));
   }
   for (const { colour, points } of series) {
     const path = points.map(([at, value]) => `${x(at)},${y(value)}`).join(' ');
-    parts.push(`<polyline fill="none" stroke="${colour}" stroke-width="1.5" stroke-linejoin="round" points="${path}"/>`);
+    elements.push(`<polyline fill="none" stroke="${colour}" stroke-width="1.5" stroke-linejoin="round" points="${path}"/>`);
   }
   if (series.every(({ points }) => points.every(([, value]) => value === 0))) {
-    parts.push(label((LEFT + WIDTH - RIGHT) / 2, top + PANEL_HEIGHT / 2, 'none at any time', 'middle'));
+    elements.push(label((LEFT + WIDTH - RIGHT) / 2, top + PANEL_HEIGHT / 2, 'none at any time', 'middle'));
   }
   if (level !== undefined) {
-    parts.push(line(LEFT, y(level.y), WIDTH - RIGHT, y(level.y), COLOURS.quota, 'stroke-dasharray="6 4"'));
-    parts.push(label(WIDTH - RIGHT - 4, y(level.y) - 5, level.label, 'end', COLOURS.quota));
+    elements.push(line(LEFT, y(level.y), WIDTH - RIGHT, y(level.y), COLOURS.quota, 'stroke-dasharray="6 4"'));
+    elements.push(label(WIDTH - RIGHT - 4, y(level.y) - 5, level.label, 'end', COLOURS.quota));
   }
-  parts.push(line(LEFT, bottom, WIDTH - RIGHT, bottom, COLOURS.text), line(LEFT, top, LEFT, bottom, COLOURS.text));
-  parts.push(`<text x="${LEFT}" y="${top - 10}" font-family="sans-serif" font-size="13" font-weight="bold" ` +
+  elements.push(line(LEFT, bottom, WIDTH - RIGHT, bottom, COLOURS.text), line(LEFT, top, LEFT, bottom, COLOURS.text));
+  elements.push(`<text x="${LEFT}" y="${top - 10}" font-family="sans-serif" font-size="13" font-weight="bold" ` +
     `fill="${COLOURS.text}">${title}</text>`);
-  return parts.join('\n');
+  return elements.join('\n');
 }
 
 function decadesTo(highest: number): number[] {
@@ -137,11 +137,11 @@ function decadesTo(highest: number): number[] {
   return Array.from({ length: count + 1 }, (_, power) => 10 ** power);
 }
 
-/** From 0 in four or five equal steps of 1, 2 or 5 times a power of ten. */
+/** Four or five equal steps from 0, each 1, 2 or 5 times a power of ten. */
 function stepsTo(highest: number): number[] {
-  const least = highest / 4;
-  const power = 10 ** Math.max(0, Math.floor(Math.log10(least)));
-  const step = [1, 2, 5, 10].map((times) => times * power).find((one) => one >= least) ?? power;
+  const minimum = highest / 4;
+  const power = 10 ** Math.max(0, Math.floor(Math.log10(minimum)));
+  const step = [1, 2, 5, 10].map((times) => times * power).find((one) => one >= minimum) ?? power;
   return Array.from({ length: Math.ceil(highest / step) + 1 }, (_, at) => at * step);
 }
 

@@ -1,25 +1,24 @@
-// `make sim`: what a fleet of hosts does to STS, and what STS's troubles do to the fleet. The hosts run the project's own
-// credential store; clock, STS and containers are made up. HOSTS, REQUESTS (distinct role requests on a host) and SEED
-// change the fleet; the same ones give the same figures.
-// UPDATE_README=1 writes them to README.md.
+// `make sim`: the load that a fleet of hosts puts on STS, and what STS failures do to the fleet. The hosts run the real
+// credential store; clock, STS and containers are simulated. HOSTS, REQUESTS (distinct role requests on a host) and SEED
+// change the fleet; the same values give the same results. UPDATE_README=1 writes them to README.md.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { HOUR, type History } from './ledger.ts';
-import { writeReadmePart } from '../bench/readme-part.ts';
+import { writeReadmeSection } from '../bench/readme-section.ts';
 import { markdown } from '../bench/table.ts';
 import { findings, play, SCENES, type Findings, type PlayOptions, type Scene } from './scenes.ts';
 import { KEY, lines, plotScene } from './plot.ts';
 import { QUOTA_PER_SECOND } from './sts-with-quota.ts';
 
-// Millions of failures, whose stacks nobody reads.
+// There are millions of failures, and their stacks are never read.
 Error.stackTraceLimit = 0;
 
 const OUT = 'build/sim';
-/** What the peak after a restart may be of the steady rate, from the second refresh on. */
-const PEAK_AT_MOST = 3;
+/** The limit of the peak after a restart, from the second refresh on, as a multiple of the steady rate. */
+const MAX_PEAK_RATIO = 3;
 
 const size = {
   hosts: numberFrom('HOSTS', 10_000),
@@ -27,11 +26,11 @@ const size = {
   requestsPerHost: numberFrom('REQUESTS', 10),
 };
 const seed = numberFrom('SEED', 1);
-// A part of a fleet has a part of the quota.
+// A smaller fleet has a proportionally smaller quota.
 const stsPerSecond = QUOTA_PER_SECOND * size.hosts / 10_000;
 const only = process.env['SCENE'];
 
-/** What one thread does: a scene, by its place in SCENES. */
+/** The task of one thread: a scene, as its index in SCENES. */
 interface Task {
   readonly scene: number;
   readonly options: PlayOptions;
@@ -66,20 +65,20 @@ async function main(): Promise<void> {
     const found = { jitter: findings(scene, jitter), none: findings(scene, none) };
     report[scene.name] = found;
     print(`\n${scene.title}`, 'with jitter', 'without');
-    for (const [name, text] of linesOf(scene)) print(`  ${text}`, figure(found.jitter[name]), figure(found.none[name]));
+    for (const [name, text] of linesOf(scene)) print(`  ${text}`, format(found.jitter[name]), format(found.none[name]));
     for (const problem of problems(scene.name, found.jitter)) broken.push(`${scene.title}: ${problem}`);
   }
   writeFileSync(`${OUT}/sim.json`, `${JSON.stringify({ ...size, stsPerSecond, seed, scenes: report }, null, 2)}\n`);
   const text = `${KEY}\n\n${plots.join('\n\n')}`;
   console.log(`\n${text}`);
-  if (process.env['UPDATE_README'] === '1') writeReadmePart('sim', `${summary(report)}\n\n\`\`\`text\n${text}\n\`\`\``);
+  if (process.env['UPDATE_README'] === '1') writeReadmeSection('sim', `${summary(report)}\n\n\`\`\`text\n${text}\n\`\`\``);
   for (const line of broken) console.error(`\nNOT MET: ${line}`);
   if (broken.length === 0) console.log(`\nAll conditions are met. Plots: ${OUT}/*.svg`);
   console.log(`${Math.round((performance.now() - began) / 1000)} s`);
   process.exitCode = broken.length === 0 ? 0 : 1;
 }
 
-/** The tasks' results in their order, each from a thread of its own, as many at once as there are processors. */
+/** Runs each task in a thread, one thread per processor. @returns the results in the tasks' order */
 async function inThreads(tasks: readonly Task[]): Promise<History[]> {
   const results: History[] = [];
   const queue = [...tasks.entries()];
@@ -107,8 +106,8 @@ function summary(report: Readonly<Record<string, { jitter: Findings; none: Findi
       const ratio = (found.peakFromSecondRefresh / found.steady).toFixed(1);
       const { steady, peak, peakFromSecondRefresh, low, expired } = found;
       return [
-        title, jitter, `${figure(steady)}/s`, `${figure(peak)}/s`, `${figure(peakFromSecondRefresh)}/s (${ratio} ×)`,
-        figure(low), figure(expired),
+        title, jitter, `${format(steady)}/s`, `${format(peak)}/s`, `${format(peakFromSecondRefresh)}/s (${ratio} ×)`,
+        format(low), format(expired),
       ];
     });
   }));
@@ -117,22 +116,22 @@ function summary(report: Readonly<Record<string, { jitter: Findings; none: Findi
 function linesOf({ name }: Scene): [keyof Findings, string][] {
   return [
     ['steady', 'calls/s, steady'],
-    ['peak', 'calls/s, at most'],
+    ['peak', 'calls/s, peak'],
     ['peakFromFirstRefresh', '  from the first refresh on'],
     ['peakFromSecondRefresh', '  from the second refresh on'],
     ['calls', 'calls'],
-    ['throttled', '  of them throttled'],
+    ['throttled', '  throttled'],
     ...(name === 'restart' ? [['allServedAfter', 'seconds until all have credentials'] as [keyof Findings, string]] : []),
-    ['low', 'below 15 minutes, at most'],
-    ['expired', 'expired, at most'],
-    ['expiredThoughReachable', '  with STS there in the hour before'],
+    ['low', 'below 15 minutes, maximum'],
+    ['expired', 'expired, maximum'],
+    ['expiredThoughReachable', '  although STS was reachable in the hour before'],
   ];
 }
 
 function* problems(name: string, found: Findings): Generator<string> {
   const ratio = found.peakFromSecondRefresh / found.steady;
-  if (name === 'restart' && !(ratio < PEAK_AT_MOST)) {
-    yield `the peak from the second refresh on is ${ratio.toFixed(2)} times the steady rate, not below ${PEAK_AT_MOST}`;
+  if (name === 'restart' && !(ratio < MAX_PEAK_RATIO)) {
+    yield `the peak from the second refresh on is ${ratio.toFixed(2)} times the steady rate, not below ${MAX_PEAK_RATIO}`;
   }
   if (found.expiredThoughReachable > 0) {
     yield `${found.expiredThoughReachable} credentials had expired although STS was reachable in the hour before`;
@@ -143,13 +142,13 @@ function print(text: string, jitter: string, none: string): void {
   console.log(`${text.padEnd(46)}${jitter.padStart(14)}${none.padStart(14)}`);
 }
 
-function figure(value: number): string {
+function format(value: number): string {
   return value < 1000 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value).toLocaleString('en');
 }
 
-function numberFrom(name: string, otherwise: number): number {
+function numberFrom(name: string, fallback: number): number {
   const given = process.env[name];
-  const value = given === undefined || given === '' ? otherwise : Number(given);
+  const value = given === undefined || given === '' ? fallback : Number(given);
   if (!Number.isInteger(value) || value < 1) throw new Error(`${name} is ${given}, expected a whole number from 1 on`);
   return value;
 }

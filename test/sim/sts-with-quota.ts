@@ -2,32 +2,32 @@ import type { Clock } from '../../lib/util/clock.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 
 /**
- * So many requests a second are answered for an account in a region, and as many at once after a second of rest.
- * Source: IAM User Guide, "IAM and AWS STS quotas". Nothing is said there of the burst: a second's worth is modest.
+ * Requests per second for an account in a region, with a burst of the same size after an idle second. Source: IAM User
+ * Guide, "IAM and AWS STS quotas". It does not state the burst; one second's worth is a cautious assumption.
  */
 export const QUOTA_PER_SECOND = 600;
-/** STS answers in 50 to 300 ms, as lib/credentials/aws.ts has it. */
+/** STS answers in 50 to 300 ms, as lib/credentials/aws/ says. */
 const LATENCY_MS = [50, 300] as const;
-/** And who does not reach it gives up after that: CONNECTION_TIMEOUT_MS there. */
-const UNREACHABLE_AFTER_MS = 2_000;
-/** ATTEMPTS there: the SDK itself tries again once. */
+/** CONNECTION_TIMEOUT_MS there. */
+const CONNECTION_TIMEOUT_MS = 2_000;
+/** ATTEMPTS there: the SDK retries once. */
 const ATTEMPTS = 2;
-/** After a throttled attempt the SDK waits for up to 500 ms, after another failure up to 100 (its "standard" mode). */
-const SDK_WAITS_MS = { throttled: 500, away: 100 } as const;
+/** The SDK's maximum backoff after a throttled attempt and after another failure (its "standard" mode). */
+const SDK_BACKOFF_MS = { throttled: 500, unavailable: 100 } as const;
 
 export interface StsOptions {
   readonly clock: Clock;
   readonly random: () => number;
-  /** Whether it can be reached at this time (milliseconds since the epoch). */
-  readonly isAway: (now: number) => boolean;
-  /** Told of each attempt, throttled ones and those that reach nobody included. */
+  /** Whether STS is unreachable at this time (milliseconds since the epoch). */
+  readonly isUnavailable: (now: number) => boolean;
+  /** Called for each attempt, throttled and unanswered ones included. */
   readonly onAttempt: (outcome: Outcome) => void;
   readonly perSecond?: number;
 }
 
-export type Outcome = 'answered' | 'throttled' | 'away';
+export type Outcome = 'answered' | 'throttled' | 'unavailable';
 
-/** A region's STS as the fleet sees it. */
+/** The STS of one region. */
 export class StsWithQuota {
   readonly #options: StsOptions;
   readonly #perSecond: number;
@@ -47,14 +47,14 @@ export class StsWithQuota {
   }
 
   #attempt(number: number, resolve: () => void, reject: (error: Error) => void): void {
-    const { clock, random, isAway, onAttempt } = this.#options;
-    const outcome = isAway(clock.now()) ? 'away' : this.#takeToken() ? 'answered' : 'throttled';
+    const { clock, random, isUnavailable, onAttempt } = this.#options;
+    const outcome = isUnavailable(clock.now()) ? 'unavailable' : this.#takeToken() ? 'answered' : 'throttled';
     onAttempt(outcome);
-    const [least, most] = LATENCY_MS;
-    const takes = outcome === 'away' ? UNREACHABLE_AFTER_MS : least + (most - least) * random();
+    const [minimum, maximum] = LATENCY_MS;
+    const takes = outcome === 'unavailable' ? CONNECTION_TIMEOUT_MS : minimum + (maximum - minimum) * random();
     if (outcome === 'answered') clock.after(takes, resolve);
     else if (number === ATTEMPTS) clock.after(takes, () => reject(new CredentialsUnavailable(outcome)));
-    else clock.after(takes + SDK_WAITS_MS[outcome] * random(), () => this.#attempt(number + 1, resolve, reject));
+    else clock.after(takes + SDK_BACKOFF_MS[outcome] * random(), () => this.#attempt(number + 1, resolve, reject));
   }
 
   #takeToken(): boolean {

@@ -1,10 +1,10 @@
 import type { Clock } from '../../lib/util/clock.ts';
 import { EventQueue } from './event-queue.ts';
 
-/** Node polls for input once in so many events: that costs more than most events do. */
+/** Node polls for I/O once per so many events, because a poll costs more than most events. */
 const EVENTS_A_POLL = 256;
 
-/** Time that goes from one timer to the next. */
+/** A clock that jumps from one timer to the next. */
 export class VirtualClock implements Clock {
   readonly #timers = new EventQueue<() => void>();
   #now: number;
@@ -22,17 +22,17 @@ export class VirtualClock implements Clock {
   }
 
   /**
-   * Lets time pass until that moment. Each timer fires at its own; all promises that follow from it are settled before
-   * the next one, because each has a turn of setImmediate's queue, between which Node runs what promises wait for.
+   * Advances the time to `until`. All promise reactions of a timer run before the next timer fires: each timer has its own
+   * setImmediate callback, and Node drains the microtask queue between two of them.
    *
    * @throws what a timer's action throws
    */
   run(until: number): Promise<void> {
     return new Promise((resolve, reject) => {
       let open = true;
-      const end = (settle: () => void): void => {
+      const end = (report: () => void): void => {
         open = false;
-        settle();
+        report();
       };
       const step = (): void => {
         if (!open) return;

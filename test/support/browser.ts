@@ -22,12 +22,12 @@ export interface View {
   readonly javascript?: boolean;
 }
 
-/** How long the browser may take for one command; turns a hang into a message. */
+/** The timeout of one command. Without it a hang would have no message. */
 const TIMEOUT_MS = 60_000;
 
 /**
- * Chromium without a window, driven over a pipe by the DevTools protocol. It gets a profile of its own, which is
- * removed, and no network but what a page asks for.
+ * Headless Chromium, controlled over a pipe with the DevTools protocol. It has a temporary profile, and makes no network
+ * request except those of the page.
  */
 export class Browser {
   readonly #child: ChildProcess;
@@ -38,7 +38,7 @@ export class Browser {
 
   private constructor(program: string) {
     this.#profile = mkdtempSync(join(tmpdir(), 'browser-'));
-    // Root may not use the sandbox; the page is our own. Nothing is fetched that no page asks for.
+    // Root cannot use the sandbox, and the page is our own. The other flags disable background requests.
     const flags = [
       '--headless=new', '--no-sandbox', '--remote-debugging-pipe', '--disable-gpu', '--hide-scrollbars=false',
       '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run',
@@ -79,7 +79,7 @@ export class Browser {
     });
   }
 
-  /** @returns what ends the listening */
+  /** @returns a function that removes the listener */
   listen(listener: (message: Message) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -103,7 +103,7 @@ export class Browser {
 }
 
 export class Tab {
-  /** What the browser complained of: errors and warnings of the console, exceptions, violations of the policy. */
+  /** What the browser reported: console errors and warnings, exceptions, violations of the content security policy. */
   readonly complaints: string[] = [];
   readonly #browser: Browser;
   readonly #session: string;
@@ -142,7 +142,7 @@ export class Tab {
     await loaded;
   }
 
-  /** The value of an expression (or of the promise that it is); it must be JSON. */
+  /** The value of an expression, awaited if it is a promise. It must be JSON. */
   async evaluate<T>(expression: string): Promise<T> {
     const { result, exceptionDetails } = await this.send('Runtime.evaluate', {
       expression, awaitPromise: true, returnByValue: true,

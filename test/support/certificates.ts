@@ -6,7 +6,7 @@ export interface Certificate {
   readonly key: string;
 }
 
-/** What a TLS test needs: a server on 127.0.0.1, a client, and the authority that signed both. */
+/** For a TLS test: a server on 127.0.0.1, a client, and the authority that signed both. */
 export interface Certificates {
   /** The authority's certificate, PEM. */
   readonly ca: string;
@@ -15,8 +15,8 @@ export interface Certificates {
 }
 
 /**
- * Makes an authority and two certificates of it, valid for a day: for DOCKER_CERT_PATH's ca.pem, cert.pem and
- * key.pem. Written in DER by hand (RFC 5280), for Node makes keys and signatures but no certificates.
+ * Makes an authority and two certificates, valid for a day, such as DOCKER_CERT_PATH's ca.pem, cert.pem and key.pem.
+ * Encodes DER (RFC 5280) itself, because Node makes keys and signatures but no certificates.
  */
 export function makeCertificates(now = new Date()): Certificates {
   const authority = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -40,8 +40,8 @@ export function makeCertificates(now = new Date()): Certificates {
   return { ca, server: leaf('test server'), client: leaf('test client') };
 }
 
-function tagged(tag: number, ...parts: Buffer[]): Buffer {
-  const content = Buffer.concat(parts);
+function tagged(tag: number, ...items: Buffer[]): Buffer {
+  const content = Buffer.concat(items);
   return Buffer.concat([Buffer.from([tag, ...sizeOf(content.length)]), content]);
 }
 
@@ -50,21 +50,21 @@ function sizeOf(length: number): number[] {
   return length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
 }
 
-function sequence(...parts: Buffer[]): Buffer {
-  return tagged(0x30, ...parts);
+function sequence(...items: Buffer[]): Buffer {
+  return tagged(0x30, ...items);
 }
 
 function integer(value: number): Buffer {
   return tagged(0x02, Buffer.from([value]));
 }
 
-/** An object identifier as its encoded bytes. */
+/** An object identifier, given as its encoded bytes. */
 function identifier(hex: string): Buffer {
   return tagged(0x06, Buffer.from(hex, 'hex'));
 }
 
-function name(intern: string): Buffer {
-  const attribute = sequence(identifier('550403'), tagged(0x0c, Buffer.from(intern)));
+function name(commonName: string): Buffer {
+  const attribute = sequence(identifier('550403'), tagged(0x0c, Buffer.from(commonName)));
   return sequence(tagged(0x31, attribute));
 }
 

@@ -2,14 +2,14 @@ import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { parseResponses, type RawResponse } from './http-bytes.ts';
 
-/** How long a client waits for an answer, in milliseconds. It turns a hang into a message, no more. */
+/** Without a timeout a hang would have no message. No assertion depends on it. */
 const TIMEOUT_MS = 20_000;
 
 export interface RequestOptions {
   readonly port: number;
-  /** The source address, which is who the container is: any of 127.0.0.0/8 (the default is 127.0.0.1). */
+  /** The source address, which identifies the container: any of 127.0.0.0/8 (127.0.0.1). */
   readonly from?: string;
-  /** Where the server is; by default 127.0.0.1. */
+  /** The server's address (127.0.0.1). */
   readonly host?: string;
   readonly method?: string;
   readonly path?: string;
@@ -20,17 +20,17 @@ export interface RequestOptions {
 
 export interface Response {
   readonly status: number;
-  /** By name in lower case; repeated ones joined by ", ". */
+  /** By name in lower case; several values of a name are joined by ", ". */
   readonly headers: Readonly<Record<string, string>>;
-  /** Name and value in turn, as they came. */
+  /** Alternating names and values, as received. */
   readonly rawHeaders: readonly string[];
   readonly body: string;
   readonly bytes: Buffer;
 }
 
 /**
- * One request on a connection of its own, as a container would send it. Rejects when the connection fails,
- * also in the middle of the body: a truncated answer is never taken for a whole one.
+ * Sends one request on a new connection, as a container would. Rejects if the connection fails, also within the body, so
+ * a truncated answer never looks complete.
  */
 export function request(options: RequestOptions): Promise<Response> {
   const { port, from = '127.0.0.1', host = '127.0.0.1', method = 'GET', path = '/', headers = {} } = options;
@@ -65,22 +65,22 @@ export interface RawOptions {
   readonly host?: string;
   /** A string is latin1. */
   readonly bytes: string | Buffer;
-  /** Stops after so many whole responses, by default one; Infinity waits for the server to close. */
+  /** Stops after so many complete responses (1). Infinity waits until the server closes the connection. */
   readonly responses?: number;
 }
 
 export interface RawResult {
-  /** Everything that came. */
+  /** All received bytes. */
   readonly received: Buffer;
-  /** The whole responses in it. */
+  /** The complete responses in them. */
   readonly responses: readonly RawResponse[];
-  /** True if the server ended the connection, by an orderly close or a reset. */
+  /** True if the server closed or reset the connection. */
   readonly closed: boolean;
 }
 
 /**
- * Sends bytes that no HTTP library would send and gives what comes back, until `responses` whole responses
- * are there or the server closes.
+ * Sends bytes that no HTTP library would send. Resolves when `responses` complete responses have arrived or the server
+ * closes the connection.
  */
 export function raw(options: RawOptions): Promise<RawResult> {
   const { port, from = '127.0.0.1', host = '127.0.0.1', bytes, responses: wanted = 1 } = options;
@@ -94,7 +94,7 @@ export function raw(options: RawOptions): Promise<RawResult> {
       socket.destroy();
       reject(new Error(`no answer to ${JSON.stringify(text.slice(0, 200))} within ${TIMEOUT_MS} ms`));
     }, TIMEOUT_MS);
-    const settle = (closed: boolean): void => {
+    const finish = (closed: boolean): void => {
       clearTimeout(timer);
       const received = Buffer.concat(chunks);
       resolve({ received, responses: parseResponses(received.toString('latin1'), toHead, closed), closed });
@@ -108,15 +108,15 @@ export function raw(options: RawOptions): Promise<RawResult> {
       chunks.push(chunk);
       if (wanted === Infinity) return;
       const soFar = Buffer.concat(chunks).toString('latin1');
-      if (parseResponses(soFar, toHead).length >= wanted) settle(false);
+      if (parseResponses(soFar, toHead).length >= wanted) finish(false);
     });
     socket.once('error', (error) => {
-      // A reset of a connection that was made is an answer of a kind.
+      // After the connection is established, a reset is a result, not a failure.
       if (connected) return;
       clearTimeout(timer);
       reject(error);
     });
-    socket.once('close', () => settle(true));
+    socket.once('close', () => finish(true));
   });
 }
 

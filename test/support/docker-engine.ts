@@ -236,7 +236,7 @@ export class DockerEngine {
     const request = parseRequest(incoming);
     this.requests.add(request);
     if (this.#hanging) await new Promise<void>((resolve) => this.#afterHang.push(resolve));
-    const struck = this.#faults.strike(request);
+    const struck = this.#faults.apply(request);
     if (struck?.fault.kind === 'hold') await struck.lifted;
     if (struck?.fault.kind === 'delay') await delay(struck.fault.ms, struck.lifted);
     const fault = struck?.fault;

@@ -1,13 +1,13 @@
-/** What a test holds of a fault that it asked for. */
+/** A fault that a test requested. */
 export interface Fault {
-  /** How often the fault has struck. */
+  /** How many requests it has affected. */
   readonly hits: number;
-  /** Ends the fault; what it holds or delays goes on at once. */
+  /** Ends the fault. Requests that it holds or delays continue immediately. */
   lift(): void;
 }
 
-/** A fault that strikes one request. */
-export interface Struck<F> {
+/** A fault applied to one request. */
+export interface AppliedFault<F> {
   readonly fault: F;
   /** Resolves when the fault is lifted. */
   readonly lifted: Promise<void>;
@@ -16,15 +16,15 @@ export interface Struck<F> {
 class Rule<S, F> implements Fault {
   hits = 0;
   readonly fault: F;
-  readonly applies: (subject: S) => boolean;
+  readonly matches: (subject: S) => boolean;
   readonly times: number;
   readonly lifted: Promise<void>;
   #lift: () => void = () => {};
   readonly #forget: (rule: Rule<S, F>) => void;
 
-  constructor(fault: F, applies: (subject: S) => boolean, times: number, forget: (rule: Rule<S, F>) => void) {
+  constructor(fault: F, matches: (subject: S) => boolean, times: number, forget: (rule: Rule<S, F>) => void) {
     this.fault = fault;
-    this.applies = applies;
+    this.matches = matches;
     this.times = times;
     this.#forget = forget;
     this.lifted = new Promise((resolve) => {
@@ -38,20 +38,20 @@ class Rule<S, F> implements Fault {
   }
 }
 
-/** The faults that a stand-in commits on demand. Of several that apply the newest strikes. */
+/** The faults that a fake server injects. If several match a request, the newest applies. */
 export class FaultRules<S, F> {
   readonly #rules = new Set<Rule<S, F>>();
 
-  /** From now on `fault` strikes what `applies` accepts, `times` times at most. */
-  add(fault: F, applies: (subject: S) => boolean, times = Infinity): Fault {
-    const rule = new Rule<S, F>(fault, applies, times, (gone) => this.#rules.delete(gone));
+  /** Adds `fault` for the requests that `matches` accepts, at most `times` times. */
+  add(fault: F, matches: (subject: S) => boolean, times = Infinity): Fault {
+    const rule = new Rule<S, F>(fault, matches, times, (gone) => this.#rules.delete(gone));
     this.#rules.add(rule);
     return rule;
   }
 
-  /** The fault that strikes `subject`, counted as a hit. */
-  strike(subject: S): Struck<F> | undefined {
-    const rule = [...this.#rules].reverse().find((one) => one.hits < one.times && one.applies(subject));
+  /** The fault for `subject`, counted as a hit; undefined if none matches. */
+  apply(subject: S): AppliedFault<F> | undefined {
+    const rule = [...this.#rules].reverse().find((one) => one.hits < one.times && one.matches(subject));
     if (rule === undefined) return undefined;
     rule.hits += 1;
     return rule;
@@ -62,7 +62,7 @@ export class FaultRules<S, F> {
   }
 }
 
-/** Waits `ms` milliseconds, or until `lifted`: so a stand-in that closes leaves no timer behind. */
+/** Waits `ms` milliseconds, or until `lifted`, so that a closed server leaves no timer. */
 export function delay(ms: number, lifted: Promise<void>): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);

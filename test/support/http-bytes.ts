@@ -1,21 +1,20 @@
 /**
- * HTTP/1.1 as bytes on a socket, for the two sides that node:http is too strict for: a stand-in server that
- * takes what a careless server would take, and a client that sends what no library would send. Bytes are
- * latin1 text.
+ * HTTP/1.1 as bytes on a socket, where node:http is too strict: for a fake server that accepts what a careless server
+ * would accept, and for a client that sends what no library would send. Bytes are latin1 text.
  */
 
-/** A request as it came. */
+/** A request as received. */
 export interface RawRequest {
-  /** '' if the first line is no request line. */
+  /** '' if the first line is not a request line. */
   readonly method: string;
   readonly target: string;
   readonly version: string;
-  /** Name and value in turn, as they came. */
+  /** Alternating names and values, as received. */
   readonly rawHeaders: readonly string[];
   readonly body: string;
 }
 
-/** The value of the first header named `name`, in any case. */
+/** The value of the first header with this name; the name is case-insensitive. */
 export function headerOf(rawHeaders: readonly string[], name: string): string | undefined {
   const wanted = name.toLowerCase();
   const at = rawHeaders.findIndex((text, index) => index % 2 === 0 && text.toLowerCase() === wanted);
@@ -26,12 +25,12 @@ const END_OF_HEAD = /\r\n\r\n|\n\r?\n/;
 const REQUEST_LINE = /^(\S+) +(.*?)(?: +(HTTP\/\S+))?$/;
 
 /**
- * Takes the first whole request off `bytes`, undefined if none is there yet. Tolerant: lines may end in a
- * bare LF, folded headers are joined, spaces are allowed in the target. Only Content-Length frames a body, so
- * what was smuggled in a chunked one is read as the next request.
+ * Parses the first complete request in `bytes`; undefined if it is incomplete. Tolerant: lines may end in a bare LF, folded
+ * headers are joined, and the target may contain spaces. Only Content-Length frames a body, so a request that is smuggled
+ * in a chunked body is read as the next request.
  */
 export function takeRequest(bytes: string): { request: RawRequest; rest: string } | undefined {
-  // Empty lines before a request are skipped, as RFC 9112 (2.2) advises.
+  // RFC 9112 (2.2): a server skips empty lines before a request.
   const text = bytes.replace(/^[\r\n]+/, '');
   const end = END_OF_HEAD.exec(text);
   if (end === null) return undefined;
@@ -46,7 +45,7 @@ export function takeRequest(bytes: string): { request: RawRequest; rest: string 
   return { request: { method, target, version, rawHeaders, body }, rest: text.slice(bodyStart + length) };
 }
 
-/** A response as it came. */
+/** A response as received. */
 export interface RawResponse {
   readonly status: number;
   readonly rawHeaders: readonly string[];
@@ -54,8 +53,8 @@ export interface RawResponse {
 }
 
 /**
- * The whole responses that `bytes` begins with, interim ones (1xx but 101) left out. `toHead` says that the
- * requests were HEAD; `ended` that nothing follows, which completes a response without framing.
+ * The complete responses at the start of `bytes`, without interim ones (1xx except 101). `toHead`: the requests were HEAD.
+ * `ended`: no bytes follow, which completes a response without framing.
  */
 export function parseResponses(bytes: string, toHead = false, ended = false): RawResponse[] {
   const responses: RawResponse[] = [];

@@ -1,22 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { delay, FaultRules, type Fault, type Struck } from './fault-rules.ts';
+import { delay, FaultRules, type Fault, type AppliedFault } from './fault-rules.ts';
 import { hostIdentityIn, readingsOf } from './generous-path.ts';
 import { headerOf, takeRequest, type RawRequest } from './http-bytes.ts';
 import { Journal } from './journal.ts';
 import { reset } from './reset.ts';
+import { RestartableServer } from './restartable-server.ts';
 
-/** In every value of the host's own identity, and in nothing else that the stand-in answers. */
+/** Part of every value of the host's own identity, and of no other answer. */
 export const HOST_MARK = 'HOSTSECRET';
 
 export const INSTANCE_ID = 'i-0123456789abcdef0';
 export const REGION = 'eu-west-1';
 
-/** A request that the stand-in has read, bytes as latin1 text. */
+/** A request that the fake IMDS received; bytes are latin1 text. */
 export interface ImdsRequest extends RawRequest {
-  /** Counts the connections, from 1: two requests with the same number shared one. */
+  /** The connection's number, from 1. */
   readonly connection: number;
   /** Resolves when the connection is closed. */
   readonly closed: Promise<void>;
@@ -26,34 +26,34 @@ export type ImdsFault =
   /** Answers once the fault is lifted. */
   | { readonly kind: 'hold' }
   | { readonly kind: 'delay'; readonly ms: number }
-  /** The connection is reset instead of an answer. */
+  /** Resets the connection instead of answering. */
   | { readonly kind: 'reset' }
   /** Half of the body, then a reset. */
   | { readonly kind: 'reset-in-body' }
-  /** Half of the body, then an orderly close. */
+  /** Half of the body, then a normal close. */
   | { readonly kind: 'close-in-body' }
-  /** Bytes without end; the next ones when the last ones are taken. */
+  /** An endless body, sent as fast as the client reads it. */
   | { readonly kind: 'endless'; readonly framing: 'chunked' | 'close' }
   /** Half of the body, then the rest once the fault is lifted. */
   | { readonly kind: 'pause-in-body' }
   /** The regular answer in chunks. */
   | { readonly kind: 'chunked' }
-  /** The body as it is under another Content-Length, then a close. */
+  /** The regular body with another Content-Length, then a close. */
   | { readonly kind: 'content-length'; readonly value: number | string }
   | { readonly kind: 'status'; readonly status: number; readonly body?: string }
   | { readonly kind: 'redirect'; readonly location: string }
-  /** More headers on the regular answer, such as hop-by-hop ones. */
+  /** The regular answer with additional headers, such as hop-by-hop ones. */
   | { readonly kind: 'headers'; readonly headers: readonly (readonly [string, string])[] }
   /** These bytes instead of a response. */
   | { readonly kind: 'raw'; readonly bytes: string | Buffer };
 
 export interface ImdsOptions {
-  /** Refuses reads without a token, as an instance with HttpTokens=required. */
+  /** Refuses reads without a token, like an instance with HttpTokens=required. */
   readonly v2Only?: boolean;
   readonly userData?: string | Buffer;
-  /** More of the tree: path below the version, without a leading slash, to text. */
+  /** Additional metadata: path below the version, without a leading slash, to text. */
   readonly tree?: Readonly<Record<string, string>>;
-  /** Milliseconds since the epoch, for the tokens. */
+  /** The tokens' clock, in milliseconds since the epoch. */
   readonly now?: () => number;
 }
 
@@ -76,30 +76,33 @@ const TOKEN_HEADER = 'X-Aws-Ec2-Metadata-Token';
 const TTL_HEADER = 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds';
 const MAX_TTL_S = 21_600;
 const MAX_IDENTITIES = 1_000;
-/** What is written at once of a large body. */
-const PIECE = 64 * 1024;
+/** A large body is written in chunks of this size. */
+const CHUNK_SIZE = 64 * 1024;
 
 /**
- * A stand-in of the instance metadata service on a free port of 127.0.0.1. It is as generous as a server can
- * be in reading a path to the host's credentials into a request (see generous-path.ts), and answers it with
- * values that carry HOST_MARK; everything else it answers as strictly as the real one.
+ * A fake instance metadata service on a free port of 127.0.0.1. It reads a path to the host's credentials into a request
+ * as generously as a server can (see generous-path.ts), and answers it with values that contain HOST_MARK. Every other
+ * request it answers as strictly as the real service.
  */
 export class Imds {
   readonly requests = new Journal<ImdsRequest>('a request to the metadata service');
-  /** The connections, at the moment when each has been closed. */
+  /** An entry for each connection, when it is closed. */
   readonly closings = new Journal<{ readonly connection: number }>('the end of a connection');
   v2Only: boolean;
   userData: Buffer;
   readonly tree: Map<string, string>;
   readonly #now: () => number;
   readonly #tokens = new Map<string, number>();
-  /** What of the host's identity is in a target, of those that came last. */
+  /** A cache: the part of the host's identity that a target names. */
   readonly #identities = new Map<string, readonly string[] | undefined>();
   readonly #faults = new FaultRules<ImdsRequest, ImdsFault>();
   readonly #connections = new Set<Connection>();
   #connectionCount = 0;
-  #server: Server | undefined;
-  #port = 0;
+  readonly #server = new RestartableServer(
+    // As in HTTP servers: otherwise a body waits 40 ms for the client's delayed acknowledgement of the head.
+    () => createServer({ noDelay: true }, (socket) => this.#accept(socket)),
+    () => this.#connections.forEach(({ socket }) => reset(socket)),
+  );
 
   private constructor(options: ImdsOptions) {
     this.v2Only = options.v2Only ?? false;
@@ -115,38 +118,26 @@ export class Imds {
   }
 
   get port(): number {
-    return this.#port;
+    return this.#server.port;
   }
 
-  /** As METADATA_URL names it. */
+  /** The value of METADATA_URL. */
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return this.#server.url;
   }
 
   get openConnections(): number {
     return this.#connections.size;
   }
 
-  /** Listens, again on the same port after stop(). */
-  async listen(): Promise<void> {
-    if (this.#server !== undefined) return;
-    // As HTTP servers have it: else a body would wait for the client's delayed acknowledgement of the head, 40 ms.
-    const server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
-    this.#server = server;
-    server.listen(this.#port, '127.0.0.1');
-    await once(server, 'listening');
-    this.#port = (server.address() as AddressInfo).port;
+  /** Listens, after stop() again on the same port. */
+  listen(): Promise<void> {
+    return this.#server.listen();
   }
 
-  /** Resets every connection and refuses new ones. */
-  async stop(): Promise<void> {
-    const server = this.#server;
-    if (server === undefined) return;
-    this.#server = undefined;
-    const closed = once(server, 'close');
-    server.close();
-    for (const { socket } of this.#connections) reset(socket);
-    await closed;
+  /** Resets all connections and refuses new ones. */
+  stop(): Promise<void> {
+    return this.#server.stop();
   }
 
   async close(): Promise<void> {
@@ -155,17 +146,17 @@ export class Imds {
   }
 
   /**
-   * Commits `fault` on requests whose target is `target` or matches it, `times` times at most, and on
-   * `method` alone if that is given.
+   * Injects `fault` into requests whose target is `target` or matches it, at most `times` times, and only for `method` if
+   * that is given.
    */
   fault(target: string | RegExp, fault: ImdsFault, times = Infinity, method?: string): Fault {
-    const applies = (request: ImdsRequest): boolean =>
+    const matches = (request: ImdsRequest): boolean =>
       (method === undefined || request.method === method)
       && (typeof target === 'string' ? request.target === target : target.test(request.target));
-    return this.#faults.add(fault, applies, times);
+    return this.#faults.add(fault, matches, times);
   }
 
-  /** Forgets every token, so that each gets a 401 from now on. */
+  /** Forgets all tokens, so that each gets a 401. */
   revokeTokens(): void {
     this.#tokens.clear();
   }
@@ -182,7 +173,7 @@ export class Imds {
       this.#connections.delete(connection);
       this.closings.add({ connection: connection.number });
     });
-    // Read on while an answer is under way: else nobody would notice that the client has left.
+    // Keep reading during an answer: otherwise a disconnected client goes unnoticed.
     socket.on('data', (chunk: Buffer) => {
       connection.unread += chunk.toString('latin1');
       for (let taken = takeRequest(connection.unread); taken !== undefined; taken = takeRequest(taken.rest)) {
@@ -205,24 +196,24 @@ export class Imds {
   }
 
   async #serve(socket: Socket, request: ImdsRequest): Promise<void> {
-    const struck = this.#faults.strike(request);
-    const fault = struck?.fault;
-    if (fault?.kind === 'hold') await struck?.lifted;
-    if (fault?.kind === 'delay') await delay(fault.ms, struck?.lifted ?? Promise.resolve());
+    const applied = this.#faults.apply(request);
+    const fault = applied?.fault;
+    if (fault?.kind === 'hold') await applied?.lifted;
+    if (fault?.kind === 'delay') await delay(fault.ms, applied?.lifted ?? Promise.resolve());
     if (socket.destroyed) return;
     if (fault?.kind === 'reset') return reset(socket);
     if (fault?.kind === 'raw') return void socket.end(fault.bytes);
     const response = altered(this.#answer(request), fault);
-    await send(socket, request, response, struck);
+    await send(socket, request, response, applied);
   }
 
   #answer(request: RawRequest): Response {
     const { method, target, rawHeaders } = request;
     if (method === '') return failure(400, 'Bad Request');
-    // Whatever the method and the token: this is what must never be asked for.
+    // For every method and token: no test may ever request this.
     const identity = this.#identityIn(target);
     if (identity !== undefined) return plain(hostIdentity(identity));
-    if (method === 'PUT' && asksForToken(target)) return this.#issueToken(rawHeaders);
+    if (method === 'PUT' && isTokenPath(target)) return this.#issueToken(rawHeaders);
     if (method !== 'GET' && method !== 'HEAD') return failure(405, 'Method Not Allowed');
     const token = headerOf(rawHeaders, TOKEN_HEADER);
     if (token === undefined) return this.v2Only ? failure(401, 'Unauthorized') : this.#read(target);
@@ -231,7 +222,7 @@ export class Imds {
     return withTtl(this.#read(target), secondsLeft);
   }
 
-  /** Reading a target in every way takes a millisecond, in which nobody else is answered. */
+  /** Cached, because computing all readings of a target blocks the process for a millisecond. */
   #identityIn(target: string): readonly string[] | undefined {
     if (!this.#identities.has(target)) {
       if (this.#identities.size >= MAX_IDENTITIES) this.#identities.clear();
@@ -272,7 +263,7 @@ export class Imds {
   }
 }
 
-/** `length` bytes that repeat nothing for long: a lost or doubled piece shows. */
+/** `length` bytes without repetition, so that a lost or duplicated chunk is noticed. */
 export function userDataOf(length: number): Buffer {
   const bytes = Buffer.alloc(length);
   for (let line = 0, at = 0; at < length; line += 1) at += bytes.write(`${line} user data\n`, at);
@@ -306,7 +297,7 @@ const TREE: Readonly<Record<string, string>> = {
   }, undefined, 2),
 };
 
-/** The host's own identity at the segments from `iam` or `identity-credentials` on; all of it is marked. */
+/** The host's own identity at the segments from `iam` or `identity-credentials` on. All of it contains HOST_MARK. */
 function hostIdentity(segments: readonly string[]): string {
   const path = segments.join('/');
   if (path === 'iam') return `info\nsecurity-credentials/\n${HOST_MARK}`;
@@ -335,7 +326,7 @@ function inSeconds(seconds: number): string {
   return `${new Date(Date.now() + seconds * 1000).toISOString().slice(0, 19)}Z`;
 }
 
-function asksForToken(target: string): boolean {
+function isTokenPath(target: string): boolean {
   return readingsOf(target).some((segments) => segments.join('/') === 'latest/api/token');
 }
 
@@ -389,10 +380,10 @@ function altered(response: Response, fault: ImdsFault | undefined): Response {
 }
 
 async function send(
-  socket: Socket, request: RawRequest, response: Response, struck: Struck<ImdsFault> | undefined,
+  socket: Socket, request: RawRequest, response: Response, applied: AppliedFault<ImdsFault> | undefined,
 ): Promise<void> {
   const { status, headers, body } = response;
-  const fault = struck?.fault;
+  const fault = applied?.fault;
   const { method, version, rawHeaders } = request;
   const last = version === 'HTTP/1.0' || /close/i.test(headerOf(rawHeaders, 'connection') ?? '');
   const head = [
@@ -404,7 +395,7 @@ async function send(
     ...(last ? ['Connection: close'] : []),
   ];
   socket.write(`${head.join('\r\n')}\r\n\r\n`, 'latin1');
-  if (method !== 'HEAD') await sendBody(socket, body, struck);
+  if (method !== 'HEAD') await sendBody(socket, body, applied);
   if (last) socket.end();
 }
 
@@ -414,14 +405,14 @@ function framing(body: Buffer, fault: ImdsFault | undefined): string[] {
   return [`Content-Length: ${fault?.kind === 'content-length' ? fault.value : body.length}`];
 }
 
-async function sendBody(socket: Socket, body: Buffer, struck: Struck<ImdsFault> | undefined): Promise<void> {
+async function sendBody(socket: Socket, body: Buffer, applied: AppliedFault<ImdsFault> | undefined): Promise<void> {
   const firstHalf = body.subarray(0, body.length / 2);
   const secondHalf = body.subarray(body.length / 2);
-  switch (struck?.fault.kind) {
+  switch (applied?.fault.kind) {
     case 'endless':
-      return await pour(socket, struck.fault.framing === 'chunked');
+      return await pour(socket, applied.fault.framing === 'chunked');
     case 'reset-in-body':
-      // Once the bytes are with the kernel: a reset at once would overtake them.
+      // After the kernel has the bytes: an immediate reset would discard them.
       return void socket.write(firstHalf, () => reset(socket));
     case 'close-in-body':
       return void socket.end(firstHalf);
@@ -431,25 +422,25 @@ async function sendBody(socket: Socket, body: Buffer, struck: Struck<ImdsFault> 
       return await write(socket, Buffer.concat([chunk(body), chunk(Buffer.alloc(0))]));
     case 'pause-in-body':
       await write(socket, firstHalf);
-      await Promise.race([struck.lifted, new Promise((resolve) => socket.once('close', resolve))]);
+      await Promise.race([applied.lifted, new Promise((resolve) => socket.once('close', resolve))]);
       return await write(socket, secondHalf);
     default:
-      return await writeByPieces(socket, body);
+      return await writeInChunks(socket, body);
   }
 }
 
-/** One large body leaves the others their turns. */
-async function writeByPieces(socket: Socket, body: Buffer): Promise<void> {
-  for (let at = 0; at < body.length && !socket.destroyed; at += PIECE) {
-    await write(socket, body.subarray(at, at + PIECE));
-    if (body.length > PIECE) await nextTurn();
+/** A large body does not block other answers. */
+async function writeInChunks(socket: Socket, body: Buffer): Promise<void> {
+  for (let at = 0; at < body.length && !socket.destroyed; at += CHUNK_SIZE) {
+    await write(socket, body.subarray(at, at + CHUNK_SIZE));
+    if (body.length > CHUNK_SIZE) await nextTurn();
   }
 }
 
-/** Bytes as long as the client takes them. */
+/** Sends bytes until the client disconnects. */
 async function pour(socket: Socket, chunked: boolean): Promise<void> {
-  const piece = userDataOf(PIECE);
-  const bytes = chunked ? chunk(piece) : piece;
+  const body = userDataOf(CHUNK_SIZE);
+  const bytes = chunked ? chunk(body) : body;
   while (!socket.destroyed) await write(socket, bytes);
 }
 
@@ -457,7 +448,7 @@ function chunk(bytes: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]);
 }
 
-/** Resolves when the client has taken the bytes, or never will. */
+/** Resolves when the kernel has taken the bytes, or the connection is closed. */
 async function write(socket: Socket, bytes: Buffer): Promise<void> {
   await new Promise<void>((resolve) => socket.write(bytes, () => resolve()));
 }

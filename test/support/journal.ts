@@ -1,6 +1,6 @@
 /**
- * How long a test waits for what must happen, in milliseconds. No assertion is about this figure: it only
- * turns a hang into a message, so it is far above what a busy two-core machine needs.
+ * How long a test waits for an event. No assertion depends on it; without it a hang would have no message. It is far above
+ * what a busy two-core machine needs.
  */
 const TIMEOUT_MS = 20_000;
 
@@ -8,18 +8,18 @@ interface Waiter<T> {
   readonly matches: (entry: T) => boolean;
   readonly count: number;
   readonly found: T[];
-  readonly settle: () => void;
+  readonly finish: () => void;
   readonly giveUp: (reason: string) => void;
 }
 
-/** What a stand-in has seen, in order, with a way to await what it has yet to see. */
+/** The events that a fake server has recorded, in order. A test can wait for further ones. */
 export class Journal<T> {
   readonly entries: T[] = [];
   readonly #what: string;
   readonly #waiters = new Set<Waiter<T>>();
   #ended: string | undefined;
 
-  /** `what` names an entry in the message of a wait that was in vain. */
+  /** @param what names an entry in the message of a timeout */
   constructor(what: string) {
     this.#what = what;
   }
@@ -29,7 +29,7 @@ export class Journal<T> {
     for (const waiter of [...this.#waiters]) {
       if (!waiter.matches(entry)) continue;
       waiter.found.push(entry);
-      if (waiter.found.length === waiter.count) waiter.settle();
+      if (waiter.found.length === waiter.count) waiter.finish();
     }
   }
 
@@ -38,44 +38,44 @@ export class Journal<T> {
     return this.entries.filter(matches);
   }
 
-  /** The first entry that matches, be it here already or to come. Rejects after `patience` milliseconds. */
-  async first(matches: (entry: T) => boolean = () => true, patience = TIMEOUT_MS): Promise<T> {
-    return onlyOne(await this.#wait(matches, 0, 1, patience));
+  /** The first entry that matches, recorded or future. Rejects after `timeout` milliseconds. */
+  async first(matches: (entry: T) => boolean = () => true, timeout = TIMEOUT_MS): Promise<T> {
+    return onlyOne(await this.#wait(matches, 0, 1, timeout));
   }
 
-  /** The first matching entry that comes after this call. Rejects after `patience` milliseconds. */
-  async next(matches: (entry: T) => boolean = () => true, patience = TIMEOUT_MS): Promise<T> {
-    return onlyOne(await this.#wait(matches, this.entries.length, 1, patience));
+  /** The first entry that matches and is recorded after this call. Rejects after `timeout` milliseconds. */
+  async next(matches: (entry: T) => boolean = () => true, timeout = TIMEOUT_MS): Promise<T> {
+    return onlyOne(await this.#wait(matches, this.entries.length, 1, timeout));
   }
 
-  /** The first `count` entries that match, here or to come. Rejects after `patience` milliseconds. */
+  /** The first `count` entries that match, recorded or future. Rejects after `timeout` milliseconds. */
   async several(
-    count: number, matches: (entry: T) => boolean = () => true, patience = TIMEOUT_MS,
+    count: number, matches: (entry: T) => boolean = () => true, timeout = TIMEOUT_MS,
   ): Promise<T[]> {
-    return await this.#wait(matches, 0, count, patience);
+    return await this.#wait(matches, 0, count, timeout);
   }
 
-  /** Nothing more will come, for `reason`: what is still awaited, now and later, rejects at once. */
+  /** No entry will follow, for `reason`. All present and later waits reject immediately. */
   end(reason: string): void {
     this.#ended = reason;
     for (const waiter of [...this.#waiters]) waiter.giveUp(reason);
   }
 
-  /** Forgets what was seen; waits that are under way go on. */
+  /** Removes all entries. Pending waits continue. */
   clear(): void {
     this.entries.length = 0;
   }
 
-  #wait(matches: (entry: T) => boolean, from: number, count: number, patience: number): Promise<T[]> {
+  #wait(matches: (entry: T) => boolean, from: number, count: number, timeout: number): Promise<T[]> {
     const found = this.entries.slice(from).filter(matches);
     if (found.length >= count) return Promise.resolve(found.slice(0, count));
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => waiter.giveUp(`${patience} ms are over`), patience);
+      const timer = setTimeout(() => waiter.giveUp(`timeout after ${timeout} ms`), timeout);
       const stopWaiting = (): void => {
         clearTimeout(timer);
         this.#waiters.delete(waiter);
       };
-      const settle = (): void => {
+      const finish = (): void => {
         stopWaiting();
         resolve(found);
       };
@@ -83,7 +83,7 @@ export class Journal<T> {
         stopWaiting();
         reject(new Error(`no ${count} × ${this.#what}: ${reason}; last seen:\n${this.#tail()}`));
       };
-      const waiter: Waiter<T> = { matches, count, found, settle, giveUp };
+      const waiter: Waiter<T> = { matches, count, found, finish, giveUp };
       this.#waiters.add(waiter);
       if (this.#ended !== undefined) giveUp(this.#ended);
     });
@@ -96,6 +96,6 @@ export class Journal<T> {
 
 function onlyOne<T>(entries: T[]): T {
   const [entry] = entries;
-  if (entry === undefined) throw new Error('a wait was settled with nothing');
+  if (entry === undefined) throw new Error('a wait ended without an entry');
   return entry;
 }

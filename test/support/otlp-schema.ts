@@ -1,19 +1,19 @@
 /**
- * What an ExportMetricsServiceRequest may look like in OTLP's JSON, strictly: written from opentelemetry-proto's
- * metrics.proto, common.proto and resource.proto, and the JSON mapping of Protocol Buffers with what OTLP changes in
- * it (names in lowerCamelCase only, enumerations as numbers only). 64-bit integers are decimal strings.
+ * A strict schema of ExportMetricsServiceRequest in OTLP's JSON, from opentelemetry-proto's metrics.proto, common.proto and
+ * resource.proto, and the JSON mapping of Protocol Buffers with OTLP's exceptions (names only in lowerCamelCase, enums
+ * only as numbers). 64-bit integers are decimal strings.
  */
 
 type Check = (value: unknown, at: string) => string[];
 
 const text: Check = (value, at) => {
-  return typeof value === 'string' && !/\p{Surrogate}/u.test(value) ? [] : [`${at}: no text`];
+  return typeof value === 'string' && !/\p{Surrogate}/u.test(value) ? [] : [`${at}: no string`];
 };
 const number: Check = (value, at) => (typeof value === 'number' && Number.isFinite(value) ? [] : [`${at}: no double`]);
 const flag: Check = (value, at) => (typeof value === 'boolean' ? [] : [`${at}: no bool`]);
-const integer = (least: bigint, most: bigint): Check => (value, at) => {
+const integer = (minimum: bigint, maximum: bigint): Check => (value, at) => {
   if (typeof value !== 'string' || !/^(0|-?[1-9]\d*)$/.test(value)) return [`${at}: no decimal string`];
-  return BigInt(value) >= least && BigInt(value) <= most ? [] : [`${at}: out of range`];
+  return BigInt(value) >= minimum && BigInt(value) <= maximum ? [] : [`${at}: out of range`];
 };
 const unsigned64 = integer(0n, 2n ** 64n - 1n);
 const signed64 = integer(-(2n ** 63n), 2n ** 63n - 1n);
@@ -23,7 +23,7 @@ const oneOf = (...values: unknown[]): Check => (value, at) => {
 const list = (item: Check): Check => (value, at) => (Array.isArray(value)
   ? value.flatMap((one, index) => item(one, `${at}[${index}]`)) : [`${at}: no list`]);
 
-/** A message: its fields, those of a "oneof" together, and those that OTLP's data model requires. */
+/** A message: its fields, the fields of its "oneof", and the fields that OTLP's data model requires. */
 function message(fields: Record<string, Check>, { one = [], required = [] }: {
   readonly one?: readonly string[];
   readonly required?: readonly string[];
@@ -47,8 +47,8 @@ const attributes: Check = (value, at) => {
   const keys = problems.length > 0 ? [] : (value as { key: string }[]).map(({ key }) => key);
   return [
     ...problems,
-    ...(new Set(keys).size < keys.length ? [`${at}: a key stands there twice`] : []),
-    ...(keys.includes('') ? [`${at}: a key is empty`] : []),
+    ...(new Set(keys).size < keys.length ? [`${at}: duplicate key`] : []),
+    ...(keys.includes('') ? [`${at}: empty key`] : []),
   ];
 };
 
@@ -73,9 +73,9 @@ const histogramPoint: Check = (value, at) => {
   const all = bucketCounts.reduce((sum, one) => sum + BigInt(one), 0n);
   const isRising = explicitBounds.every((bound, index) => index === 0 || bound > (explicitBounds[index - 1] ?? NaN));
   return [
-    ...(bucketCounts.length === explicitBounds.length + 1 ? [] : [`${at}: not one bucket more than bounds`]),
-    ...(all === BigInt(count) ? [] : [`${at}: the buckets have ${all} of ${count}`]),
-    ...(isRising ? [] : [`${at}: the bounds do not rise`]),
+    ...(bucketCounts.length === explicitBounds.length + 1 ? [] : [`${at}: expected one bucket more than bounds`]),
+    ...(all === BigInt(count) ? [] : [`${at}: the buckets contain ${all} of ${count}`]),
+    ...(isRising ? [] : [`${at}: the bounds do not increase`]),
   ];
 };
 
@@ -98,7 +98,7 @@ const request = message({
   })),
 }, { required: ['resourceMetrics'] });
 
-/** @returns what is wrong with it, each with where; nothing for what every strict reader takes */
+/** @returns the problems, each with its path; empty if the document is valid */
 export function otlpProblems(json: unknown): string[] {
   return request(json, '$');
 }

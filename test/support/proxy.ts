@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import type { Server } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { request } from './client.ts';
 import type { DockerEngine } from './docker-engine.ts';
+import { freePort } from './free-port.ts';
 import type { Imds } from './imds.ts';
 import { Journal } from './journal.ts';
 import type { Sts } from './sts.ts';
@@ -13,17 +15,17 @@ export { raw, request } from './client.ts';
 /** The built program, from the repository's root. */
 const PROGRAM = 'bin/metadataproxy';
 
-/** Nothing listens there: what a test does not provide is refused at once, and never the real thing. */
+/** Nothing listens there, so a service that the test does not provide is unreachable, and never the real one. */
 const NOWHERE = 'http://127.0.0.1:1';
 
-/** The base credentials that every proxy under test has. */
-export const BASE_ACCESS_KEY = 'AKIABASE';
-export const BASE_SECRET_KEY = 'BaseSecret';
+/** The source credentials of every proxy under test. */
+export const SOURCE_ACCESS_KEY = 'AKIABASE';
+export const SOURCE_SECRET_KEY = 'BaseSecret';
 
 export interface LogLine {
-  /** As it was written. */
+  /** The whole line. */
   readonly text: string;
-  /** `msg` and `level` of a JSON line, '' of another. */
+  /** `msg` and `level` of a JSON line; '' for other lines. */
   readonly msg: string;
   readonly level: string;
   /** All fields of a JSON line. */
@@ -39,14 +41,14 @@ export interface ProxyOptions {
   readonly docker?: DockerEngine;
   readonly imds?: Imds;
   readonly sts?: Sts;
-  /** Over everything that is set by default; undefined takes a variable away. */
+  /** Overrides the defaults; undefined removes a variable. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly args?: readonly string[];
   /** A listening socket that the program inherits, as from systemd. */
   readonly inherited?: Server;
 }
 
-/** What of a test's context is needed here: the place to hang the end of the program on. */
+/** The part of a TestContext that ends the program. */
 export interface Test {
   after(end: () => Promise<void>): void;
 }
@@ -57,22 +59,22 @@ export interface Proxy {
   /** The operator's port, 0 if ADMIN_ADDR is "off". */
   readonly adminPort: number;
   readonly pid: number;
-  /** What it wrote on stderr, line by line. */
+  /** The lines that it wrote to stderr. */
   readonly logs: Journal<LogLine>;
-  /** The first line that matches (or whose message is `what`), written or to come. */
+  /** The first line that matches (or whose message is `what`), written or future. */
   awaitLog(what: string | ((line: LogLine) => boolean)): Promise<LogLine>;
-  /** Signals it to end and waits until it has; a second call gives the same. */
+  /** Sends the signal and waits for the exit. A second call gives the same result. */
   stop(signal?: NodeJS.Signals): Promise<Exit>;
-  /** SIGHUP: reads its files again. What that did is in the log. */
+  /** SIGHUP: the proxy reads its files again and logs the result. */
   reload(): void;
   /** Any other signal, such as SIGUSR2. */
   signal(signal: NodeJS.Signals): void;
 }
 
 /**
- * Starts the built program on free ports of 127.0.0.1 and resolves when it listens. Its environment is clean
- * but for PATH: no setting, credential or AWS profile of this machine reaches it, and nothing of it reaches a
- * real endpoint. It is killed at the test's end. Rejects with what it wrote if it ends before it listens.
+ * Starts the built program on free ports of 127.0.0.1 and resolves when it listens. Of this machine's environment it gets
+ * only PATH: no setting, credential or AWS profile reaches it, and it reaches no real endpoint. It is killed at the end
+ * of the test. Rejects with its output if it exits before it listens.
  */
 export async function startProxy(test: Test, options: ProxyOptions = {}): Promise<Proxy> {
   const env = environment(options);
@@ -106,7 +108,51 @@ export async function startProxy(test: Test, options: ProxyOptions = {}): Promis
   };
 }
 
-/** Runs the program to its end: for --help, --version and what it refuses. */
+/** A program whose log a test reads line by line, if at all. */
+export interface RawProxy {
+  readonly port: number;
+  /** 0 if ADMIN_ADDR is "off". */
+  readonly adminPort: number;
+  readonly pid: number;
+  readonly lines: Journal<string>;
+  stop(signal?: NodeJS.Signals): Promise<Exit>;
+  signal(signal: NodeJS.Signals): void;
+}
+
+/**
+ * Starts the built program on chosen ports, for log levels and formats from which startProxy() cannot read them.
+ * Resolves when it answers containers.
+ */
+export async function startProxyWithRawLog(test: Test, options: ProxyOptions): Promise<RawProxy> {
+  const [port, freeAdminPort] = [await freePort(), await freePort()];
+  const env = { PORT: String(port), ADMIN_ADDR: `127.0.0.1:${freeAdminPort}`, ...options.env };
+  const adminPort = env.ADMIN_ADDR === 'off' ? 0 : freeAdminPort;
+  const child = start(environment({ ...options, env }), options);
+  const lines = new Journal<string>('a log line');
+  createInterface({ input: child.stderr }).on('line', (line) => lines.add(line));
+  const exit = exitOf(child);
+  let hasEnded = false;
+  void exit.then(({ code, signal }) => {
+    hasEnded = true;
+    lines.end(`the proxy has ended (${code ?? signal})`);
+  });
+  test.after(async () => {
+    child.kill('SIGKILL');
+    await exit;
+  });
+  const status = (): Promise<number> => request({ port, path: '/healthcheck' }).then((answer) => answer.status, () => 0);
+  while (await status() !== 200) {
+    if (hasEnded) throw new Error(`the proxy has ended: ${lines.entries.join('\n')}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  const stop = (signal: NodeJS.Signals = 'SIGTERM'): Promise<Exit> => {
+    child.kill(signal);
+    return exit;
+  };
+  return { port, adminPort, pid: child.pid ?? 0, lines, stop, signal: (signal) => void child.kill(signal) };
+}
+
+/** Runs the program to its end: for --help, --version and invalid settings. */
 export async function runToEnd(
   options: ProxyOptions = {},
 ): Promise<Exit & { readonly stdout: string; readonly stderr: string }> {
@@ -125,14 +171,15 @@ function start(env: Record<string, string>, { args = [], inherited }: ProxyOptio
   if (!inherited) {
     return spawn(process.execPath, command.slice(1), { env, stdio: ['ignore', 'ignore', 'pipe'] });
   }
-  // The shell knows its process number, which stays the same.
+  // exec keeps the shell's process ID.
   const announcing = ['-c', 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', 'sh', ...command];
   const { fd } = (inherited as Server & { readonly _handle: { readonly fd: number } })._handle;
   const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', fd];
   return spawn('/bin/sh', announcing, { env, stdio }) as ChildProcess & { stderr: Readable };
 }
 
-function environment({ docker, imds, sts, env = {} }: ProxyOptions): Record<string, string> {
+/** The environment of a proxy under test. */
+export function environment({ docker, imds, sts, env = {} }: ProxyOptions): Record<string, string> {
   const settings: Record<string, string | undefined> = {
     PATH: process.env['PATH'],
     HOST: '127.0.0.1',
@@ -145,9 +192,9 @@ function environment({ docker, imds, sts, env = {} }: ProxyOptions): Record<stri
     METADATA_URL: imds?.url ?? NOWHERE,
     AWS_ENDPOINT_URL_STS: sts?.url ?? NOWHERE,
     AWS_ENDPOINT_URL_IAM: sts?.url ?? NOWHERE,
-    AWS_ACCESS_KEY_ID: BASE_ACCESS_KEY,
-    AWS_SECRET_ACCESS_KEY: BASE_SECRET_KEY,
-    // The SDK finds the home directory without HOME, too.
+    AWS_ACCESS_KEY_ID: SOURCE_ACCESS_KEY,
+    AWS_SECRET_ACCESS_KEY: SOURCE_SECRET_KEY,
+    // The SDK finds the home directory even without HOME.
     AWS_CONFIG_FILE: '/dev/null',
     AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
     ...env,
@@ -161,12 +208,12 @@ function environment({ docker, imds, sts, env = {} }: ProxyOptions): Record<stri
 }
 
 async function exitOf(child: ChildProcess): Promise<Exit> {
-  // Not "exit": its output may come after that.
+  // Not "exit": output may arrive after it.
   const [code, signal] = await once(child, 'close') as [number | null, NodeJS.Signals | null];
   return { code, signal };
 }
 
-/** From a JSON line's field `address`, or from the end of a text line's. */
+/** The port in a JSON line's field `address`, or at the end of a text line. */
 async function portIn(logs: Journal<LogLine>, message: string): Promise<number> {
   const inText = new RegExp(`(?<!admin )\\b${message} address=`);
   const { text, fields } = await logs.first((line) => line.msg === message || inText.test(line.text));

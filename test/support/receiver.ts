@@ -6,14 +6,14 @@ import { gunzipSync } from 'node:zlib';
 import type { Certificate } from './certificates.ts';
 import { Journal } from './journal.ts';
 
-/** A request that the receiver has read. */
+/** A request that the receiver has received. */
 export interface Posted {
   readonly method: string;
   readonly path: string;
   readonly headers: IncomingMessage['headers'];
-  /** The body, unpacked. */
+  /** The decompressed body. */
   readonly text: string;
-  /** The size of the body as it came. */
+  /** The size of the body as received. */
   readonly size: number;
 }
 
@@ -21,31 +21,31 @@ export type Reply =
   | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
   /** Reads the request and never answers. */
   | 'silence'
-  /** 200 and then bytes without end, the next ones when the last ones are taken. */
+  /** 200 and an endless body, sent as fast as the client reads it. */
   | 'endless'
-  /** 200 and half of a body, and no more. */
+  /** 200 and half of a body, then silence. */
   | 'half'
   | 'reset'
-  /** What is no HTTP. */
+  /** Bytes that are not HTTP. */
   | 'garbage'
-  /** 102 without end. */
+  /** An endless sequence of 102. */
   | 'endless interim answers'
-  /** Another protocol that nobody asked for. */
+  /** An upgrade that the client did not request. */
   | 'upgrade'
-  /** Header fields without end. */
+  /** Endless header fields. */
   | 'endless headers';
 
 export interface Test {
   after(end: () => Promise<void>): void;
 }
 
-/** A receiver of metrics on a free port of 127.0.0.1, over HTTP, or TLS if it has a certificate. */
+/** An HTTP receiver of metrics on a free port of 127.0.0.1; with a certificate over TLS. */
 export class Receiver {
   readonly posts = new Journal<Posted>('a post');
-  /** What the next requests are answered, one after the other; then `always`. */
+  /** The replies to the next requests, in order; then `always`. */
   readonly replies: Reply[] = [];
   always: Reply = { status: 200, body: '{}' };
-  /** Bytes of endless bodies that were taken. */
+  /** Sent bytes of endless bodies. */
   poured = 0;
   readonly #server: Server;
   readonly #scheme: string;
@@ -81,7 +81,7 @@ export class Receiver {
     try {
       for await (const chunk of request) chunks.push(chunk as Buffer);
     } catch {
-      return; // the sender has given up
+      return; // the sender has disconnected
     }
     const bytes = Buffer.concat(chunks);
     const body = request.headers['content-encoding'] === 'gzip' ? gunzipSync(bytes) : bytes;
@@ -130,7 +130,7 @@ export class Receiver {
     const more = (): void => {
       if (response.destroyed || response.socket?.destroyed !== false) return;
       this.poured += text.length;
-      // Not at once: a write that the kernel takes whole would lead to the next for ever.
+      // In the next turn of the event loop: a write that the kernel accepts immediately would loop for ever.
       write(text, () => setImmediate(more));
     };
     more();

@@ -1,9 +1,9 @@
 import type { Socket } from 'node:net';
 
 /**
- * Ends a connection by a reset, or plainly if its end is under way already: libuv resets no socket that is being shut
- * down (uv_tcp_close_reset: EINVAL), and Node 20 then takes its handle for closed, never closes it, and spins at the
- * process's exit while it waits for that.
+ * Resets a connection, or just closes it if it is already shutting down. libuv cannot reset a socket that is shutting down
+ * (uv_tcp_close_reset: EINVAL); Node 20 then considers the handle closed, never closes it, and spins at the process's
+ * exit.
  */
 export function reset(socket: Socket): void {
   if (socket.writable) socket.resetAndDestroy();

@@ -1,6 +1,6 @@
 /**
- * A source of chance that a seed makes repeatable, for property-based tests: a failing test prints `seed`,
- * and the same seed gives the same cases again. Mulberry32 (in the public domain), 32 bits of state.
+ * A seeded random generator for property-based tests: a failing test prints `seed`, and the same seed repeats its cases.
+ * Mulberry32 (public domain), 32 bits of state.
  */
 export class SeededRandom {
   readonly seed: number;
@@ -11,10 +11,10 @@ export class SeededRandom {
     this.#state = this.seed;
   }
 
-  /** The seed in the variable `SEED` if it is set, else `otherwise`: to run a test again on other cases. */
-  static fromEnvironment(environment: NodeJS.ProcessEnv, otherwise: number): SeededRandom {
+  /** The seed in the variable `SEED`, to repeat a test or run other cases; `fallback` if it is not set. */
+  static fromEnvironment(environment: NodeJS.ProcessEnv, fallback: number): SeededRandom {
     const given = environment['SEED'];
-    if (given === undefined || given === '') return new SeededRandom(otherwise);
+    if (given === undefined || given === '') return new SeededRandom(fallback);
     const seed = Number(given);
     if (!Number.isInteger(seed)) throw new Error(`SEED is ${JSON.stringify(given)}, expected an integer`);
     return new SeededRandom(seed);
@@ -29,9 +29,9 @@ export class SeededRandom {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** An integer from `least` to `most`, both included. */
-  int(least: number, most: number): number {
-    return least + Math.floor(this.next() * (most - least + 1));
+  /** An integer from `min` to `max`, both included. */
+  int(min: number, max: number): number {
+    return min + Math.floor(this.next() * (max - min + 1));
   }
 
   /** True with the probability `probability` (0 to 1). */
@@ -45,10 +45,10 @@ export class SeededRandom {
     return items[this.int(0, items.length - 1)] as T;
   }
 
-  /** `least` to `most` characters (code points) of `alphabet`. */
-  string(alphabet: string, least: number, most: number): string {
+  /** `min` to `max` characters (code points) of `alphabet`. */
+  string(alphabet: string, min: number, max: number): string {
     const letters = [...alphabet];
-    return Array.from({ length: this.int(least, most) }, () => this.pick(letters)).join('');
+    return Array.from({ length: this.int(min, max) }, () => this.pick(letters)).join('');
   }
 
   /** `length` bytes of any value. */

@@ -3,7 +3,7 @@ import { SETTINGS, type Setting } from '../../lib/config/settings.ts';
 
 const MARKED = /(?<=<!-- settings -->\n)[^]*?(?=<!-- \/settings -->)/;
 
-/** README with its table of settings made anew from the definitions. */
+/** README with its settings table regenerated from the definitions. */
 export function withSettingsTable(readme: string): string {
   return readme.replace(MARKED, () => settingsTables());
 }

@@ -1,19 +1,18 @@
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { delay, FaultRules, type Fault } from './fault-rules.ts';
 import { Journal } from './journal.ts';
 import { reset } from './reset.ts';
+import { RestartableServer } from './restartable-server.ts';
 
-/** In every secret key that the stand-in issues: what a search of logs and metrics looks for. */
+/** Part of every secret key that the fake STS issues. Tests search logs and metrics for it. */
 export const SECRET_MARK = 'StandInSecret';
-/** In every session token that the stand-in issues. */
+/** Part of every session token that the fake STS issues. */
 export const TOKEN_MARK = 'StandInToken';
-/** The account of the base credentials and of roles that GetRole is asked for. */
+/** The account of the source credentials and of the roles in GetRole's answers. */
 export const ACCOUNT_ID = '123456789012';
 
-/** A call of STS or IAM. What was not given is undefined, or empty for a list. */
+/** A call of STS or IAM. A missing parameter is undefined, or an empty list. */
 export interface StsCall {
   readonly action: string;
   readonly roleArn: string | undefined;
@@ -25,21 +24,21 @@ export interface StsCall {
   readonly transitiveTagKeys: readonly string[];
   readonly durationSeconds: number | undefined;
   readonly sourceIdentity: string | undefined;
-  /** Of GetRole. */
+  /** Only for GetRole. */
   readonly roleName: string | undefined;
-  /** Whose signature the call bears. */
+  /** The access key that signed the call. */
   readonly accessKeyId: string;
   readonly region: string;
-  /** Every parameter as it came. */
+  /** All parameters as received. */
   readonly parameters: Readonly<Record<string, string>>;
 }
 
-/** Credentials that were issued, and the call that they were issued for. */
+/** Issued credentials, and the call that requested them. */
 export interface Issued {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken: string;
-  /** To the second, as answered. */
+  /** In whole seconds, as in the answer. */
   readonly expiration: Date;
   readonly call: StsCall;
 }
@@ -52,21 +51,21 @@ export type StsFault =
   | { readonly kind: 'deny' }
   /** 400 Throttling. */
   | { readonly kind: 'throttle' }
-  /** 403 ExpiredToken: the base credentials have expired. */
+  /** 403 ExpiredToken: the source credentials have expired. */
   | { readonly kind: 'expired-token' }
-  /** An error in the form of AWS, such as 503 ServiceUnavailable. */
+  /** An error in AWS's format, such as 503 ServiceUnavailable. */
   | { readonly kind: 'error'; readonly status: number; readonly code: string; readonly message?: string }
-  /** A 200 whose body is no XML. */
+  /** A 200 whose body is not XML. */
   | { readonly kind: 'malformed' }
-  /** A 200 whose XML breaks off. */
+  /** A 200 whose XML is truncated. */
   | { readonly kind: 'truncated' }
   /** A 200 with this body. */
   | { readonly kind: 'body'; readonly body: string }
-  /** The connection is reset instead of an answer. */
+  /** Resets the connection instead of answering. */
   | { readonly kind: 'reset' };
 
 export interface StsOptions {
-  /** Milliseconds since the epoch: a clock of its own makes skewed expirations. */
+  /** Milliseconds since the epoch. A different clock makes skewed expirations. */
   readonly now?: () => number;
 }
 
@@ -79,25 +78,26 @@ const STS_NAMESPACE = 'https://sts.amazonaws.com/doc/2011-06-15/';
 const IAM_NAMESPACE = 'https://iam.amazonaws.com/doc/2010-05-08/';
 
 /**
- * A stand-in of the Query APIs of STS (AssumeRole, GetCallerIdentity) and IAM (GetRole) on one free port of
- * 127.0.0.1. Every AssumeRole is answered with credentials of its own that name the role, for any role unless
- * a fault says otherwise.
+ * A fake of the Query APIs of STS (AssumeRole, GetCallerIdentity) and IAM (GetRole) on a free port of 127.0.0.1. It answers
+ * every AssumeRole with new credentials that name the role, for any role unless a fault applies.
  */
 export class Sts {
   readonly calls = new Journal<StsCall>('a call of STS');
   readonly issued = new Journal<Issued>('credentials from STS');
-  /** How long credentials live, whatever DurationSeconds says; may be negative. */
+  /** The lifetime of credentials; overrides DurationSeconds and may be negative. */
   lifetimeSeconds: number | undefined;
-  /** The external id that a role's trust policy wants, by the role's ARN. */
+  /** The external ID that a role's trust policy requires, by the role's ARN. */
   readonly externalIds = new Map<string, string>();
-  /** The ARN that GetRole answers, by the role's name; others get /role/{name} in ACCOUNT_ID. */
+  /** GetRole's ARN by role name. For other names it is role/{name} in ACCOUNT_ID. */
   readonly roleArns = new Map<string, string>();
   readonly #now: () => number;
   readonly #faults = new FaultRules<StsCall, StsFault>();
-  #server: Server | undefined;
-  #port = 0;
+  readonly #server = new RestartableServer(
+    () => createServer((request, response) => void this.#serve(request, response).catch(() => response.destroy())),
+    (server) => server.closeAllConnections(),
+  );
   #inFlight = 0;
-  #mostInFlight = 0;
+  #maxInFlight = 0;
 
   private constructor(options: StsOptions) {
     this.#now = options.now ?? Date.now;
@@ -109,42 +109,29 @@ export class Sts {
     return sts;
   }
 
-  /** As AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL_IAM name it. */
+  /** The value of AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL_IAM. */
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return this.#server.url;
   }
 
-  /** Calls that have no answer yet. */
+  /** Unanswered calls. */
   get inFlight(): number {
     return this.#inFlight;
   }
 
-  /** The most calls that were without an answer at a time. */
-  get mostInFlight(): number {
-    return this.#mostInFlight;
+  /** The maximum number of unanswered calls at any time. */
+  get maxInFlight(): number {
+    return this.#maxInFlight;
   }
 
-  /** Listens, again on the same port after stop(). */
-  async listen(): Promise<void> {
-    if (this.#server !== undefined) return;
-    const server = createServer((request, response) => {
-      this.#serve(request, response).catch(() => response.destroy());
-    });
-    this.#server = server;
-    server.listen(this.#port, '127.0.0.1');
-    await once(server, 'listening');
-    this.#port = (server.address() as AddressInfo).port;
+  /** Listens, after stop() again on the same port. */
+  listen(): Promise<void> {
+    return this.#server.listen();
   }
 
-  /** Ends every connection and refuses new ones. */
-  async stop(): Promise<void> {
-    const server = this.#server;
-    if (server === undefined) return;
-    this.#server = undefined;
-    const closed = once(server, 'close');
-    server.close();
-    server.closeAllConnections();
-    await closed;
+  /** Ends all connections and refuses new ones. */
+  stop(): Promise<void> {
+    return this.#server.stop();
   }
 
   async close(): Promise<void> {
@@ -153,8 +140,7 @@ export class Sts {
   }
 
   /**
-   * Commits `fault` on every call, or on those for one role ARN, or those that `applies` accepts; `times`
-   * times at most.
+   * Injects `fault` into all calls, those for one role ARN, or those that `applies` accepts; at most `times` times.
    */
   fault(
     fault: StsFault, applies: string | ((call: StsCall) => boolean) = () => true, times = Infinity,
@@ -163,13 +149,13 @@ export class Sts {
     return this.#faults.add(fault, matches, times);
   }
 
-  /** The AssumeRole calls so far, of one role or of all. */
+  /** The AssumeRole calls so far, for one role or for all. */
   assumed(roleArn?: string): StsCall[] {
     return this.calls.all((call) =>
       call.action === 'AssumeRole' && (roleArn === undefined || call.roleArn === roleArn));
   }
 
-  /** What `accessKeyId` was issued for: whose role an answer really holds. */
+  /** The role that `accessKeyId` was issued for. */
   issuedAs(accessKeyId: string): Issued {
     const [issued] = this.issued.all((one) => one.accessKeyId === accessKeyId);
     if (issued === undefined) throw new Error(`${accessKeyId} was never issued here`);
@@ -179,17 +165,17 @@ export class Sts {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const call = parseCall(new URLSearchParams(await text(request)), request.headers.authorization ?? '');
     this.#inFlight += 1;
-    this.#mostInFlight = Math.max(this.#mostInFlight, this.#inFlight);
+    this.#maxInFlight = Math.max(this.#maxInFlight, this.#inFlight);
     response.once('close', () => {
       this.#inFlight -= 1;
     });
     this.calls.add(call);
-    const struck = this.#faults.strike(call);
-    if (struck?.fault.kind === 'hold') await struck.lifted;
-    if (struck?.fault.kind === 'delay') await delay(struck.fault.ms, struck.lifted);
-    if (struck?.fault.kind === 'reset') return reset(request.socket);
-    const { status, xml } = failureOf(struck?.fault, call) ?? this.#answer(call);
-    const body = struck?.fault.kind === 'truncated' ? xml.slice(0, xml.length / 2) : xml;
+    const applied = this.#faults.apply(call);
+    if (applied?.fault.kind === 'hold') await applied.lifted;
+    if (applied?.fault.kind === 'delay') await delay(applied.fault.ms, applied.lifted);
+    if (applied?.fault.kind === 'reset') return reset(request.socket);
+    const { status, xml } = failureOf(applied?.fault, call) ?? this.#answer(call);
+    const body = applied?.fault.kind === 'truncated' ? xml.slice(0, xml.length / 2) : xml;
     response.writeHead(status, { 'Content-Type': 'text/xml', 'Content-Length': Buffer.byteLength(body) });
     response.end(body);
   }
@@ -307,9 +293,9 @@ interface Role {
 }
 
 function parseRoleArn(arn: string): Role | undefined {
-  const parts = /^arn:(aws[\w-]*):iam::(\d{12}):role(\/(?:[!-~]+\/)?)([\w+=,.@-]{1,64})$/.exec(arn);
-  if (parts === null) return undefined;
-  const [, partition = '', account = '', path = '', name = ''] = parts;
+  const match = /^arn:(aws[\w-]*):iam::(\d{12}):role(\/(?:[!-~]+\/)?)([\w+=,.@-]{1,64})$/.exec(arn);
+  if (match === null) return undefined;
+  const [, partition = '', account = '', path = '', name = ''] = match;
   return { arn, partition, account, path, name };
 }
 
@@ -317,7 +303,7 @@ function assumedRoleArn(role: Role, session: string): string {
   return `arn:${role.partition}:sts::${role.account}:assumed-role/${role.name}/${session}`;
 }
 
-/** As short and as alphanumeric as real ones, and still telling. */
+/** A role ID in AWS's format that contains the role's name. */
 function roleId(name: string): string {
   return `AROA${name.toUpperCase().replace(/[^A-Z0-9]/g, '').slice(0, 17).padEnd(17, 'X')}`;
 }

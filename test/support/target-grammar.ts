@@ -1,29 +1,28 @@
 import type { SeededRandom } from './seeded-random.ts';
 
 /**
- * A grammar of request targets that some server somewhere reads as the path of a host's credentials. Each is
- * made in two steps: a path to them (or to something harmless beside them), and what a writer who wants to
- * hide that does to it. Text is latin1.
+ * A grammar of request targets that some server may read as the path of a host's credentials. It makes a path to them (or
+ * to something harmless nearby), and then disguises it. Text is latin1.
  *
- *   target    = form(bent(path)) [ending]
+ *   target    = form(disguised(path)) [ending]
  *   path      = [detour] version / tree / subtree / leaf [tail]
- *   bent      = one or more of the DISGUISES, on a part or on a separator
+ *   disguised = zero or more of the DISGUISES, on a segment or on a separator
  *   form      = origin | absolute | authority | without the first slash
  */
 export function oddTarget(random: SeededRandom): string {
-  const parts = path(random);
-  const separators = parts.map(() => '/');
-  // Most have one or two disguises: what has many is refused for the first one.
+  const segments = path(random);
+  const separators = segments.map(() => '/');
+  // Most have one or two disguises: a target with many is refused because of the first.
   const count = random.pick([0, 1, 1, 1, 1, 2, 2, 2, 3, 4]);
-  // Strict servers refuse most disguises at once; what they read and have to judge is another matter.
+  // Strict servers refuse most disguises immediately. Half of the targets use only those that pass the parser.
   const readable = random.chance(0.5);
   const disguises = readable ? READABLE : DISGUISES;
-  for (let done = 0; done < count; done += 1) random.pick(disguises)(random, parts, separators);
-  const text = parts.map((part, index) => (separators[index] ?? '/') + part).join('');
+  for (let done = 0; done < count; done += 1) random.pick(disguises)(random, segments, separators);
+  const text = segments.map((part, index) => (separators[index] ?? '/') + part).join('');
   return readable ? text + random.pick(READABLE_ENDINGS) : form(random, text + random.pick(ENDINGS));
 }
 
-/** A method, mostly one that is answered. */
+/** A method, usually a supported one. */
 export function oddMethod(random: SeededRandom): string {
   return random.chance(0.9) ? 'GET' : random.pick(['HEAD', 'POST', 'PUT', 'OPTIONS', 'DELETE', 'get', 'PROPFIND']);
 }
@@ -46,7 +45,7 @@ const SUBTREES: readonly (readonly string[])[] = [
   ['identity-credentials', 'ec2', 'info'],
   ['identity-credentials', 'ec2', 'security-credentials', 'ec2-instance'],
 ];
-/** What a path may begin with and leave again. */
+/** Harmless prefixes, which ".." then leaves. */
 const HARMLESS: readonly (readonly string[])[] = [
   ['latest', 'user-data'], ['latest', 'meta-data', 'instance-id'], ['latest', 'dynamic', 'instance-identity'],
   ['v2', 'credentials'], ['creds'], ['latest', 'api', 'token'], ['healthcheck'], ['latest', 'meta-data', 'tags'],
@@ -59,14 +58,14 @@ const ENDINGS = [
 ];
 
 function path(random: SeededRandom): string[] {
-  const parts = ['meta-data', ...random.pick(SUBTREES)];
-  if (random.chance(0.97)) parts.unshift(random.pick(VERSIONS));
+  const segments = ['meta-data', ...random.pick(SUBTREES)];
+  if (random.chance(0.97)) segments.unshift(random.pick(VERSIONS));
   if (random.chance(0.25)) {
     const detour = random.pick(HARMLESS);
-    parts.unshift(...detour, ...detour.map(() => '..'));
+    segments.unshift(...detour, ...detour.map(() => '..'));
   }
-  if (random.chance(0.05)) parts.unshift(random.pick(['..', '.', '...', 'http:', '169.254.169.254', '~']));
-  return parts;
+  if (random.chance(0.05)) segments.unshift(random.pick(['..', '.', '...', 'http:', '169.254.169.254', '~']));
+  return segments;
 }
 
 function form(random: SeededRandom, text: string): string {
@@ -82,7 +81,7 @@ function form(random: SeededRandom, text: string): string {
   ]);
 }
 
-type Disguise = (random: SeededRandom, parts: string[], separators: string[]) => void;
+type Disguise = (random: SeededRandom, segments: string[], separators: string[]) => void;
 
 const DISGUISES: readonly Disguise[] = [
   // Letters, in one or two encodings
@@ -91,28 +90,28 @@ const DISGUISES: readonly Disguise[] = [
   onLetters((random, code) => `%25${hex(random, code)}`),
   onLetters((random, code) => [...`%${hex(random, code)}`].map((letter) => `%${hexOf(letter)}`).join('')),
   onLetters((_, code) => `%u00${code.toString(16).padStart(2, '0')}`),
-  // Letters in more bytes of UTF-8 than they need, raw and encoded
+  // Letters in overlong UTF-8, raw and encoded
   onLetters((random, code) => raw(overlong(random, code))),
   onLetters((random, code) => encoded(overlong(random, code))),
   onLetters((random, code) => encoded(overlong(random, code)).replaceAll('%', '%25')),
-  // Full-width forms, which a normalising decoder folds
+  // Full-width forms, which a normalising decoder converts
   onLetters((_, code) => raw([...Buffer.from(String.fromCodePoint(code + 0xfee0))])),
   // Case
   onLetters((_, code) => String.fromCharCode(code).toUpperCase()),
-  onPart((_, part) => part.toUpperCase()),
-  onPart((_, part) => part.slice(0, 1).toUpperCase() + part.slice(1)),
-  // What a part may carry with it
-  onPart((random, part) => part + random.pick([';', ';x=1', ';a;b', '%3b', '%3Bx', ';..', ';/'])),
-  onPart((random, part) => part + random.pick(['.', '%2e', ' ', '%20', '+', '::$DATA', '~1', '%00', '%ff', '%7f'])),
-  onPart((random, part) => random.pick(['.', '%20', '%09', '%00', '%c2%ad', '%e2%80%8b', '\x01', '\0', '\x1f']) + part),
-  onPart((random, part) => {
+  onSegment((_, part) => part.toUpperCase()),
+  onSegment((_, part) => part.slice(0, 1).toUpperCase() + part.slice(1)),
+  // Characters before, in or after a segment
+  onSegment((random, part) => part + random.pick([';', ';x=1', ';a;b', '%3b', '%3Bx', ';..', ';/'])),
+  onSegment((random, part) => part + random.pick(['.', '%2e', ' ', '%20', '+', '::$DATA', '~1', '%00', '%ff', '%7f'])),
+  onSegment((random, part) => random.pick(['.', '%20', '%09', '%00', '%c2%ad', '%e2%80%8b', '\x01', '\0', '\x1f']) + part),
+  onSegment((random, part) => {
     const at = random.int(0, part.length);
     const control = random.pick(['\0', '\x01', '\x0b', '\x0c', '\x1b', '\x7f', '%00', '%0a', '%0d', '%08', '\t']);
     return part.slice(0, at) + control + part.slice(at);
   }),
-  onPart((random, part) => part + random.pick(['?', '#', '%3f', '%23', '?/', '#/'])),
+  onSegment((random, part) => part + random.pick(['?', '#', '%3f', '%23', '?/', '#/'])),
   // Very long
-  onPart((random, part) => part + random.pick(['a', '%41', '.', ';']).repeat(random.int(100, 1_500))),
+  onSegment((random, part) => part + random.pick(['a', '%41', '.', ';']).repeat(random.int(100, 1_500))),
   // Separators
   onSeparator((random) => '/'.repeat(random.int(2, 5))),
   onSeparator((random) => random.pick(['\\', '%5c', '%5C', '%255c', '/\\', '\\/', '\\\\'])),
@@ -126,45 +125,45 @@ const DISGUISES: readonly Disguise[] = [
     return `/${down}/${up}/`;
   }),
   onSeparator((random) => `/${random.pick(UPS)}/`),
-  (random, parts) => void parts.unshift(...Array.from({ length: random.int(1, 40) }, () => random.pick(UPS))),
-  // A long way there
-  (random, parts) => void parts.unshift(...Array.from({ length: random.int(50, 400) }, () => '.')),
+  (random, segments) => void segments.unshift(...Array.from({ length: random.int(1, 40) }, () => random.pick(UPS))),
+  // A long path
+  (random, segments) => void segments.unshift(...Array.from({ length: random.int(50, 400) }, () => '.')),
 ];
 
-/** Those that leave a target which every server reads. */
+/** Disguises that every server accepts. */
 const READABLE: readonly Disguise[] = [
   onLetters((random, code) => `%${hex(random, code)}`),
   onLetters((random, code) => (random.chance(0.5) ? `%${hex(random, code)}` : String.fromCharCode(code).toUpperCase())),
-  onPart((random, part) => [...part].map((letter) => (random.chance(0.3) ? letter.toUpperCase() : letter)).join('')),
-  onPart((random, part) => part + random.pick(['.', '~', '-', '=', '@', ':', '$', '!', '*', ',', '-v2', '-extended'])),
-  onPart((random, part) => random.pick(['.', '~', '-', '@', ':', '!', '*', ',', 'x']) + part),
+  onSegment((random, part) => [...part].map((letter) => (random.chance(0.3) ? letter.toUpperCase() : letter)).join('')),
+  onSegment((random, part) => part + random.pick(['.', '~', '-', '=', '@', ':', '$', '!', '*', ',', '-v2', '-extended'])),
+  onSegment((random, part) => random.pick(['.', '~', '-', '@', ':', '!', '*', ',', 'x']) + part),
   onSeparator((random) => random.pick(['//', '///', '%2f', '/%2F', '/./', '/%2e/', '/x/../', '/x/%2E./', '/iam/..%2f'])),
-  (random, parts) => void parts.unshift(random.pick(['..', '.', '%2e%2e', 'x', 'latest', 'meta-data', 'v2', 'creds'])),
+  (random, segments) => void segments.unshift(random.pick(['..', '.', '%2e%2e', 'x', 'latest', 'meta-data', 'v2', 'creds'])),
 ];
 const READABLE_ENDINGS = ['', '', '', '/', '//', '/.', '/..', '/x/..', '?', '?x', '?/../..', '%2f', '%2e', '.', ':80', '~'];
 
 const UPS = ['..', '..', '%2e%2e', '.%2e', '%2E.', '%252e%252e', '..;', '..;x', '%c0%ae%c0%ae', '...', '..\\', '..%00'];
 
-function onPart(bend: (random: SeededRandom, part: string) => string): Disguise {
-  return (random, parts) => {
-    const at = random.int(0, parts.length - 1);
-    parts[at] = bend(random, parts[at] ?? '');
+function onSegment(disguise: (random: SeededRandom, part: string) => string): Disguise {
+  return (random, segments) => {
+    const at = random.int(0, segments.length - 1);
+    segments[at] = disguise(random, segments[at] ?? '');
   };
 }
 
-/** One to three letters of a part. */
-function onLetters(bend: (random: SeededRandom, code: number) => string): Disguise {
-  return onPart((random, part) => {
+/** One to three letters of a segment. */
+function onLetters(disguise: (random: SeededRandom, code: number) => string): Disguise {
+  return onSegment((random, part) => {
     const at = random.int(0, Math.max(part.length - 1, 0));
     const letters = [...part.slice(at, at + random.int(1, 3))];
-    const bent = letters.map((letter) => (/[a-z0-9-]/.test(letter) ? bend(random, letter.charCodeAt(0)) : letter));
-    return part.slice(0, at) + bent.join('') + part.slice(at + letters.length);
+    const disguised = letters.map((letter) => (/[a-z0-9-]/.test(letter) ? disguise(random, letter.charCodeAt(0)) : letter));
+    return part.slice(0, at) + disguised.join('') + part.slice(at + letters.length);
   });
 }
 
-function onSeparator(bend: (random: SeededRandom) => string): Disguise {
-  return (random, parts, separators) => {
-    separators[random.int(0, parts.length - 1)] = bend(random);
+function onSeparator(disguise: (random: SeededRandom) => string): Disguise {
+  return (random, segments, separators) => {
+    separators[random.int(0, segments.length - 1)] = disguise(random);
   };
 }
 
@@ -177,7 +176,7 @@ function hexOf(letter: string): string {
   return letter.charCodeAt(0).toString(16).padStart(2, '0');
 }
 
-/** ASCII in two, three or four bytes of UTF-8, where one is enough. */
+/** An ASCII character in two, three or four bytes of UTF-8 instead of one. */
 function overlong(random: SeededRandom, code: number): number[] {
   const [high, low] = [code >> 6, 0x80 | (code & 0x3f)];
   return random.pick([[0xc0 | high, low], [0xe0, 0x80 | high, low], [0xf0, 0x80, 0x80 | high, low]]);

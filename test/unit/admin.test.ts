@@ -13,7 +13,7 @@ async function setUp(t: TestContext) {
   return { checks, port };
 }
 
-test('/healthz says that the proxy is alive', async (t) => {
+test('/healthz answers that the proxy is alive', async (t) => {
   const { port } = await setUp(t);
   const { status, headers } = await request({ port, path: '/healthz?x' });
   assert.deepEqual(
@@ -22,7 +22,7 @@ test('/healthz says that the proxy is alive', async (t) => {
   );
 });
 
-test('/readyz is 503 until everything is ready, and says what is not', async (t) => {
+test('/readyz is 503 until every check is ok, and lists the checks', async (t) => {
   const { port, checks } = await setUp(t);
   assert.equal((await request({ port, path: '/readyz' })).status, 200);
   checks['docker'] = { ok: false, detail: 'starting' };
@@ -33,13 +33,13 @@ test('/readyz is 503 until everything is ready, and says what is not', async (t)
   });
 });
 
-test('/status tells what the proxy knows', async (t) => {
+test('/status answers with the status', async (t) => {
   const { port } = await setUp(t);
   assert.deepEqual(JSON.parse((await request({ port, path: '/status' })).body), aStatus());
   assert.equal((await request({ port, path: '/status', method: 'HEAD' })).body, '');
 });
 
-test('what a terminal would act on is escaped', async (t) => {
+test('terminal control characters are escaped', async (t) => {
   const { port, checks } = await setUp(t);
   checks['docker'] = { ok: false, detail: '\u009b31m' };
   const { body } = await request({ port, path: '/readyz' });
@@ -47,7 +47,7 @@ test('what a terminal would act on is escaped', async (t) => {
   assert.doesNotMatch(body, /\u009b/);
 });
 
-test('there is nothing else, and nothing to write to', async (t) => {
+test('other paths are 404, and other methods 405', async (t) => {
   const { port } = await setUp(t);
   for (const path of ['/x', '/index.html', '/favicon.ico', '/latest/meta-data/', '/statusx', '/status/'])
     assert.equal((await request({ port, path })).status, 404, path);
@@ -55,7 +55,7 @@ test('there is nothing else, and nothing to write to', async (t) => {
   assert.deepEqual([status, headers['allow']], [405, 'GET, HEAD']);
 });
 
-test('it is asked by address or as localhost, so that no web page can make a browser ask', async (t) => {
+test('a Host other than an address or localhost is refused, which prevents DNS rebinding', async (t) => {
   const { port } = await setUp(t);
   const ask = async (host: string) =>
     (await raw({ port, bytes: `GET /status HTTP/1.1\r\nHost: ${host}\r\n\r\n` })).responses[0]?.status;
@@ -72,7 +72,7 @@ test('it is asked by address or as localhost, so that no web page can make a bro
   }
 });
 
-test('a port that is in use is told by the error', async (t) => {
+test('listening on a port in use is an error', async (t) => {
   const { port } = await setUp(t);
   const other = new AdminServer({ readiness: () => ({}), status: aStatus });
   await assert.rejects(other.listen('127.0.0.1', port), { code: 'EADDRINUSE' });

@@ -13,7 +13,7 @@ function setUp() {
   return { clock, answer, collections: () => collections };
 }
 
-test('garbage is collected twice when a burst of requests is over, and never again', async () => {
+test('garbage is collected twice after a burst of requests, and then no more', async () => {
   const { clock, answer, collections } = setUp();
   answer(5_000);
   for (let second = 0; second < 30; second += 1) {
@@ -28,14 +28,14 @@ test('garbage is collected twice when a burst of requests is over, and never aga
   assert.equal(collections(), 4, 'but after the next one');
 });
 
-test('a host with few requests never has to collect garbage for that', async () => {
+test('few requests never cause a collection', async () => {
   const { clock, answer, collections } = setUp();
   answer(4_999);
   await clock.advance(3_600_000);
   assert.equal(collections(), 0);
 });
 
-test('the collector is there in this Node', async () => {
+test('this Node exposes the garbage collector', async () => {
   const clock = new ManualClock();
   const afterBurst = new AfterBurst(clock);
   const dead = (() => new WeakRef(new Array<number>(1000)))();

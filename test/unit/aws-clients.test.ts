@@ -14,7 +14,7 @@ function clients(
   return new AwsClients({ region, hostRegion, clock: systemClock });
 }
 
-/** What the SDK itself throws when STS answers with an error. */
+/** The error that the SDK throws for an error answer of STS. */
 async function thrownBySdk(t: TestContext, code: string, status: number): Promise<unknown> {
   const server = createServer((_request, response) => {
     response.writeHead(status, { 'Content-Type': 'text/xml' });
@@ -63,7 +63,7 @@ for (const [code, status] of [
   ['InternalFailure', 500],
   ['ServiceUnavailable', 503],
 ] as const) {
-  test(`when STS answers ${code}, it is passing trouble`, async (t) => {
+  test(`when STS answers ${code}, the failure is retryable`, async (t) => {
     const failure = clients().failure(await thrownBySdk(t, code, status));
     assert.ok(failure instanceof CredentialsUnavailable);
     assert.match(failure.message, new RegExp(`${code}.*the message`));
@@ -77,14 +77,14 @@ for (const [code, status] of [
   ['SignatureDoesNotMatch', 403],
   ['RequestExpired', 400],
 ] as const) {
-  test(`when STS answers ${code}, the proxy's own credentials are what does not work`, async (t) => {
+  test(`when STS answers ${code}, the source credentials do not work`, async (t) => {
     const failure = clients().failure(await thrownBySdk(t, code, status));
     assert.ok(failure instanceof CredentialsUnavailable);
     assert.match(failure.message, /the proxy's source credentials do not work/);
   });
 }
 
-test("trouble with the proxy's own credentials makes the clients anew, other trouble does not", async () => {
+test('only an error about the source credentials recreates the clients', async () => {
   const all = clients();
   const before = await all.sts();
   all.failure(Object.assign(new Error('x'), { name: 'TimeoutError' }));
@@ -93,7 +93,7 @@ test("trouble with the proxy's own credentials makes the clients anew, other tro
   assert.notEqual(await all.sts(), before);
 });
 
-test('what cannot be reached or is slow is passing trouble, whatever is thrown', () => {
+test('any other error, thrown as whatever value, is retryable', () => {
   for (const thrown of [
     Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' }),
     Object.assign(new Error('slow'), { name: 'TimeoutError' }),
@@ -108,13 +108,13 @@ test('what cannot be reached or is slow is passing trouble, whatever is thrown',
   }
 });
 
-test('an error that has its meaning already keeps it', () => {
+test('an error that is already classified stays the same', () => {
   for (const error of [new AssumeRoleDenied('A', 'b'), new CredentialsUnavailable('c')]) {
     assert.equal(clients().failure(error), error);
   }
 });
 
-/** Without what the machine itself says of a region. */
+/** Removes the machine's own region settings. */
 function withoutRegion(t: TestContext): void {
   const names = [
     'AWS_REGION',
@@ -134,7 +134,7 @@ function withoutRegion(t: TestContext): void {
   });
 }
 
-test("the region is the settings', then the host's own, then us-east-1", async (t) => {
+test('the region comes from the settings, then from the host, then it is us-east-1', async (t) => {
   withoutRegion(t);
   const host = async (): Promise<string> => 'eu-north-1';
   assert.equal(await new AwsClients({ region: 'eu-west-1', hostRegion: host, clock: systemClock }).region(), 'eu-west-1');
@@ -145,7 +145,7 @@ test("the region is the settings', then the host's own, then us-east-1", async (
   );
 });
 
-test('the host is asked for its region once', async (t) => {
+test('the host\'s region is fetched once', async (t) => {
   withoutRegion(t);
   let asked = 0;
   const all = new AwsClients({ region: undefined, hostRegion: async () => `eu-west-${(asked += 1)}`, clock: systemClock });
@@ -153,7 +153,7 @@ test('the host is asked for its region once', async (t) => {
   assert.equal(asked, 1);
 });
 
-test('a host that could not tell its region at first is asked again after a minute', async (t) => {
+test('an unknown host region is fetched again after a minute', async (t) => {
   withoutRegion(t);
   const answers = [undefined, 'cn-north-1'];
   let now = 0;

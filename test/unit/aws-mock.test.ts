@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { mockFetcher } from '../../lib/credentials/aws/mock.ts';
 import { aRequest } from './helpers/fixtures.ts';
 
-test('fake credentials say what they are, and have the shape of real ones', async () => {
+test('mock credentials have the shape of real ones, and say that they are mocks', async () => {
   const fetch = mockFetcher(() => 1000);
   const assume = (role: string) =>
     fetch(aRequest(role, { sessionName: 'web-1' }));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backoff } from '../../lib/util/backoff.ts';
 
-test('the wait doubles with each failure, up to the longest, and half of it is by chance', () => {
+test('the backoff doubles with each failure up to the maximum, and half of it is jitter', () => {
   for (const [failures, ceiling] of [
     [1, 100],
     [2, 200],

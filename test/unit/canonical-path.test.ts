@@ -34,7 +34,7 @@ const READINGS: readonly (readonly [target: string, path: string, why: string])[
 ];
 
 for (const [target, path, why] of READINGS) {
-  test(`${JSON.stringify(target)} reads as ${path}: ${why}`, () => {
+  test(`${JSON.stringify(target)} has the canonical path ${path}: ${why}`, () => {
     assert.equal(canonicalPath(target), path);
   });
 }
@@ -49,7 +49,7 @@ const REFUSED: readonly (readonly [target: string, why: string])[] = [
   ['169.254.169.254:80', 'the authority form'],
   ['%2flatest', 'an encoded slash at the beginning'],
   ['\\latest', 'a backslash at the beginning'],
-  ['/latest%', 'a "%" that encodes nothing'],
+  ['/latest%', 'an invalid percent-encoding'],
   ['/latest%6', 'half an octet'],
   ['/latest%zz', 'no hexadecimal digits'],
   ['/latest%u0069am', 'a notation of old servers'],
@@ -89,11 +89,11 @@ for (const [target, why] of REFUSED) {
   });
 }
 
-test('1024 characters are read still', () => {
+test('a target of 1024 characters is accepted', () => {
   assert.equal(canonicalPath(`/${'a'.repeat(1023)}`).length, 1024);
 });
 
-test('a path of nothing but dots and slashes takes no time to speak of', () => {
+test('a path of nothing but dots and slashes is parsed in linear time', () => {
   for (const unit of ['/.', '/..', '.', '..', '/', 'a.', '/a..']) {
     const target = `/${unit.repeat(1024)}`.slice(0, 1023);
     assert.doesNotThrow(() => canonicalPath(target));
@@ -103,18 +103,18 @@ test('a path of nothing but dots and slashes takes no time to speak of', () => {
 
 const CASES = 20_000;
 
-test('reading a canonical path again changes nothing', () => {
+test('canonicalPath is idempotent', () => {
   forAnyReading((path) => assert.equal(canonicalPath(path), path));
 });
 
-test('a canonical path is absolute, has no empty, "." or ".." part, and only its last one may be empty', () => {
+test('a canonical path is absolute and has no "." or ".." segment; only its last segment may be empty', () => {
   forAnyReading((path) => {
     assert.ok(path.startsWith('/'));
     if (path !== '/') assert.doesNotMatch(path, /\/\/|\/\.\.?(?:\/|$)/);
   });
 });
 
-test('a canonical path needs no encoding, and no decoder reads anything else into it', () => {
+test('a canonical path needs no encoding, and no decoder changes it', () => {
   forAnyReading((path) => {
     assert.doesNotMatch(path, /[^\x21-\x7e]|[%;?#\\]/);
     assert.equal(decodeURIComponent(path), path);
@@ -123,7 +123,7 @@ test('a canonical path needs no encoding, and no decoder reads anything else int
   });
 });
 
-test('every canonical path is read, whether encoded in part or not', () => {
+test('a canonical path that is partly percent-encoded has itself as canonical path', () => {
   const random = SeededRandom.fromEnvironment(process.env, 4);
   forAnyReading((path) => {
     const encoded = [...path.slice(1)].map((letter) => {
@@ -134,7 +134,7 @@ test('every canonical path is read, whether encoded in part or not', () => {
   });
 });
 
-/** Checks what is read of targets that were made up to be misread. */
+/** Checks the canonical paths of targets that are made to be misread. */
 function forAnyReading(check: (path: string) => void): void {
   const random = SeededRandom.fromEnvironment(process.env, 3);
   let read = 0;
@@ -154,10 +154,10 @@ function forAnyReading(check: (path: string) => void): void {
     try {
       check(path);
     } catch (error) {
-      throw new Error(`seed ${random.seed}, case ${count}: ${JSON.stringify(target)} read as ${path}`, {
+      throw new Error(`seed ${random.seed}, case ${count}: ${JSON.stringify(target)} parsed as ${path}`, {
         cause: error,
       });
     }
   }
-  assert.ok(read > CASES / 10, `only ${read} targets could be read: nothing was tested`);
+  assert.ok(read > CASES / 10, `only ${read} targets were accepted: nothing was tested`);
 }

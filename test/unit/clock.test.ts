@@ -4,7 +4,7 @@ import { sleep, systemClock, withTimeout } from '../../lib/util/clock.ts';
 import { ManualClock, settled } from './helpers/manual-clock.ts';
 import { deferred, watch } from './helpers/promises.ts';
 
-test('an answer in time is the answer, and leaves no timer', async () => {
+test('withTimeout returns an answer in time, and leaves no timer', async () => {
   const clock = new ManualClock();
   const { promise, resolve } = deferred<string>();
   const answer = watch(withTimeout(clock, 100, promise, () => new Error('late')));
@@ -16,7 +16,7 @@ test('an answer in time is the answer, and leaves no timer', async () => {
   assert.deepEqual(clock.pending, []);
 });
 
-test('a failure in time is the failure', async () => {
+test('withTimeout rejects with an error in time', async () => {
   const clock = new ManualClock();
   const answer = watch(withTimeout(clock, 100, Promise.reject(new Error('broken')), () => new Error('late')));
   await settled();
@@ -24,7 +24,7 @@ test('a failure in time is the failure', async () => {
   assert.deepEqual(clock.pending, []);
 });
 
-test('an answer that comes late is ignored, a failure too', async () => {
+test('a late answer or error is ignored', async () => {
   const clock = new ManualClock();
   const late = deferred<string>();
   const answer = watch(withTimeout(clock, 100, late.promise, () => new Error('late')));
@@ -35,7 +35,7 @@ test('an answer that comes late is ignored, a failure too', async () => {
   assert.match(String(answer.error), /late/);
 });
 
-test('a pause lasts as long as it says', async () => {
+test('sleep waits for the given time', async () => {
   const clock = new ManualClock();
   const over = watch(sleep(clock, 50));
   await clock.advance(49);
@@ -44,12 +44,12 @@ test('a pause lasts as long as it says', async () => {
   assert.equal(over.state, 'fulfilled');
 });
 
-test("the system's clock tells the time, and its timers can be taken back", async () => {
+test("the system clock returns the time, and its timers can be cancelled", async () => {
   assert.ok(Math.abs(systemClock.now() - Date.now()) < 1000);
   let fired = '';
   const cancel = systemClock.after(0, () => (fired += 'cancelled'));
   cancel();
-  // It keeps no process alive, so something else has to.
+  // The clock's timers do not keep the process alive, so this one does.
   const alive = setInterval(() => {}, 1000);
   await new Promise<void>((resolve) => systemClock.after(-Infinity, () => resolve()));
   await new Promise<void>((resolve) => systemClock.after(1, () => resolve()));
@@ -57,7 +57,7 @@ test("the system's clock tells the time, and its timers can be taken back", asyn
   assert.equal(fired, '');
 });
 
-test('a time longer than a timer can take is not over at once', async () => {
+test('a time beyond the maximum of setTimeout does not fire at once', async () => {
   let fired = false;
   const cancel = systemClock.after(2 ** 40, () => (fired = true));
   const alive = setInterval(() => {}, 1000);

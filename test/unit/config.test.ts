@@ -19,7 +19,7 @@ function problemsOf(env: Environment, flags: FlagValues = {}): readonly string[]
   return [];
 }
 
-test('without any setting everything has its default', () => {
+test('without settings every value is its default', () => {
   assert.deepEqual(readConfig({}, {}), {
     host: '0.0.0.0',
     port: 18_000,
@@ -29,6 +29,7 @@ test('without any setting everything has its default', () => {
     maxRequestsPerSecond: 200,
     readTimeout: 5_000,
     writeTimeout: 60_000,
+    dockerConfirm: 'auto',
     dockerSyncPeriod: 0,
     docker: { kind: 'unix', socketPath: '/var/run/docker.sock', url: 'unix:///var/run/docker.sock' },
     defaultRole: undefined,
@@ -91,10 +92,6 @@ test('without any setting everything has its default', () => {
     otlpDisabled: false,
     newRelicAppName: 'metadataproxy',
     newRelicLicense: undefined,
-    newRelicAccountId: undefined,
-    newRelicMetricUrl: undefined,
-    newRelicEventUrl: undefined,
-    newRelicInterval: 60_000,
     given: new Map(),
     notices: [],
     mockApi: false,
@@ -120,6 +117,7 @@ test('every setting can be set by each of its environment variables', () => {
     ['MAX_CONNECTIONS_PER_ADDRESS', '7', 'maxConnectionsPerAddress', 7],
     ['DOCKER_URL', 'tcp://h:1', 'docker', { kind: 'tcp', host: 'h', port: 1, url: 'tcp://h:1' }],
     ['DOCKER_HOST', 'tcp://h:2', 'docker', { kind: 'tcp', host: 'h', port: 2, url: 'tcp://h:2' }],
+    ['DOCKER_CONFIRM', 'always', 'dockerConfirm', 'always'],
     ['DEFAULT_ROLE', 'app', 'defaultRole', { kind: 'name', text: 'app', name: 'app', path: '/' }],
     ['DEFAULT_ACCOUNT_ID', '012345678901', 'defaultAccountId', '012345678901'],
     ['ROLE_CACHE_OFFSET', '5m30s', 'roleCacheOffset', 330_000],
@@ -187,10 +185,6 @@ test('every setting can be set by each of its environment variables', () => {
     ['OTEL_SDK_DISABLED', 'TRUE', 'otlpDisabled', true],
     ['NEWRELIC_APP_NAME', 'proxy', 'newRelicAppName', 'proxy'],
     ['NEWRELIC_LICENSE', 'k'.repeat(40), 'newRelicLicense', 'k'.repeat(40)],
-    ['NEWRELIC_ACCOUNT_ID', '12345', 'newRelicAccountId', '12345'],
-    ['NEWRELIC_METRIC_URL', 'https://h:1', 'newRelicMetricUrl', new URL('https://h:1')],
-    ['NEWRELIC_EVENT_URL', 'https://h', 'newRelicEventUrl', new URL('https://h')],
-    ['NEWRELIC_INTERVAL', '1h', 'newRelicInterval', 3_600_000],
     ['VERBOSE', '1', 'logLevel', 'debug'],
     ['LOG_FORMAT', 'json', 'logFormat', 'json'],
     ['MOCK_API', 'true', 'mockApi', true],
@@ -265,14 +259,14 @@ const BAD: readonly (readonly [variable: string, text: string, reason: string])[
 ];
 
 for (const [variable, text, reason] of BAD) {
-  test(`${variable}=${text} is one problem that names the setting, the value and what is expected`, () => {
+  test(`${variable}=${text} is one error with the setting, the value and the expected form`, () => {
     assert.deepEqual(problemsOf({ [variable]: text }), [
       `${variable}: ${JSON.stringify(text)} is invalid: ${reason}`,
     ]);
   });
 }
 
-test('a bad flag is told by its own name', () => {
+test('the error for an invalid flag names the flag', () => {
   const expected = 'is invalid: expected';
   assert.deepEqual(problemsOf({}, { server: 'here' }), [
     `--server: "here" ${expected} "host:port" or ":port"`,
@@ -287,7 +281,7 @@ test('a bad flag is told by its own name', () => {
   );
 });
 
-test('several problems are reported together', () => {
+test('several invalid settings are reported together', () => {
   const env = {
     PORT: 'x',
     LOG_LEVEL: 'y',
@@ -305,7 +299,7 @@ test('several problems are reported together', () => {
   ]);
 });
 
-test('a flag counts before a variable, and a variable before the default', () => {
+test('a flag takes precedence over a variable, and a variable over the default', () => {
   const env = { DEFAULT_ROLE: 'from-environment', METADATA_URL: 'http://environment' };
   assert.equal(readConfig({ defaultRole: 'from-flag' }, env).defaultRole?.text, 'from-flag');
   assert.equal(readConfig({}, env).defaultRole?.text, 'from-environment');
@@ -313,11 +307,11 @@ test('a flag counts before a variable, and a variable before the default', () =>
   assert.equal(readConfig({}, {}).metadataUrl.host, '169.254.169.254');
 });
 
-test('a flag counts even where the variable is bad', () => {
+test('a flag takes precedence over an invalid variable', () => {
   assert.equal(readConfig({ metadataUrl: 'http://flag' }, { METADATA_URL: 'x' }).metadataUrl.host, 'flag');
 });
 
-test('of two variables for the same setting the first that is set counts', () => {
+test('of two variables for one setting the first non-empty one applies', () => {
   assert.equal(readConfig({}, { DOCKER_URL: '/a', DOCKER_HOST: '/b' }).docker.url, 'unix:///a');
   assert.equal(readConfig({}, { DOCKER_URL: '', DOCKER_HOST: '/b' }).docker.url, 'unix:///b');
   assert.equal(
@@ -327,16 +321,16 @@ test('of two variables for the same setting the first that is set counts', () =>
   assert.equal(readConfig({}, { AWS_REGION: '', AWS_DEFAULT_REGION: 'eu-west-2' }).region, 'eu-west-2');
 });
 
-test('an empty variable counts as not set', () => {
+test('an empty variable is not set', () => {
   const empty = Object.fromEntries(settings.flatMap(({ env }) => env).map((variable) => [variable, '']));
   assert.deepEqual(readConfig({}, empty), readConfig({}, {}));
 });
 
-test('space around a value of the environment means nothing', () => {
+test('white space around a variable is ignored', () => {
   assert.equal(readConfig({}, { PORT: ' 80\r\n', DEFAULT_ROLE: '\tapp ' }).port, 80);
 });
 
-test('words are understood in either case', () => {
+test('words are case-insensitive', () => {
   for (const [text, value] of [
     ['TRUE', true],
     ['On', true],
@@ -350,7 +344,7 @@ test('words are understood in either case', () => {
   assert.equal(readConfig({}, { LOG_FORMAT: 'JSON' }).logFormat, 'json');
 });
 
-test('--server is HOST and PORT in one, and leaves HOST as it is when it names none', () => {
+test('--server overrides PORT, and HOST if it names a host', () => {
   const env = { HOST: '10.0.0.1', PORT: '1' };
   const at = (server: string): [string, number] => {
     const { host, port } = readConfig({ server }, env);
@@ -366,7 +360,7 @@ test('--verbose is LOG_LEVEL=debug', () => {
   assert.equal(readConfig({}, { LOG_LEVEL: 'error', VERBOSE: 'false' }).logLevel, 'error');
 });
 
-test('with fake credentials, and only with them, there is a default role without a setting', () => {
+test('only mock credentials give a default role without a setting', () => {
   assert.equal(readConfig({}, { MOCK_CREDENTIALS: 'true' }).defaultRole?.kind, 'arn');
   assert.equal(readConfig({}, { MOCK_CREDENTIALS: 'true', DEFAULT_ROLE: 'mine' }).defaultRole?.text, 'mine');
   assert.equal(readConfig({}, { MOCK_API: 'true' }).defaultRole, undefined);
@@ -379,7 +373,7 @@ function certificates(t: TestContext, ...names: string[]): string {
   return directory;
 }
 
-test('DOCKER_CERT_PATH means TLS with the files that are there', (t) => {
+test('DOCKER_CERT_PATH enables TLS with its files', (t) => {
   const DOCKER_CERT_PATH = certificates(t, 'ca.pem', 'cert.pem', 'key.pem');
   const { docker } = readConfig({}, { DOCKER_HOST: 'tcp://h:2376', DOCKER_CERT_PATH });
   assert.deepEqual(docker, {
@@ -391,7 +385,7 @@ test('DOCKER_CERT_PATH means TLS with the files that are there', (t) => {
   });
 });
 
-test('a TLS file that is missing is a problem of the settings', (t) => {
+test('a missing TLS file is reported as an invalid setting', (t) => {
   const DOCKER_CERT_PATH = certificates(t, 'ca.pem', 'cert.pem');
   const [problem = '', ...others] = problemsOf({
     DOCKER_HOST: 'tcp://h:2376',
@@ -402,11 +396,11 @@ test('a TLS file that is missing is a problem of the settings', (t) => {
   assert.deepEqual(others, []);
 });
 
-test('TLS means nothing to an engine on a socket', () => {
+test('TLS settings are ignored for an engine on a Unix socket', () => {
   assert.equal(readConfig({}, { DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: '/nowhere' }).docker.kind, 'unix');
 });
 
-test('HOST_ROLE without HOST_NETWORK is told to have no effect', () => {
+test('HOST_ROLE without HOST_NETWORK gives a notice', () => {
   assert.deepEqual(readConfig({}, { HOST_ROLE: 'agent' }).notices, ['HOST_ROLE has no effect without HOST_NETWORK']);
   assert.deepEqual(readConfig({}, { HOST_ROLE: 'agent', HOST_NETWORK: 'true' }).notices, []);
 });

@@ -5,47 +5,49 @@ import { ManualClock } from './helpers/manual-clock.ts';
 
 function setUp() {
   const clock = new ManualClock();
-  const repeats = new LogDeduplicator(clock.monotonic, clock.after.bind(clock));
-  const told: [string, number][] = [];
-  const fold = (what: string, detail = what): void => repeats.deduplicate(what, (repeated) => told.push([detail, repeated]));
-  return { clock, repeats, told, fold };
+  const deduplicator = new LogDeduplicator(clock);
+  const reported: [string, number][] = [];
+  const deduplicate = (kind: string, detail = kind): void =>
+    deduplicator.deduplicate(kind, (suppressed) => reported.push([detail, suppressed]));
+  return { clock, reported, deduplicate };
 }
 
-test('the first is told at once, and others of its kind are counted for a minute', async () => {
-  const { clock, repeats } = setUp();
-  assert.deepEqual([repeats.count('a'), repeats.count('a'), repeats.count('b')], [0, undefined, 0]);
-  await clock.advance(60_000);
-  assert.deepEqual([repeats.count('a'), repeats.count('b')], [1, 0]);
-});
-
-test('what was folded is told at the end of the minute, the last one for all, though nothing comes any more', async () => {
-  const { clock, told, fold } = setUp();
-  for (const detail of ['first', 'second', 'third', 'fourth']) fold('a', detail);
-  fold('b');
-  assert.deepEqual(told, [['first', 0], ['b', 0]]);
+test('the first message is reported at once; the last duplicate is reported at the end of the minute, with the suppressed count', async () => {
+  const { clock, reported, deduplicate } = setUp();
+  for (const detail of ['first', 'second', 'third', 'fourth']) deduplicate('a', detail);
+  deduplicate('b');
+  assert.deepEqual(reported, [['first', 0], ['b', 0]]);
   await clock.advance(59_999);
-  assert.equal(told.length, 2);
+  assert.equal(reported.length, 2);
   await clock.advance(1);
-  assert.deepEqual(told.slice(2), [['fourth', 2]], 'two others were not told');
+  assert.deepEqual(reported.slice(2), [['fourth', 2]]);
   await clock.advance(600_000);
-  assert.equal(told.length, 3);
+  assert.equal(reported.length, 3);
 });
 
-test('what goes on and on is told once a minute', async () => {
-  const { clock, told, fold } = setUp();
+test('a message after a minute without one is reported at once', async () => {
+  const { clock, reported, deduplicate } = setUp();
+  deduplicate('a', 'first');
+  await clock.advance(60_000);
+  deduplicate('a', 'second');
+  assert.deepEqual(reported, [['first', 0], ['second', 0]]);
+});
+
+test('a message that never ends is reported once a minute, and each is counted once', async () => {
+  const { clock, reported, deduplicate } = setUp();
   for (let second = 0; second < 300; second += 1) {
-    fold('a');
+    deduplicate('a');
     await clock.advance(1_000);
   }
-  assert.equal(told.length, 6);
-  assert.equal(told.reduce((sum, [, repeated]) => sum + 1 + repeated, 0), 300, 'and each is counted once');
+  assert.equal(reported.length, 6);
+  assert.equal(reported.reduce((sum, [, suppressed]) => sum + 1 + suppressed, 0), 300);
 });
 
-test('what was told the longest ago makes room', () => {
-  const { told, fold } = setUp();
-  for (let kind = 0; kind <= 1_000; kind += 1) fold(String(kind));
-  told.length = 0;
-  fold('0');
-  fold('1000');
-  assert.deepEqual(told, [['0', 0]]);
+test('beyond 1,000 kinds the oldest one is forgotten', () => {
+  const { reported, deduplicate } = setUp();
+  for (let kind = 0; kind <= 1_000; kind += 1) deduplicate(String(kind));
+  reported.length = 0;
+  deduplicate('0');
+  deduplicate('1000');
+  assert.deepEqual(reported, [['0', 0]]);
 });

@@ -237,7 +237,7 @@ test('a failure names the endpoint, the path, the status and the message', async
 test('an engine whose socket is missing or has no listener is unreachable', async (t) => {
   const path = await deadSocket(t);
   for (const socketPath of ['/nowhere/docker.sock', path]) {
-    const client = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` }, { isRelayed: false });
+    const client = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` }, { confirm: 'never' });
     await assert.rejects(client.inspect('x'), EngineUnreachable);
     await assert.rejects(client.events(() => {}, new AbortController().signal, 60), EngineUnreachable);
   }
@@ -260,7 +260,7 @@ test('a refused connection over TCP or on an unlinked socket does not prove that
   t.after(() => closeSync(mounted));
   unlinkSync(path);
   const socketPath = `/proc/self/fd/${mounted}`;
-  const stale = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` }, { isRelayed: false });
+  const stale = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` }, { confirm: 'never' });
   await assert.rejects(stale.inspect('x'), (error: Error) => error instanceof EngineFailure && /ECONNREFUSED/.test(error.message));
 });
 

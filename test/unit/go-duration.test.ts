@@ -45,6 +45,6 @@ for (const text of [
   '１m',
   '15m\n',
 ]) {
-  test(`${JSON.stringify(text.slice(0, 20))} is no duration`, () =>
+  test(`${JSON.stringify(text.slice(0, 20))} is not a duration`, () =>
     assert.equal(parseGoDuration(text), undefined));
 }

@@ -42,7 +42,7 @@ async function setUp(t: TestContext, options: ImdsOptions = {}) {
   return { clock, service, imds, ask, read, count, tokenless };
 }
 
-test('the real service is asked with a token of our own, which is fetched once for six hours', async (t) => {
+test('requests carry the proxy\'s token, which is fetched once for six hours', async (t) => {
   const { clock, service, read, count } = await setUp(t, { v2Only: true });
   assert.deepEqual(await read(), [200, INSTANCE_ID]);
   const [first] = service.requests.all();
@@ -53,10 +53,10 @@ test('the real service is asked with a token of our own, which is fetched once f
   assert.equal(count(TOKEN_PATH), 1);
   await clock.advance(1);
   assert.deepEqual(await read(), [200, INSTANCE_ID]);
-  assert.equal(count(TOKEN_PATH), 2, 'and is renewed while it is good still');
+  assert.equal(count(TOKEN_PATH), 2, 'and is replaced before it expires');
 });
 
-test('a thousand requests at once share one request for a token', async (t) => {
+test('a thousand concurrent requests share one token request', async (t) => {
   const { service, ask, count } = await setUp(t, { v2Only: true });
   const hold = service.fault(TOKEN_PATH, { kind: 'hold' });
   const answers = Array.from({ length: 1000 }, () => ask());
@@ -69,7 +69,7 @@ test('a thousand requests at once share one request for a token', async (t) => {
   assert.equal(count(TOKEN_PATH), 1);
 });
 
-test('when the service wants a new token the request is repeated once with a new one', async (t) => {
+test('a 401 from IMDS refreshes the token and repeats the request once', async (t) => {
   const { service, read, count } = await setUp(t, { v2Only: true });
   await read();
   service.revokeTokens();
@@ -77,7 +77,7 @@ test('when the service wants a new token the request is repeated once with a new
   assert.deepEqual([count(TOKEN_PATH), count(ID_PATH)], [2, 3]);
 });
 
-test('many requests that are told so at once share the new token', async (t) => {
+test('concurrent requests with a 401 share the new token', async (t) => {
   const { service, read, count } = await setUp(t, { v2Only: true });
   await read();
   service.revokeTokens();
@@ -86,7 +86,7 @@ test('many requests that are told so at once share the new token', async (t) => 
   assert.equal(count(TOKEN_PATH), 2);
 });
 
-test('a request that is refused late does not throw the new token away', async (t) => {
+test('a late 401 for the old token keeps the new one', async (t) => {
   const { service, read, count } = await setUp(t, { v2Only: true });
   await read();
   const hold = service.fault(ID_PATH, { kind: 'hold' }, 1);
@@ -99,7 +99,7 @@ test('a request that is refused late does not throw the new token away', async (
   assert.equal(count(TOKEN_PATH), 2);
 });
 
-test('a service that refuses the new token as well is asked no third time', async (t) => {
+test('a second 401 is not retried', async (t) => {
   const { service, ask, count } = await setUp(t);
   service.fault(ID_PATH, { kind: 'status', status: 401 });
   const answer = await ask();
@@ -109,7 +109,7 @@ test('a service that refuses the new token as well is asked no third time', asyn
 });
 
 for (const status of [403, 404, 405, 500]) {
-  test(`a service that has no tokens (${status}) is asked without one, and asked for one again after five minutes`, async (t) => {
+  test(`an IMDS without tokens (${status}) gets requests without one, and a new token request after five minutes`, async (t) => {
     const { clock, service, read, count, tokenless } = await setUp(t);
     const fault = service.fault(TOKEN_PATH, { kind: 'status', status });
     for (let request = 0; request < 3; request += 1) assert.deepEqual(await read(), [200, INSTANCE_ID]);
@@ -127,7 +127,7 @@ for (const status of [403, 404, 405, 500]) {
   });
 }
 
-test('what is no token is not sent as one', async (t) => {
+test('an invalid token is not used', async (t) => {
   const { service, read } = await setUp(t);
   service.fault(
     TOKEN_PATH,
@@ -142,7 +142,7 @@ test('what is no token is not sent as one', async (t) => {
   );
 });
 
-test('a request for a token that is not answered in a second is given up', async (t) => {
+test('a token request times out after a second', async (t) => {
   const { clock, service, ask, tokenless } = await setUp(t);
   service.fault(TOKEN_PATH, { kind: 'hold' });
   const answer = watch(ask());
@@ -155,13 +155,13 @@ test('a request for a token that is not answered in a second is given up', async
   assert.notEqual(answer.state, 'rejected');
 });
 
-test('a token whose body does not come in a second is given up, with its connection', async (t) => {
+test('a token whose body does not arrive within a second closes the connection', async (t) => {
   const { clock, service, read, tokenless } = await setUp(t);
   service.fault(TOKEN_PATH, { kind: 'pause-in-body' });
   const timers = t.mock.method(clock, 'after');
   const answer = read();
   const { closed } = await service.requests.first(({ target }) => target === TOKEN_PATH);
-  // The first is the patience with its head, the second the one with its body.
+  // The first timer is for the head, the second for the body.
   while (timers.mock.callCount() < 2) await nextTurn();
   await clock.advance(1_000);
   assert.deepEqual(await answer, [200, INSTANCE_ID]);
@@ -169,7 +169,7 @@ test('a token whose body does not come in a second is given up, with its connect
   await closed;
 });
 
-test('an answer whose head does not come in five seconds is slow', async (t) => {
+test('an answer without a head after five seconds is an UpstreamTimeout', async (t) => {
   const { clock, service, read, ask } = await setUp(t);
   await read();
   service.fault(ID_PATH, { kind: 'hold' });
@@ -189,7 +189,7 @@ test('an answer in time leaves no timer', async (t) => {
   assert.deepEqual(clock.pending, []);
 });
 
-test('a service where nobody listens cannot be reached', async (t) => {
+test('a refused connection is an UpstreamUnreachable', async (t) => {
   const { service, clock, ask, tokenless } = await setUp(t);
   await service.stop();
   await assert.rejects(ask(), UpstreamUnreachable);
@@ -197,7 +197,7 @@ test('a service where nobody listens cannot be reached', async (t) => {
   assert.deepEqual(clock.pending, []);
 });
 
-test('a service that was away is asked for a token again five seconds later', async (t) => {
+test('after a failed token request the next one is five seconds later', async (t) => {
   const { service, clock, ask, read, count } = await setUp(t, { v2Only: false });
   await service.stop();
   await assert.rejects(ask(), UpstreamUnreachable);
@@ -209,7 +209,7 @@ test('a service that was away is asked for a token again five seconds later', as
   assert.equal(count(TOKEN_PATH), 1);
 });
 
-test('a service that was away and wants a token is sent one at once', async (t) => {
+test('an IMDS that recovers and requires a token gets one at once', async (t) => {
   const { service, ask, read } = await setUp(t, { v2Only: true });
   await service.stop();
   await assert.rejects(ask(), UpstreamUnreachable);
@@ -217,20 +217,20 @@ test('a service that was away and wants a token is sent one at once', async (t) 
   assert.deepEqual(await read(), [200, INSTANCE_ID]);
 });
 
-test('a service that breaks off before its answer cannot be reached', async (t) => {
+test('a connection that closes before its answer is an UpstreamUnreachable', async (t) => {
   const { service, ask } = await setUp(t);
   service.fault(ID_PATH, { kind: 'reset' });
   await assert.rejects(ask(), UpstreamUnreachable);
 });
 
-test('a connection that the service closed while it was idle is no trouble', async (t) => {
+test('a request on a connection that IMDS closed while idle is sent again', async (t) => {
   const { service, read } = await setUp(t);
   await read();
   service.fault(ID_PATH, { kind: 'reset' }, 1);
   assert.deepEqual(await read(), [200, INSTANCE_ID]);
 });
 
-test('an answer that breaks off in its body is not asked for again', async (t) => {
+test('a truncated body is not requested again', async (t) => {
   const asked: string[] = [];
   const server = createServer((socket) => {
     socket.on('error', () => {});
@@ -260,7 +260,7 @@ test('an answer that breaks off in its body is not asked for again', async (t) =
   assert.deepEqual(asked, ['PUT /latest/api/token', 'GET /first', 'GET /half', 'GET /last']);
 });
 
-test('whoever has gone ends the request', async (t) => {
+test('a client that disconnects ends the upstream request', async (t) => {
   const { service, read, ask } = await setUp(t);
   await read();
   service.fault(ID_PATH, { kind: 'hold' });
@@ -271,11 +271,11 @@ test('whoever has gone ends the request', async (t) => {
   await held.closed;
   await settled();
   assert.equal(answer.state, 'rejected');
-  assert.equal(service.requests.all(({ target }) => target === ID_PATH).length, 2, 'and nobody asks again');
+  assert.equal(service.requests.all(({ target }) => target === ID_PATH).length, 2, 'and no request is repeated');
   await assert.rejects(ask(ID_PATH, client), ClientDisconnected);
 });
 
-test('whoever has gone after half a second without an answer was kept waiting too long', async (t) => {
+test('a client that disconnects after half a second without an answer is an UpstreamTimeout', async (t) => {
   const { service, clock, read, ask } = await setUp(t);
   await read();
   service.fault(ID_PATH, { kind: 'hold' });
@@ -290,13 +290,13 @@ test('whoever has gone after half a second without an answer was kept waiting to
   }
 });
 
-test('the region is what the service tells, without the space around it', async (t) => {
+test('the region is read from IMDS without surrounding white space', async (t) => {
   const { service, imds } = await setUp(t);
   service.tree.set('meta-data/placement/region', ` ${REGION}\n`);
   assert.equal(await imds.region(), REGION);
 });
 
-test('a service that does not tell the region tells none', async (t) => {
+test('an IMDS without a region gives none', async (t) => {
   const { service, imds } = await setUp(t);
   const fault = service.fault('/latest/meta-data/placement/region', { kind: 'status', status: 404 });
   assert.equal(await imds.region(), undefined);
@@ -311,7 +311,7 @@ test('a service that does not tell the region tells none', async (t) => {
   assert.equal(await imds.region(), undefined);
 });
 
-test('a service on IPv6 is reached, and named with its port', async () => {
+test('an IMDS on IPv6 is reached, and errors name it with its port', async () => {
   const imds = new Imds({ url: new URL('http://[::1]:1'), clock: new ManualClock() });
   const failure = await imds
     .request({ method: 'GET', path: '/', headers: {} })

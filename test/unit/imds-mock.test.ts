@@ -15,7 +15,7 @@ async function setUp(t: TestContext, instanceId = 'i-0123') {
   return { mock, get };
 }
 
-test('the built-in tree has the instance id that was set, wherever it stands', async (t) => {
+test('the mock shows the configured instance ID everywhere', async (t) => {
   const { get } = await setUp(t, 'i-mine');
   assert.equal((await get(`${META_DATA}instance-id`)).body, 'i-mine');
   const document = JSON.parse((await get('/latest/dynamic/instance-identity/document')).body) as {
@@ -24,7 +24,7 @@ test('the built-in tree has the instance id that was set, wherever it stands', a
   assert.equal(document.instanceId, 'i-mine');
 });
 
-test('it has what a t3 instance has', async (t) => {
+test('the mock has the metadata of a t3 instance', async (t) => {
   const { get } = await setUp(t);
   const [mac] = (await get(`${META_DATA}network/interfaces/macs/`)).body.split('/');
   for (const path of [
@@ -48,7 +48,7 @@ test('it has what a t3 instance has', async (t) => {
   }
 });
 
-test('every directory lists what is in it, and everything that is listed is there and can be passed through', async (t) => {
+test('every directory lists its entries, and every listed path exists and can be passed through', async (t) => {
   const { get } = await setUp(t);
   const seen: string[] = [];
   const walk = async (directory: string): Promise<void> => {
@@ -68,7 +68,7 @@ test('every directory lists what is in it, and everything that is listed is ther
   assert.ok(seen.includes('/latest/meta-data/placement/region') && seen.length > 100);
 });
 
-test('it has no credentials, and nothing that is not in the tree', async (t) => {
+test('the mock has no credentials, and answers 404 for other paths', async (t) => {
   const { get } = await setUp(t);
   for (const path of [
     `${META_DATA}iam/security-credentials/`,

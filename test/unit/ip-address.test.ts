@@ -18,7 +18,7 @@ const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
 };
 
 for (const [normal, spellings] of Object.entries(SPELLINGS)) {
-  test(`${spellings.join(', ')} are one address`, () => {
+  test(`${spellings.join(', ')} have one normal form`, () => {
     assert.deepEqual(
       spellings.map(normalAddress),
       spellings.map(() => normal),
@@ -26,7 +26,7 @@ for (const [normal, spellings] of Object.entries(SPELLINGS)) {
   });
 }
 
-test('addresses that only look like each other are not one', () => {
+test('addresses that only look alike stay different', () => {
   assert.notEqual(normalAddress('::10.0.0.1'), '10.0.0.1');
   assert.notEqual(normalAddress('64:ff9b::10.0.0.1'), '10.0.0.1');
   assert.notEqual(normalAddress('::ffff:0:10.0.0.1'), '10.0.0.1');
@@ -52,7 +52,7 @@ for (const text of [
   '12345::',
   '::ffff:10.0.0.256',
 ]) {
-  test(`${JSON.stringify(text)} is no address`, () => assert.equal(normalAddress(text), undefined));
+  test(`${JSON.stringify(text)} is not an address`, () => assert.equal(normalAddress(text), undefined));
 }
 
 test('loopback is all of 127.0.0.0/8 and ::1', () => {

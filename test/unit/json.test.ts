@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { array, object, string } from '../../lib/util/json.ts';
 
-test('what was asked for is given, anything else is the neutral value of its type', () => {
+test('a value of another type is read as an empty one', () => {
   const [anObject, anArray] = [{ a: 1 }, [1]];
   assert.equal(object(anObject), anObject);
   assert.equal(array(anArray), anArray);

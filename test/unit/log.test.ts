@@ -166,7 +166,7 @@ test('debug is turned on and off again, and a line says so', () => {
   const lines = text().trimEnd().split('\n').map((line) => JSON.parse(line) as { msg: string; level: string });
   assert.deepEqual(
     lines.map(({ msg }) => msg),
-    ['everything is logged from now on', 'between', 'less is logged from now on'],
+    ['debug logging enabled', 'between', 'debug logging disabled'],
   );
 });
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Memo } from '../../lib/util/memo.ts';
 
-test('what belongs to a key is made once', () => {
+test('a result is computed once for each key', () => {
   const memo = new Memo(10, (key: string) => ({ key }));
   const first = memo.of('a');
   assert.deepEqual(first, { key: 'a' });
@@ -10,7 +10,7 @@ test('what belongs to a key is made once', () => {
   assert.deepEqual(memo.of('b'), { key: 'b' });
 });
 
-test('what cannot be made is tried each time', () => {
+test('an error is not cached', () => {
   let tries = 0;
   const memo = new Memo(10, () => {
     tries += 1;
@@ -20,7 +20,7 @@ test('what cannot be made is tried each time', () => {
   assert.equal(tries, 2);
 });
 
-test('no more are kept than it may, and a flood of keys does not wear it out', () => {
+test('a full memo drops all results, so a flood of keys cannot fill it', () => {
   let made = 0;
   const memo = new Memo(10, (key: number) => ({ key, made: (made += 1) }));
   for (let key = 0; key < 11; key += 1) assert.equal(memo.of(key).key, key);

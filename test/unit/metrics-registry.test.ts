@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Deltas } from '../../lib/telemetry/export/deltas.ts';
-import { MetricsRegistry, quantile } from '../../lib/telemetry/metrics/registry.ts';
+import { Deltas, MetricsRegistry, quantile } from '../../lib/telemetry/metrics/registry.ts';
 
-test('the same label values are the same series, others are others', () => {
+test('each combination of label values is one series', () => {
   const requests = new MetricsRegistry().counter({ name: 'requests', help: 'Requests', labels: ['role', 'code'] });
   const values = ['app', '200'];
   requests.labels(values).add();
@@ -19,7 +18,7 @@ test('the same label values are the same series, others are others', () => {
   );
 });
 
-test('a flood of label values keeps no more than 2,000 series, and those that are in use', () => {
+test('a flood of label values keeps at most 2,000 series, the recently used ones', () => {
   const requests = new MetricsRegistry().counter({ name: 'requests', help: 'Requests', labels: ['header'] });
   for (let index = 0; index < 10_000; index += 1) {
     requests.labels([`hostile-${index}`]).add();
@@ -31,14 +30,14 @@ test('a flood of label values keeps no more than 2,000 series, and those that ar
   assert.equal(requests.labels(['hostile-0']).value, 0, 'the oldest are not');
 });
 
-test('an observation is in the bucket whose bound it reaches, or beyond all', () => {
+test('an observation counts in the first bucket whose bound is not below it, or in the last', () => {
   const durations = new MetricsRegistry().histogram({ name: 'durations', help: 'Durations', bounds: [1, 2] }).labels();
   for (const value of [0, 1, 1.5, 2, 3]) durations.observe(value);
   assert.deepEqual(durations.counts, [2, 2, 1]);
   assert.equal(durations.sum, 7.5);
 });
 
-test('gauges of things that come and go are set when somebody reads', () => {
+test('collectors set gauges whenever the metrics are collected', () => {
   const metrics = new MetricsRegistry();
   const left = metrics.gauge({ name: 'left', help: 'Left', labels: ['role'] });
   let roles = ['a', 'b'];
@@ -54,22 +53,24 @@ test('gauges of things that come and go are set when somebody reads', () => {
 test('a quantile is estimated within its bucket', () => {
   assert.equal(quantile([1, 2, 4], [0, 10, 0, 0], 0.5), 1.5);
   assert.equal(quantile([1, 2, 4], [5, 0, 5, 0], 0.9), 3.6);
-  assert.equal(quantile([1, 2, 4], [0, 0, 0, 3], 0.5), 4, 'beyond the last bound there is nothing to go by');
+  assert.equal(quantile([1, 2, 4], [0, 0, 0, 3], 0.5), 4, 'beyond the last bound it is that bound');
   assert.equal(quantile([1, 2, 4], [1, 0, 0, 0], 1), 1);
   assert.equal(quantile([1, 2, 4], [0, 0, 0, 0], 0.5), NaN);
 });
 
-test('increases are told once', () => {
+test('a delta is the growth since the last commit', () => {
   const metrics = new MetricsRegistry();
   const counter = metrics.counter({ name: 'c', help: 'C' }).labels();
   const histogram = metrics.histogram({ name: 'h', help: 'H', bounds: [1] }).labels();
   const deltas = new Deltas();
   counter.add(3);
   histogram.observe(2);
-  assert.equal(deltas.ofCounter(counter), 3);
-  assert.deepEqual(deltas.ofHistogram(histogram), { counts: [0, 1], sum: 2 });
+  const [first, second] = [deltas.read(counter, 10), deltas.read(histogram, 10)];
+  assert.deepEqual([first.value, first.since], [3, undefined]);
+  assert.deepEqual([second.counts, second.count, second.value], [[0, 1], 1, 2]);
   counter.add();
-  assert.equal(deltas.ofCounter(counter), 1);
-  assert.equal(deltas.ofCounter(counter), 0);
-  assert.deepEqual(deltas.ofHistogram(histogram), { counts: [0, 0], sum: 0 });
+  assert.equal(deltas.read(counter).value, 4, 'nothing is committed yet');
+  deltas.commit([first, second]);
+  assert.deepEqual([deltas.read(counter).value, deltas.read(counter).since], [1, 10], 'what came after the reading stays');
+  assert.deepEqual([deltas.read(histogram).counts, deltas.read(histogram).value], [[0, 0], 0]);
 });

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { Clock } from '../../lib/util/clock.ts';
 import { readConfig, type Environment } from '../../lib/config/config.ts';
-import { Log } from '../../lib/log/log.ts';
-import { MetricsRegistry } from '../../lib/telemetry/metrics/registry.ts';
-import { startOtlp } from '../../lib/telemetry/export/otlp.ts';
+import { otlpTargets, rejectedPoints } from '../../lib/telemetry/export/otlp.ts';
+import { otlp } from '../../lib/telemetry/export/start.ts';
 import { otlpProblems } from '../support/otlp-schema.ts';
 import { Receiver } from '../support/receiver.ts';
-import { ManualClock } from './helpers/manual-clock.ts';
+import { exporting } from './helpers/exporting.ts';
+import type { ManualClock } from './helpers/manual-clock.ts';
 
 interface Attribute {
   readonly key: string;
@@ -41,19 +41,17 @@ const nano = (seconds: number): string => `${START + seconds * 1_000}000000`;
 
 async function setUp(t: TestContext, env: Environment = {}, bend = (clock: ManualClock): Clock => clock) {
   const receiver = await Receiver.start(t);
-  const clock = new ManualClock(START);
-  const metrics = new MetricsRegistry();
-  let logged = '';
-  const write = (lines: string): void => void (logged += lines);
-  const log = new Log({ level: 'debug', format: 'json', host: 'h', write, now: clock.now });
-  const dropped: number[] = [];
-  const given = { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, ...env };
-  const backend = startOtlp({
-    config: readConfig({}, given), metrics, version: '1.2.3', host: 'ip-10-0-0-1', clock: bend(clock), log,
-    random: () => 0, onDropped: (points) => dropped.push(points),
-  });
+  const { clock, metrics, options, dropped, outages } = exporting(START);
+  const config = readConfig({}, { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, ...env });
+  const [target = assert.fail()] = otlpTargets(config);
+  const exporter = otlp(
+    { ...options, interval: 60_000, clock: bend(clock) },
+    // New Relic's own endpoint must not be called.
+    target.name === 'otlp' ? target : { ...target, url: new URL('/v1/metrics', receiver.url) },
+    { resource: config.otlpResource, timeout: config.otlpTimeout, version: '1.2.3', host: 'ip-10-0-0-1' },
+  );
   let seen = 0;
-  /** What one more interval brings. */
+  /** The request of the next round. */
   const next = async (): Promise<Request> => {
     const wanted = (seen += 1);
     while (!clock.pending.includes(60_000)) await new Promise(setImmediate);
@@ -64,7 +62,7 @@ async function setUp(t: TestContext, env: Environment = {}, bend = (clock: Manua
     return request;
   };
   const metricsOf = (request: Request) => request.resourceMetrics[0].scopeMetrics[0].metrics;
-  return { receiver, clock, metrics, dropped, backend, next, metricsOf, log: () => { log.flush(); return logged; } };
+  return { receiver, clock, metrics, dropped, outages, exporter, next, metricsOf };
 }
 
 test('counters are cumulative monotonic sums of whole numbers, with the labels that apply as attributes', async (t) => {
@@ -101,7 +99,7 @@ test('counters are cumulative monotonic sums of whole numbers, with the labels t
   assert.equal(post?.headers['content-type'], 'application/json');
 });
 
-test('a sum goes on from reading to reading, and a series that comes later starts where it was not yet', async (t) => {
+test('a sum is cumulative, and a new series starts at the last round without it', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const family = metrics.counter({ name: 'c', help: '', labels: ['a'] });
   family.labels(['one']).add(1);
@@ -115,7 +113,7 @@ test('a sum goes on from reading to reading, and a series that comes later start
   ]);
 });
 
-test('a series that was forgotten and comes back starts anew', async (t) => {
+test('a series that was evicted and comes back has a new start', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const family = metrics.counter({ name: 'c', help: '' });
   family.labels().add(10);
@@ -126,7 +124,7 @@ test('a series that was forgotten and comes back starts anew', async (t) => {
   assert.deepEqual(point, { attributes: [], startTimeUnixNano: nano(60), timeUnixNano: nano(120), asInt: '1' });
 });
 
-test('gauges are doubles without a start, and what is no number is left out', async (t) => {
+test('gauges are doubles without a start; NaN and infinity are omitted', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const family = metrics.gauge({ name: 'process.resident_memory_bytes', help: 'Memory', labels: ['a'] });
   for (const [label, value] of [['x', 12.5], ['y', NaN], ['z', Infinity]] as const) family.labels([label]).set(value);
@@ -142,7 +140,7 @@ test('gauges are doubles without a start, and what is no number is left out', as
   }]);
 });
 
-test('histograms have a count for each bucket alone, one more than bounds', async (t) => {
+test('histograms have a count per bucket, one more than bounds', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const histogram = metrics.histogram({ name: 'm.duration_seconds', help: 'Time', bounds: [0.1, 1] }).labels();
   for (const value of [0.05, 0.1, 0.5, 7]) histogram.observe(value);
@@ -158,7 +156,7 @@ test('histograms have a count for each bucket alone, one more than bounds', asyn
   }]);
 });
 
-test("the unit of a metric is what its name says, and nanoseconds for go-metadataproxy's times", async (t) => {
+test("the unit of a metric follows from its name, and is nanoseconds for go-metadataproxy's times", async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const units = {
     'm.age_seconds': 's', 'process.cpu_seconds_total': 's', 'm.memory_bytes': 'By',
@@ -168,13 +166,13 @@ test("the unit of a metric is what its name says, and nanoseconds for go-metadat
   assert.deepEqual(Object.fromEntries(metricsOf(await next()).map(({ name, unit }) => [name, unit])), units);
 });
 
-test('a counter of seconds stays a double, whole or not', async (t) => {
+test('a counter of seconds is a double even when it is whole', async (t) => {
   const { metrics, next } = await setUp(t);
   metrics.counter({ name: 'process.cpu_seconds_total', help: '' }).labels().add(2);
   assert.match(JSON.stringify(await next()), /"asDouble":2}/);
 });
 
-test('the resource is what the standard variables say, and by default this service on this host', async (t) => {
+test('the standard variables set the resource; by default it is this service on this host', async (t) => {
   const attributesOf = async (env: Environment) => {
     const { metrics, next } = await setUp(t, env);
     metrics.counter({ name: 'c', help: '' }).labels();
@@ -194,7 +192,7 @@ test('the resource is what the standard variables say, and by default this servi
   );
 });
 
-test('/v1/metrics goes onto the endpoint for all signals, and nothing onto the one for metrics', async (t) => {
+test('/v1/metrics is appended to the endpoint for all signals, and nothing to the one for metrics', async (t) => {
   const pathFor = async (name: string, path: string): Promise<string | undefined> => {
     const receiver = await Receiver.start(t);
     const env = { [name]: `${receiver.url}${path}`, OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip' };
@@ -210,7 +208,7 @@ test('/v1/metrics goes onto the endpoint for all signals, and nothing onto the o
   assert.equal(await pathFor('OTEL_EXPORTER_OTLP_METRICS_ENDPOINT', '/x?tenant=1'), '/x?tenant=1');
 });
 
-test('headers are sent with each request, those for metrics alone instead of those for all', async (t) => {
+test('each request has the headers; those for metrics replace those for all signals', async (t) => {
   const { metrics, receiver, next } = await setUp(t, {
     OTEL_EXPORTER_OTLP_HEADERS: 'api-key=other', OTEL_EXPORTER_OTLP_METRICS_HEADERS: 'api-key=a%20key,X-Scope=1',
   });
@@ -221,62 +219,63 @@ test('headers are sent with each request, those for metrics alone instead of tho
   assert.equal(post?.headers['x-scope'], '1');
 });
 
-test('without an endpoint, or with OTEL_SDK_DISABLED, there is no such backend', async (t) => {
-  assert.equal((await setUp(t, { OTEL_EXPORTER_OTLP_ENDPOINT: '' })).backend, undefined);
-  assert.equal((await setUp(t, { OTEL_SDK_DISABLED: 'True' })).backend, undefined);
-  assert.notEqual((await setUp(t, { OTEL_SDK_DISABLED: 'false' })).backend, undefined);
+test('without an endpoint, or with OTEL_SDK_DISABLED, nothing is exported', () => {
+  const namesFor = (env: Environment): string[] => otlpTargets(readConfig({}, env)).map(({ name }) => name);
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' };
+  assert.deepEqual(namesFor({}), []);
+  assert.deepEqual(namesFor({ ...endpoint, OTEL_SDK_DISABLED: 'True' }), []);
+  assert.deepEqual(namesFor({ ...endpoint, OTEL_SDK_DISABLED: 'false' }), ['otlp']);
 });
 
-test('only the answers that the specification calls passing are tried again', async (t) => {
+test('only the statuses that the specification calls retryable are retried', async (t) => {
   for (const [status, isRetryable] of [[429, true], [502, true], [503, true], [504, true], [500, false], [400, false],
     [404, false], [413, false]] as const) {
-    const { metrics, receiver, clock, dropped } = await setUp(t);
+    const { metrics, receiver, clock, dropped, outages } = await setUp(t);
     metrics.counter({ name: 'c', help: '' }).labels();
     receiver.replies.push({ status });
     await clock.advance(60_000);
-    await receiver.posts.first();
-    while (isRetryable ? !clock.pending.includes(500) : dropped.length === 0) await new Promise(setImmediate);
-    assert.deepEqual(dropped, isRetryable ? [] : [1], String(status));
+    await outages.first();
+    // By backoff after a failure, or after the interval.
+    while (!clock.pending.includes(isRetryable ? 30_000 : 60_000)) await new Promise(setImmediate);
+    assert.equal(dropped(), isRetryable ? 0 : 1, String(status));
   }
 });
 
-test('data points that a partial success rejects are counted as dropped', async (t) => {
-  const { metrics, receiver, clock, dropped, log } = await setUp(t);
+test('data points that a partial success rejects count as dropped', async (t) => {
+  const { metrics, receiver, clock, dropped, outages } = await setUp(t);
   for (const label of ['a', 'b', 'c']) metrics.counter({ name: label, help: '' }).labels();
   receiver.replies.push({
     status: 200, body: '{"partialSuccess":{"rejectedDataPoints":"2","errorMessage":"hush is no key"}}',
   });
   await clock.advance(60_000);
-  while (dropped.length === 0) await new Promise(setImmediate);
-  assert.deepEqual(dropped, [2]);
-  assert.match(log(), /it refuses 2 of 3 data points/);
-  assert.doesNotMatch(log(), /hush/);
+  assert.equal(await outages.first(), 'failed: the receiver rejected 2 of 3 data points');
+  assert.equal(dropped(), 2);
 });
 
 for (const body of ['', 'null', '[]', '<html>', '{"partialSuccess":[]}', '{"partialSuccess":{"rejectedDataPoints":-1}}',
   '{"partialSuccess":{"rejectedDataPoints":{}}}', `{"partialSuccess":${'['.repeat(9_000)}`]) {
-  test(`an answer of success stays one, whatever it says: ${body.slice(0, 50)}`, async (t) => {
-    const { metrics, receiver, dropped, next, log } = await setUp(t);
+  test(`a successful response stays one, whatever its body is: ${body.slice(0, 50)}`, async (t) => {
+    assert.equal(rejectedPoints(body), 0);
+    const { metrics, receiver, dropped, next, outages } = await setUp(t);
     metrics.counter({ name: 'c', help: '' }).labels();
     receiver.always = { status: 200, body };
     await next();
     await next();
-    assert.deepEqual(dropped, []);
-    assert.equal(log(), '');
+    assert.deepEqual([dropped(), outages.entries], [0, []]);
   });
 }
 
-test('label values from containers are cut to what receivers take, and stay text', async (t) => {
+test('label values are cut to the length that receivers accept, and stay valid text', async (t) => {
   const { metrics, next, metricsOf } = await setUp(t);
   const family = metrics.counter({ name: 'c', help: '', labels: ['label'] });
-  const given = ['\ud800x', 'x'.repeat(100_000), '\u0000"\\\n', `${'x'.repeat(4_095)}😀`];
+  const given = ['\ud800x', 'x'.repeat(100_000), '\u0000"\\\n', `${'x'.repeat(4_094)}😀`];
   for (const value of given) family.labels([value]).add();
   const points = metricsOf(await next())[0]?.sum?.dataPoints ?? [];
   const values = points.map(({ attributes }) => attributes[0]?.value.stringValue);
-  assert.deepEqual(values, ['\ufffdx', 'x'.repeat(4_096), '\u0000"\\\n', `${'x'.repeat(4_095)}\ufffd`]);
+  assert.deepEqual(values, ['\ufffdx', 'x'.repeat(4_095), '\u0000"\\\n', `${'x'.repeat(4_094)}\ufffd`]);
 });
 
-test('many series are told in several requests, none of them large', async (t) => {
+test('many series are exported in several requests, none of them large', async (t) => {
   const { metrics, receiver, clock } = await setUp(t);
   const family = metrics.counter({ name: 'c', help: '', labels: ['label'] });
   for (let index = 0; index < 2_000; index += 1) family.labels([`${index}${'x'.repeat(500)}`]).add();
@@ -293,27 +292,111 @@ test('many series are told in several requests, none of them large', async (t) =
   }
 });
 
-test('what happened since the last interval is sent at the end', async (t) => {
-  const { metrics, receiver, backend } = await setUp(t);
+test('close exports once more', async (t) => {
+  const { metrics, receiver, exporter } = await setUp(t);
   metrics.counter({ name: 'c', help: '' }).labels().add(4);
-  await backend?.close();
+  await exporter.close();
   assert.match(receiver.posts.entries[0]?.text ?? '', /"asInt":"4"/);
 });
 
-test('a clock that is set back makes no sum end before it starts', async (t) => {
+test('no sum ends before it starts, even if the clock is set back', async (t) => {
   const time = { ahead: 3_600_000 };
-  const { metrics, receiver, backend } = await setUp(t, {}, (clock) => ({
+  const { metrics, receiver, exporter } = await setUp(t, {}, (clock) => ({
     now: () => clock.now() + time.ahead, monotonic: clock.monotonic, after: clock.after.bind(clock),
   }));
   metrics.counter({ name: 'c', help: '' }).labels();
   time.ahead = 0;
-  await backend?.close();
+  await exporter.close();
   const request = JSON.parse(receiver.posts.entries[0]?.text ?? '') as Request;
   const [point] = request.resourceMetrics[0].scopeMetrics[0].metrics[0]?.sum?.dataPoints ?? [];
   assert.equal(point?.timeUnixNano, nano(3_600));
 });
 
-test('the strict reader of this test refuses what OTLP does not have', () => {
+// New Relic
+
+const LICENSE = '0123456789abcdef0123456789abcdef0123NRAL';
+const NEW_RELIC = { OTEL_EXPORTER_OTLP_ENDPOINT: '', NEWRELIC_LICENSE: LICENSE, NEWRELIC_APP_NAME: 'proxy' };
+
+test("NEWRELIC_LICENSE exports to New Relic's endpoint of the key's region, with the key in the api-key header", () => {
+  const [target, ...others] = otlpTargets(readConfig({}, NEW_RELIC));
+  assert.deepEqual(others, []);
+  assert.deepEqual(target, {
+    name: 'new-relic', url: new URL('https://otlp.nr-data.net/v1/metrics'), headers: { 'api-key': LICENSE }, gzip: true,
+    temporality: 'delta', serviceName: 'proxy',
+  });
+  const [european] = otlpTargets(readConfig({}, { NEWRELIC_LICENSE: 'eu01xx6789abcdef0123456789abcdef0123NRAL' }));
+  assert.equal(european?.url.href, 'https://otlp.eu01.nr-data.net/v1/metrics');
+  assert.equal(european.serviceName, 'metadataproxy');
+  assert.deepEqual(otlpTargets(readConfig({}, { NEWRELIC_APP_NAME: 'proxy' })), []);
+});
+
+test('New Relic is exported to beside another OTLP endpoint, which OTEL_SDK_DISABLED alone switches off', () => {
+  const env = { ...NEW_RELIC, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' };
+  const namesFor = (more: Environment): string[] => otlpTargets(readConfig({}, { ...env, ...more })).map(({ name }) => name);
+  assert.deepEqual(namesFor({}), ['otlp', 'new-relic']);
+  assert.deepEqual(namesFor({ OTEL_SDK_DISABLED: 'true' }), ['new-relic']);
+});
+
+test('New Relic gets deltas of counters and histograms, each from the last delivery on', async (t) => {
+  const { receiver, metrics, next, metricsOf } = await setUp(t, NEW_RELIC);
+  const counter = metrics.counter({ name: 'c', help: '' }).labels();
+  const histogram = metrics.histogram({ name: 'h', help: '', bounds: [1] }).labels();
+  metrics.gauge({ name: 'g', help: '' }).labels().set(7);
+  counter.add(3);
+  histogram.observe(0.5);
+  const request = await next();
+  const [post] = receiver.posts.entries;
+  assert.deepEqual([post?.path, post?.headers['api-key'], post?.headers['content-encoding']], ['/v1/metrics', LICENSE, 'gzip']);
+  const { attributes } = request.resourceMetrics[0].resource;
+  assert.equal(attributes.find(({ key }) => key === 'service.name')?.value.stringValue, 'proxy');
+  const gauge = (at: number) => ({
+    name: 'g', description: '', gauge: { dataPoints: [{ attributes: [], timeUnixNano: nano(at), asDouble: 7 }] },
+  });
+  assert.deepEqual(metricsOf(request), [
+    {
+      name: 'c', description: '',
+      sum: {
+        dataPoints: [{ attributes: [], startTimeUnixNano: nano(0), timeUnixNano: nano(60), asInt: '3' }],
+        aggregationTemporality: 1, isMonotonic: true,
+      },
+    },
+    {
+      name: 'h', description: '',
+      histogram: {
+        dataPoints: [{
+          attributes: [], startTimeUnixNano: nano(0), timeUnixNano: nano(60), count: '1', sum: 0.5,
+          bucketCounts: ['1', '0'], explicitBounds: [1],
+        }],
+        aggregationTemporality: 1,
+      },
+    },
+    gauge(60),
+  ]);
+  counter.add(2);
+  const [delta, ...others] = metricsOf(await next());
+  assert.deepEqual(delta?.sum?.dataPoints, [
+    { attributes: [], startTimeUnixNano: nano(60), timeUnixNano: nano(120), asInt: '2' },
+  ]);
+  assert.deepEqual(others, [gauge(120)], 'a series that did not grow is omitted');
+});
+
+test('deltas that New Relic did not take are part of the next request', async (t) => {
+  const { receiver, clock, metrics, metricsOf } = await setUp(t, NEW_RELIC);
+  const counter = metrics.counter({ name: 'c', help: '' }).labels();
+  receiver.replies.push({ status: 503 });
+  counter.add(3);
+  await clock.advance(60_000);
+  while (!clock.pending.includes(30_000)) await new Promise(setImmediate);
+  counter.add(1);
+  await clock.advance(30_000);
+  const [, second] = await receiver.posts.several(2);
+  const [delta] = metricsOf(JSON.parse(second?.text ?? '') as Request);
+  assert.deepEqual(delta?.sum?.dataPoints, [
+    { attributes: [], startTimeUnixNano: nano(0), timeUnixNano: nano(90), asInt: '4' },
+  ]);
+});
+
+test('the strict parser of this test refuses what OTLP does not have', () => {
   const good = { name: 'c', sum: { dataPoints: [{ timeUnixNano: '1', asInt: '1' }], aggregationTemporality: 2 } };
   const wrap = (metric: object): object => ({ resourceMetrics: [{ scopeMetrics: [{ metrics: [metric] }] }] });
   assert.deepEqual(otlpProblems(wrap(good)), []);

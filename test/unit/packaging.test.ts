@@ -21,12 +21,12 @@ const CHANGELOG = readFileSync('packaging/changelog', 'utf8');
 const RELEASE = latestRelease(CHANGELOG);
 const PAGE = metadataproxyPage(readFileSync('packaging/man/metadataproxy.8', 'utf8'), RELEASE);
 
-/** What roff sets, as words without markup. */
+/** A manual page as plain text. */
 const words = (page: string): string =>
   page.replace(/\\f[BIR]|\\&/g, '').replace(/\\\(aq/g, "'").replace(/\\\(dq/g, '"').replace(/\\\(ha/g, '^').replace(/\\\(ti/g, '~')
     .replace(/\\-/g, '-').replace(/\s+/g, ' ');
 
-/** A shell script in a file that goes with the test. */
+/** A shell script in a file that is removed after the test. */
 function scriptFile(t: TestContext, text: string): string {
   const directory = mkdtempSync(join(tmpdir(), 'metadataproxy-unit-'));
   t.after(() => rmSync(directory, { recursive: true }));
@@ -37,7 +37,7 @@ function scriptFile(t: TestContext, text: string): string {
 
 // The settings file
 
-test('the settings file has every setting that has a variable, once, commented out, with its default', () => {
+test('the settings file has every variable once, commented out, with its default', () => {
   const lines = environmentFile().split('\n');
   for (const { env: [name], default: fallback } of settings) {
     if (name === undefined) continue;
@@ -59,8 +59,8 @@ test('the settings file explains each setting, under the heading of its group', 
   }
 });
 
-test('with every line of the settings file in force, a shell reads the defaults that the program has by itself', (t) => {
-  // Settings without a default stand there empty, and empty is not set.
+test('with every line of the settings file enabled, a shell reads the default values', (t) => {
+  // Settings without a default are empty, and empty means not set.
   const path = scriptFile(t, environmentFile().replace(/^#(?=[A-Z_]+=)/gm, ''));
   const printed = execFileSync('env', ['-i', 'sh', '-c', `set -a; . ${path}; exec /usr/bin/env -0`], { encoding: 'utf8' });
   const environment = Object.fromEntries(printed.split('\0').filter((line) => line !== '').map((line) => {
@@ -75,7 +75,7 @@ test('with every line of the settings file in force, a shell reads the defaults 
 
 // The manual pages
 
-test('metadataproxy(8) has every setting, flag and command, and what they do', () => {
+test('metadataproxy(8) explains every setting, flag and command', () => {
   const text = words(PAGE);
   for (const setting of settings) {
     for (const name of [...setting.env, ...flagSpellings(setting)]) assert.ok(text.includes(name), name);
@@ -86,7 +86,7 @@ test('metadataproxy(8) has every setting, flag and command, and what they do', (
   assert.match(PAGE, new RegExp(`^\\.TH METADATAPROXY 8 \\d{4}-\\d\\d-\\d\\d "metadataproxy ${RELEASE.version}"`, 'm'));
 });
 
-test('a mark in the manual\'s source that means nothing is an error', () => {
+test('an unknown placeholder in the manual page is an error', () => {
   assert.throws(() => metadataproxyPage('.\\" @NONSENSE@\n', RELEASE), /NONSENSE/);
 });
 
@@ -104,13 +104,13 @@ test('metadataproxy-firewall(8) has every command, option and note of --help', (
   }
 });
 
-test('a help of another shape is refused rather than cut short', () => {
-  assert.throws(() => parseHelp('Usage: x\n\nSummary.\n\nOptions:\n  --a  b\n'), /another shape/);
+test('an --help of another format is an error', () => {
+  assert.throws(() => parseHelp('Usage: x\n\nSummary.\n\nOptions:\n  --a  b\n'), /expected the paragraphs/);
 });
 
 // Completion
 
-/** What bash offers when TAB is pressed after these words. */
+/** The completions of bash after these words. */
 function completions(t: TestContext, line: readonly string[]): string[] {
   const script = scriptFile(t, bashCompletion(FIREWALL));
   const program = line[0] ?? '';
@@ -131,7 +131,7 @@ test('bash completes commands and flags of both programs', (t) => {
   assert.deepEqual(completions(t, ['metadataproxy-firewall', '--']), options);
 });
 
-test('bash completes the values of flags that are a fixed choice, and file names for the others', (t) => {
+test('bash completes values of flags with a fixed choice, and file names for the others', (t) => {
   assert.deepEqual(completions(t, ['metadataproxy', '--verbose', '=', '']), ['true', 'false']);
   assert.deepEqual(completions(t, ['metadataproxy', '--verbose', '=', 'f']), ['false']);
   assert.deepEqual(completions(t, ['metadataproxy', '--verbose', '=']), ['true', 'false']);
@@ -155,12 +155,12 @@ test('the changelog is at the version of package.json', () => {
   assert.match(rpmChangelog(CHANGELOG), new RegExp(`^\\* (Mon|Tue|Wed|Thu|Fri|Sat|Sun) \\w{3} \\d\\d \\d{4} .* <\\S+> - ${version}-1\\n- `));
 });
 
-test('the firewall\'s unit takes the proxy\'s own default port', () => {
+test('the firewall\'s unit uses the proxy\'s default port', () => {
   const unit = readFileSync('packaging/systemd/metadataproxy-firewall.service', 'utf8');
   assert.match(unit, new RegExp(`^Environment=PORT=${SETTINGS.port.default}$`, 'm'));
 });
 
-test('the copyright file names each bundled package once, under its own licence', () => {
+test('the copyright file lists each bundled package once, under its licence', () => {
   const ours = readFileSync('LICENSE', 'utf8');
   const text = copyrightFile(ours, [
     { directory: 'node_modules/a', spdx: 'Apache-2.0', holder: '2020 A', text: undefined },

@@ -5,7 +5,7 @@ import { html } from '../../lib/admin/html.ts';
 import { page } from '../../lib/admin/page.ts';
 import { roleRows } from '../../lib/admin/role-rows.ts';
 import { AdminServer } from '../../lib/admin/server.ts';
-import type { RequestFigures } from '../../lib/admin/status.ts';
+import type { RequestSummary } from '../../lib/admin/status.ts';
 import { request } from '../support/client.ts';
 import { aRow, aStatus, NO_REQUESTS, NOW } from './helpers/status.ts';
 
@@ -124,13 +124,13 @@ test('a role is the worst of what its containers have, and the first to expire',
 
 // The chart
 
-const some = (more: Partial<RequestFigures>): RequestFigures => ({ ...NO_REQUESTS, requests: 10, p50: 0.001, p99: 0.01, ...more });
+const some = (more: Partial<RequestSummary>): RequestSummary => ({ ...NO_REQUESTS, requests: 10, p50: 0.001, p99: 0.01, ...more });
 
 test('the chart says in words what it shows', () => {
   const minutes = Array.from({ length: 60 }, (_, index) => (index === 59 ? some({ refused: 2, failed: 1 }) : NO_REQUESTS));
   const text = page(aStatus({ minutes, last_hour: some({ refused: 2, failed: 1 }) }));
   assert.match(text, /<desc[^>]*>10 requests in the last hour, at most 10 in one minute; 2 refused, 1 failed\.<\/desc>/);
-  assert.match(text, /<desc[^>]*>In the last hour half of the requests took at most 1\.0 ms, 99 of 100 at most 10 ms\.<\/desc>/);
+  assert.match(text, /<desc[^>]*>In the last hour the median latency was 1\.0 ms, the 99th percentile 10 ms\.<\/desc>/);
   const heights = [...text.matchAll(/<rect class="(\w+)" x="59" y="[\d.]+" width="[\d.]+" height="([\d.]+)"/g)];
   assert.deepEqual(heights.map(([, kind, height]) => [kind, Number(height)]), [['served', 70], ['refused', 20], ['failed', 10]]);
 });

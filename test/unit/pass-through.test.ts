@@ -27,13 +27,13 @@ async function setUp(t: TestContext, options: ImdsOptions = {}) {
   const admission = { charge: async () => {}, upstreamPermit: () => () => {} };
   const parts = await startServer(t, { passThrough: passThrough(imds, { disabled: false, allow: undefined, deny: undefined }, admission) });
   t.after(async () => {
-    // First the service: Node 20 may hang at exit after the reset of a connection that its peer just closed.
+    // First the upstream IMDS: Node 20 may hang at exit after the reset of a connection that its peer just closed.
     await service.close();
     imds.close();
   });
   const get = (path = ID_PATH, more: Partial<RequestOptions> = {}): Promise<Response> =>
     request({ port: parts.port, path, ...more });
-  /** The last request that the real service saw. */
+  /** The last request that the upstream IMDS received. */
   const seen = (): ImdsRequest => {
     const last = service.requests.entries.at(-1);
     assert.ok(last);
@@ -49,7 +49,7 @@ function namesOf(rawHeaders: readonly string[]): string[] {
     .toSorted();
 }
 
-test('what the real service answers comes back: status, headers and body', async (t) => {
+test('the upstream answer comes back: status, headers and body', async (t) => {
   const { get, service } = await setUp(t);
   const { status, body, headers } = await get();
   assert.deepEqual([status, body], [200, INSTANCE_ID]);
@@ -75,7 +75,7 @@ test('what the real service answers comes back: status, headers and body', async
   );
 });
 
-test('of the request only what can change the answer goes there, and what proxies add does not', async (t) => {
+test('only request headers that can change the answer are forwarded, not those that proxies add', async (t) => {
   const { get, seen } = await setUp(t);
   const passed = {
     accept: 'text/plain',
@@ -115,7 +115,7 @@ test('of the request only what can change the answer goes there, and what proxie
   assert.notEqual(headerOf(seen().rawHeaders, 'host'), 'evil.example');
 });
 
-test("a container's session token does not go there, ours does not come back", async (t) => {
+test("a container's session token is not forwarded, and the upstream token does not come back", async (t) => {
   const { get, port, seen } = await setUp(t, { v2Only: true });
   const { body: token } = await request({
     port,
@@ -132,7 +132,7 @@ test("a container's session token does not go there, ours does not come back", a
   assert.deepEqual([without.status, without.headers[TTL]], [200, undefined]);
 });
 
-test('headers of the one connection stay on it', async (t) => {
+test('hop-by-hop headers of an answer do not come back', async (t) => {
   const { get, service } = await setUp(t);
   service.fault(ID_PATH, {
     kind: 'headers',
@@ -167,14 +167,14 @@ test('headers of the one connection stay on it', async (t) => {
   assert.notEqual(headers['keep-alive'], 'timeout=7');
 });
 
-test('HEAD goes there as HEAD', async (t) => {
+test('HEAD is forwarded as HEAD', async (t) => {
   const { get, seen } = await setUp(t);
   const { status, body, headers } = await get(ID_PATH, { method: 'HEAD' });
   assert.deepEqual([status, body, headers['content-length']], [200, '', `${INSTANCE_ID.length}`]);
   assert.equal(seen().method, 'HEAD');
 });
 
-test('what goes there is the canonical path, and never what was sent', async (t) => {
+test('the canonical path is forwarded, not the request target', async (t) => {
   const { get, seen } = await setUp(t);
   const { status } = await get('//latest/./%6deta-data/x/..//instance-id?query=1');
   assert.equal(status, 200);
@@ -189,7 +189,7 @@ test('redirects go back to the client', async (t) => {
   assert.equal(service.requests.all(({ target }) => target.includes('iam')).length, 0);
 });
 
-test('a large body comes whole, in chunks or not', async (t) => {
+test('a large body is complete, with and without chunked encoding', async (t) => {
   const userData = userDataOf(2_000_000);
   const { get, service } = await setUp(t, { userData });
   assert.ok((await get('/latest/user-data')).bytes.equals(userData));
@@ -198,14 +198,14 @@ test('a large body comes whole, in chunks or not', async (t) => {
 });
 
 for (const kind of ['reset-in-body', 'close-in-body'] as const) {
-  test(`a body that breaks off (${kind}) does not look complete`, async (t) => {
+  test(`a truncated body (${kind}) does not look complete`, async (t) => {
     const { get, service } = await setUp(t, { userData: userDataOf(100_000) });
     service.fault('/latest/user-data', { kind });
     await assert.rejects(get('/latest/user-data'));
   });
 }
 
-test('the real service away is 502, refusing its own token too', async (t) => {
+test('an upstream IMDS that is unreachable or refuses its own token is 502', async (t) => {
   const { get, service } = await setUp(t);
   service.fault(ID_PATH, { kind: 'status', status: 401, body: 'secret' });
   const refused = await get();
@@ -215,7 +215,7 @@ test('the real service away is 502, refusing its own token too', async (t) => {
   assert.equal((await get()).status, 502);
 });
 
-test('the real service slow is 504', async (t) => {
+test('an upstream IMDS that is too slow is 504', async (t) => {
   const { get, service, clock } = await setUp(t);
   await get();
   service.fault(ID_PATH, { kind: 'hold' });
@@ -226,8 +226,9 @@ test('the real service slow is 504', async (t) => {
 });
 
 /**
- * Asks, and hangs up when the real service has had the request for so many milliseconds; gives the line of the log that is then
- * written.
+ * Sends a request and disconnects when the upstream IMDS has had it for so many milliseconds.
+ *
+ * @returns the log line that is written then
  */
 async function hangUp(
   t: TestContext,
@@ -246,13 +247,13 @@ async function hangUp(
   return { line, ended: held.closed, lines };
 }
 
-test('a client that goes away ends the request there', async (t) => {
+test('a client that disconnects ends the upstream request', async (t) => {
   const { line, ended } = await hangUp(t);
   await ended;
   await line;
 });
 
-test('a client that goes away is no error of ours', async (t) => {
+test('a client that disconnects is not logged as an error', async (t) => {
   const { line, lines } = await hangUp(t);
   await line;
   assert.deepEqual(
@@ -261,7 +262,7 @@ test('a client that goes away is no error of ours', async (t) => {
   );
 });
 
-test('a client that goes away after an SDK\'s patience is told to the log as the time-out that it is', async (t) => {
+test('a client that disconnects after an SDK\'s timeout is logged as an upstream timeout', async (t) => {
   const { line } = await hangUp(t, 990);
   const { status, error } = await line;
   assert.deepEqual([status, /did not answer before the client disconnected/.test(String(error))], [504, true]);

@@ -4,7 +4,7 @@ import { PrioritySemaphore } from '../../lib/credentials/priority-semaphore.ts';
 import { settled } from './helpers/manual-clock.ts';
 import { deferred } from './helpers/promises.ts';
 
-/** Tasks that end when the test says so. */
+/** Tasks that the test ends. */
 function tasks(most: number) {
   const limiter = new PrioritySemaphore(most);
   const began: string[] = [];
@@ -21,7 +21,7 @@ function tasks(most: number) {
   return { run, began, end: (name: string, error?: Error) => ends.get(name)?.(error) };
 }
 
-test('so many calls run at once, the others in the order in which they came', async () => {
+test('concurrent tasks are limited, and the others run in order', async () => {
   const { run, began, end } = tasks(2);
   for (const name of ['a', 'b', 'c', 'd']) void run(name);
   await settled();
@@ -35,7 +35,7 @@ test('so many calls run at once, the others in the order in which they came', as
   assert.deepEqual(began, ['a', 'b', 'c', 'd']);
 });
 
-test('the urgent ones come first', async () => {
+test('urgent tasks run first', async () => {
   const { run, began, end } = tasks(1);
   for (const name of ['a', 'b', 'c']) void run(name);
   void run('urgent', true);
@@ -48,7 +48,7 @@ test('the urgent ones come first', async () => {
   assert.deepEqual(began, ['a', 'urgent', 'b']);
 });
 
-test('a call that fails gives its place up as well, and its error to its caller', async () => {
+test('a failed task releases its permit, and its caller gets the error', async () => {
   const { run, began, end } = tasks(1);
   const failing = assert.rejects(run('a'), /broken/);
   void run('b');
@@ -59,12 +59,12 @@ test('a call that fails gives its place up as well, and its error to its caller'
   assert.deepEqual(began, ['a', 'b']);
 });
 
-test('whoever comes as a place is handed on does not get it too', async () => {
+test('a new task cannot take a permit that is being handed over', async () => {
   const { run, began, end } = tasks(1);
   void run('a').then(() => run('c'));
   void run('b');
   await settled();
   end('a');
   await settled();
-  assert.deepEqual(began, ['a', 'b'], 'c came when the place was given to b already');
+  assert.deepEqual(began, ['a', 'b'], 'the permit was already given to b');
 });

@@ -13,11 +13,11 @@ import { ManualClock } from './helpers/manual-clock.ts';
 
 const UNITS = [['h', 36e5], ['m', 6e4], ['s', 1e3], ['ms', 1], ['us', 1e-3], ['µs', 1e-3], ['ns', 1e-6]] as const;
 
-test('whatever durations are written one behind the other, their sum is read', () => {
+test('consecutive durations are parsed as their sum', () => {
   const random = SeededRandom.fromEnvironment(process.env, 4);
   for (let times = 0; times < 5_000; times += 1) {
     let [text, sum] = ['', 0];
-    for (let parts = random.int(1, 5); parts > 0; parts -= 1) {
+    for (let count = random.int(1, 5); count > 0; count -= 1) {
       const [unit, milliseconds] = random.pick(UNITS);
       const amount = random.chance(0.5) ? String(random.int(0, 9_999)) : `${random.int(0, 99)}.${random.int(0, 999)}`;
       text += amount + unit;
@@ -28,21 +28,21 @@ test('whatever durations are written one behind the other, their sum is read', (
   }
 });
 
-test('whatever text is taken for a duration, it is a number of milliseconds that is not negative', () => {
+test('every accepted duration is a non-negative number of milliseconds', () => {
   const random = SeededRandom.fromEnvironment(process.env, 5);
-  let taken = 0;
+  let accepted = 0;
   for (let times = 0; times < 20_000; times += 1) {
     const text = random.string('0123456789.hmsnuµ-+e ', 0, 8);
     const read = parseGoDuration(text);
     if (read === undefined) continue;
-    taken += 1;
+    accepted += 1;
     assert.ok(Number.isFinite(read) && read >= 0, `${JSON.stringify(text)} is ${read}`);
     assert.match(text, /^(?:0|(?:\d+(?:\.\d+)?(?:h|m|s|ms|us|µs|ns))+)$/);
   }
-  assert.ok(taken > 100, `only ${taken} were durations`);
+  assert.ok(accepted > 100, `only ${accepted} were durations`);
 });
 
-/** JSON of any shape, with the words of events here and there. */
+/** JSON of any shape, with some words from events. */
 function anyJson(random: SeededRandom, depth = 0): unknown {
   const leaf = [
     () => null, () => random.chance(0.5), () => random.int(-5, 5), () => random.string('aé\u0000"\\/', 0, 4), () => [],
@@ -54,7 +54,7 @@ function anyJson(random: SeededRandom, depth = 0): unknown {
   return Object.fromEntries(names.filter(() => random.chance(0.4)).map((name) => [name, anyJson(random, depth + 1)]));
 }
 
-test('whatever JSON comes as an event, it is a whole event or none, and those after it are heard', async (t) => {
+test('arbitrary JSON in the event stream makes a complete event or none, and later events arrive', async (t) => {
   const random = SeededRandom.fromEnvironment(process.env, 6);
   const engine = await StandIn.start();
   const endpoint = parseDockerEndpoint(engine.url) ?? assert.fail();
@@ -65,12 +65,12 @@ test('whatever JSON comes as an event, it is a whole event or none, and those af
     client.close();
     await engine.close();
   });
-  const heard: EngineEvent[] = [];
-  let hearLast = (): void => {};
-  const last = new Promise<void>((resolve) => (hearLast = resolve));
+  const received: EngineEvent[] = [];
+  let lastReceived = (): void => {};
+  const last = new Promise<void>((resolve) => (lastReceived = resolve));
   const { ended } = await client.events((event) => {
-    heard.push(event);
-    if (event.container === 'the last one') hearLast();
+    received.push(event);
+    if (event.container === 'the last one') lastReceived();
   }, stop.signal, 60);
   await engine.subscriptions.first();
   for (let times = 0; times < 3_000; times += 1) {
@@ -82,18 +82,18 @@ test('whatever JSON comes as an event, it is a whole event or none, and those af
     engine.writeToSubscribers(`${JSON.stringify(event)}\n`);
   }
   engine.writeToSubscribers('{"Type":"container","Action":"die","Actor":{"ID":"the last one"}}\n');
-  const patience = AbortSignal.timeout(20_000);
+  const timeout = AbortSignal.timeout(20_000);
   const late = new Promise<never>((_, reject) => {
-    patience.addEventListener('abort', () => reject(new Error('the last event was not heard')));
+    timeout.addEventListener('abort', () => reject(new Error('the last event did not arrive')));
   });
   await Promise.race([last, late, ended.then((error) => Promise.reject(error))]);
-  assert.ok(heard.length > 100, `only ${heard.length} meant something`);
-  for (const event of heard) {
+  assert.ok(received.length > 100, `only ${received.length} were valid`);
+  for (const event of received) {
     for (const value of Object.values(event)) assert.equal(typeof value, 'string', JSON.stringify(event));
   }
 });
 
-test('whatever expiries STS gives and whenever it fails, nothing is handed out that has expired', async () => {
+test('the store never serves expired credentials, whatever STS answers', async () => {
   const random = SeededRandom.fromEnvironment(process.env, 8);
   for (let life = 0; life < 40; life += 1) {
     const clock = new ManualClock();

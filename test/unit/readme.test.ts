@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { withSettingsTable } from '../support/settings-table.ts';
 
-test("README's table of settings is the one that --help is made from", () => {
+test("README's table of settings matches the definitions", () => {
   const readme = readFileSync('README.md', 'utf8');
   const expected = withSettingsTable(readme);
   if (process.env['UPDATE_README']) writeFileSync('README.md', expected);

@@ -20,7 +20,7 @@ function setUp(level: LogLevel = 'info') {
   return { clock, log, recentErrors, lines, fail };
 }
 
-test('the same trouble is one line a minute, with how often it was not told', async () => {
+test('duplicate errors are one line per minute, with the suppressed count', async () => {
   const { clock, lines, fail } = setUp();
   for (let times = 0; times < 5; times += 1) fail();
   fail('throttled');
@@ -28,16 +28,16 @@ test('the same trouble is one line a minute, with how often it was not told', as
   const first = ['denied', 'throttled'].map((error) => `ERROR role not assumed role=app error=${error}`);
   assert.deepEqual(lines(), [...first, 'ERROR role not assumed role=web error=denied']);
   await clock.advance(60_000);
-  assert.deepEqual(lines().slice(3), ['ERROR role not assumed role=app error=denied repeated=3']);
+  assert.deepEqual(lines().slice(3), ['ERROR role not assumed role=app error=denied suppressed=3']);
 });
 
-test('at the level debug each is a line', () => {
+test('at debug level every error is a line', () => {
   const { lines, fail } = setUp('debug');
   for (let times = 0; times < 5; times += 1) fail();
   assert.equal(lines().length, 5);
 });
 
-test('the last ones are kept, the same ones as one with a count, and no more than 30', async () => {
+test('the 30 most recent errors are kept, duplicates as one with a count', async () => {
   const { clock, recentErrors, fail } = setUp();
   const began = clock.now();
   fail();
@@ -51,7 +51,7 @@ test('the last ones are kept, the same ones as one with a count, and no more tha
   assert.equal(recentErrors.list[0]?.about, 'role-39');
 });
 
-test('what the proxy depends on fails until it works again, and its last error stays', async () => {
+test('a dependency is failing until it succeeds, and its last error is kept', async () => {
   const clock = new ManualClock();
   const health = new DependencyHealth(clock.now);
   assert.deepEqual(health.report(), { state: 'unknown', lastSuccess: undefined, lastError: undefined });
@@ -59,6 +59,6 @@ test('what the proxy depends on fails until it works again, and its last error s
   const lastError = { time: clock.now(), message: 'away' };
   assert.deepEqual(health.report(), { state: 'failing', lastSuccess: undefined, lastError });
   await clock.advance(7);
-  health.worked();
+  health.succeeded();
   assert.deepEqual(health.report(), { state: 'ok', lastSuccess: clock.now(), lastError });
 });

@@ -5,7 +5,7 @@ import { aContainer } from './helpers/fixtures.ts';
 
 const MINUTE = 60_000;
 
-test('the last hour is told minute by minute, with what was refused, what failed, and how long it took', () => {
+test('the last hour is recorded minute by minute, with refusals, failures and latencies', () => {
   const requestHistory = new RequestHistory();
   for (let times = 0; times < 99; times += 1) requestHistory.record(undefined, 'served', 10 * MINUTE, 0.0002);
   requestHistory.record(undefined, 'refused', 10 * MINUTE + 59_999, 0.0002, 'no role');
@@ -21,17 +21,17 @@ test('the last hour is told minute by minute, with what was refused, what failed
   assert.ok(minutes.slice(0, -2).every(({ requests, p50 }) => requests === 0 && Number.isNaN(p50)));
 });
 
-test('what is older than an hour is forgotten, also when nothing came since', () => {
+test('requests older than an hour are forgotten, even if none came since', () => {
   const requestHistory = new RequestHistory();
   requestHistory.record(undefined, 'served', 0, 0.001);
   assert.equal(requestHistory.hour(59 * MINUTE).requests, 1);
   assert.equal(requestHistory.hour(60 * MINUTE).requests, 0);
   requestHistory.record(undefined, 'served', 60 * MINUTE, 0.001);
-  assert.equal(requestHistory.hour(60 * MINUTE).requests, 1, 'the same place of the ring begins anew');
+  assert.equal(requestHistory.hour(60 * MINUTE).requests, 1, 'the bucket of an hour ago is reused');
   assert.equal(requestHistory.minutes(60 * MINUTE).at(-1)?.requests, 1);
 });
 
-test('the hour as a whole adds its minutes up', () => {
+test('the totals of the hour add up its minutes', () => {
   const requestHistory = new RequestHistory();
   for (let minute = 0; minute < 5; minute += 1) requestHistory.record(undefined, 'served', minute * MINUTE, 0.02);
   requestHistory.record(undefined, 'refused', 5 * MINUTE, 0.02, 'x');
@@ -40,12 +40,12 @@ test('the hour as a whole adds its minutes up', () => {
   assert.ok(p50 > 0.01 && p50 <= 0.025);
 });
 
-test('each container has its own count and its last error', () => {
+test('each container has its own count and last error', () => {
   const requestHistory = new RequestHistory();
   const [web, other] = [aContainer({ id: 'a' }), aContainer({ id: 'b' })];
   requestHistory.record(web, 'served', 1, 0.001);
   requestHistory.record(web, 'refused', 2, 0.001, 'no role');
   requestHistory.record(web, 'served', 3, 0.001);
-  assert.deepEqual(requestHistory.of(web), { requests: 3, lastRequest: 3, lastError: { at: 2, message: 'no role' } });
-  assert.deepEqual(requestHistory.of(other), { requests: 0, lastRequest: 0, lastError: undefined });
+  assert.deepEqual(requestHistory.of(web), { requests: 3, lastError: { at: 2, message: 'no role' } });
+  assert.deepEqual(requestHistory.of(other), { requests: 0, lastError: undefined });
 });

@@ -128,7 +128,7 @@ for (const path of [
 
 const CASES = 10_000;
 
-/** Reads targets that were made up to be misread; those that are refused at once are left out. */
+/** The canonical paths of targets that are made to be misread; targets without one are left out. */
 function* canonicalPaths(): Generator<{ target: string; path: string; about: string }> {
   const random = SeededRandom.fromEnvironment(process.env, 5);
   for (let count = 0; count < CASES; count += 1) {
@@ -138,7 +138,7 @@ function* canonicalPaths(): Generator<{ target: string; path: string; about: str
       yield {
         target,
         path,
-        about: `seed ${random.seed}, case ${count}: ${JSON.stringify(target)} read as ${path}`,
+        about: `seed ${random.seed}, case ${count}: ${JSON.stringify(target)} parsed as ${path}`,
       };
     } catch (error) {
       assert.ok(error instanceof BadTarget);
@@ -146,7 +146,7 @@ function* canonicalPaths(): Generator<{ target: string; path: string; about: str
   }
 }
 
-test('what is passed through names no credential of the host, however generously the path is read', () => {
+test('a path that is passed through names no credential of the host, however leniently it is parsed', () => {
   let passed = 0;
   let refused = 0;
   for (const { path, about } of canonicalPaths()) {
@@ -172,7 +172,7 @@ test('what is passed through names no credential of the host, however generously
   assert.ok(passed > 1000 && refused > 1000, `${passed} passed, ${refused} refused: nothing was tested`);
 });
 
-test('what is passed through would be passed through if it were read again', () => {
+test('a path has the same route when it is parsed again', () => {
   for (const { path, about } of canonicalPaths()) {
     assert.deepEqual(match(canonicalPath(path)), match(path), about);
     if (match(path).route.kind === 'pass-through') assert.ok(isForwardable(path), about);

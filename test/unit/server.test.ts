@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
-import { UnknownCaller, type Container } from '../../lib/docker/container.ts';
+import { UnknownCaller } from '../../lib/caller.ts';
+import type { Container } from '../../lib/docker/container.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import type { Exchange } from '../../lib/http/exchange.ts';
 import { raw, request } from '../support/client.ts';
@@ -19,7 +20,7 @@ function container(id: string): Container {
   return aContainer({ id, name: `name-of-${id}` });
 }
 
-test('each kind of path has its handler', async (t) => {
+test('each route calls its handler', async (t) => {
   const { port } = await startServer(t);
   const security = '/latest/meta-data/iam/security-credentials';
   for (const [path, body] of [
@@ -39,7 +40,7 @@ test('each kind of path has its handler', async (t) => {
   }
 });
 
-test('the first thing that is wrong with a request is what it is told', async (t) => {
+test('the first step of the pipeline that fails answers the request', async (t) => {
   const { port } = await startServer(t);
   const bad = '/latest;x';
   const host = '/latest/meta-data/identity-credentials/ec2/info';
@@ -69,7 +70,7 @@ test('the first thing that is wrong with a request is what it is told', async (t
   }
 });
 
-test("a token's time is a whole number of seconds from 1 to 21600", async (t) => {
+test("a token's TTL is a whole number of seconds from 1 to 21600", async (t) => {
   const { port } = await startServer(t);
   const status = async (ttl: string | string[]): Promise<number> =>
     (await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: ttl } })).status;
@@ -78,7 +79,7 @@ test("a token's time is a whole number of seconds from 1 to 21600", async (t) =>
     assert.equal(await status(ttl), 400, String(ttl));
 });
 
-test('a session token is good for the container that got it alone, at all its addresses', async (t) => {
+test('a session token is valid for the container that requested it alone, at all its addresses', async (t) => {
   const { port, containers, time } = await startServer(t);
   containers
     .set('127.0.0.2', container('a'))
@@ -103,7 +104,7 @@ test('a session token is good for the container that got it alone, at all its ad
   assert.equal((await ask('127.0.0.2')).status, 401);
 });
 
-test('who got a token before it was known which container it is may use it afterwards', async (t) => {
+test('a token that was issued before its container was known stays valid', async (t) => {
   const { port, containers } = await startServer(t);
   const { body } = await request({
     port,
@@ -129,7 +130,7 @@ test('where IMDSv2 is required, reads without a token are refused, and nothing e
   assert.deepEqual([answer.status, answer.headers[TTL]], [200, '60']);
 });
 
-test('what a handler throws is told by its row of the table, passing trouble as JSON', async (t) => {
+test('an error that a handler throws is answered by its row of the table, a retryable one as JSON', async (t) => {
   const { port } = await startServer(t, {
     iamListing: async () => Promise.reject(new UnknownCaller('secret')),
     iamInfo: () => {
@@ -154,7 +155,7 @@ test('an unhandled error is logged, that request is answered 500, and the next o
   assert.equal((await request({ port, path: ID_PATH })).status, 200);
 });
 
-test('one address holds so many connections and no more', async (t) => {
+test('one address has a limited number of connections', async (t) => {
   const { port } = await startServer(t, { passThrough: () => {} }, { maxConnectionsPerAddress: 2 });
   const hold = new AbortController();
   const held = [1, 2].map(() => request({ port, path: ID_PATH, signal: hold.signal }).catch(() => {}));
@@ -191,7 +192,7 @@ test('bytes that are no request are refused', async (t) => {
   }
 });
 
-test('what follows a refused body on a connection is no request', async (t) => {
+test('bytes after a refused body are not served as a request', async (t) => {
   const { port } = await startServer(t);
   const smuggled = `GET ${ID_PATH} HTTP/1.1\r\nHost: x\r\n\r\n`;
   for (const head of [
@@ -213,10 +214,10 @@ test('what follows a refused body on a connection is no request', async (t) => {
   }
 });
 
-test('each credential answer is a line of the log with its container, its status and its time', async (t) => {
+test('each credential answer is logged with its container, its status and its duration', async (t) => {
   const { port, lines } = await startServer(t, {
     containerCredentials: (exchange) => {
-      exchange.container = container('0123456789abcdef');
+      exchange.caller = container('0123456789abcdef');
       exchange.credentials = someCredentials({ roleArn: 'arn:aws:iam::123456789012:role/app' });
       exchange.response.end();
     },
@@ -245,7 +246,7 @@ test('each credential answer is a line of the log with its container, its status
   );
 });
 
-test('the listener ends when what is in flight is finished', async (t) => {
+test('close() waits for the requests in flight', async (t) => {
   let finish = (): void => {};
   const begun = new Promise<void>((resolve) => {
     finish = resolve;
@@ -267,7 +268,7 @@ test('the listener ends when what is in flight is finished', async (t) => {
   await closed;
 });
 
-test('who is behind a connection is found out before a session token is made or checked, and only then', async (t) => {
+test('a token request, one with a token and one that is passed through wait until their caller is resolved, others do not', async (t) => {
   const known = new Map<unknown, Container>();
   let next = 'one';
   const { port } = await startServer(t, {}, {
@@ -279,25 +280,46 @@ test('who is behind a connection is found out before a session token is made or 
       },
     },
   });
-  const get = async (token?: string): Promise<number> => {
-    return (await request({ port, path: ID_PATH, headers: token === undefined ? {} : { [TOKEN]: token } })).status;
+  const get = async (token?: string, path = ID_PATH): Promise<number> => {
+    return (await request({ port, path, headers: token === undefined ? {} : { [TOKEN]: token } })).status;
   };
-  assert.equal(await get(), 200);
+  for (const path of ['/healthcheck', '/metrics', '/creds']) assert.equal(await get(undefined, path), 200);
   assert.equal(known.size, 0);
-  const { body: token } = await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: '60' } });
+  assert.equal(await get(), 200);
   assert.equal(known.size, 1);
+  const { body: token } = await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: '60' } });
+  assert.equal(known.size, 2);
   assert.equal(await get(token), 200, 'on another connection of the same container');
   next = 'other';
   assert.equal(await get(token), 401, 'on one of another container, from the same address');
 });
 
-test('whoever leaves ends all that was waiting, also requests whose turn had not come', async (t) => {
+test('every request has the caller that is known, whatever its route', async (t) => {
+  const answered = new Journal<[path: string, caller: string | undefined]>('an answer');
+  const requestAnswered = ({ path, caller }: Exchange): void => answered.add([path, caller?.id]);
+  const { port, containers } = await startServer(t, {}, { events: { requestAnswered } });
+  containers.set('127.0.0.2', container('a'));
+  await request({ port, from: '127.0.0.2', path: ID_PATH });
+  await request({ port, from: '127.0.0.2', path: TOKEN_PATH, method: 'PUT', headers: { [TTL]: '60' } });
+  await request({ port, from: '127.0.0.2', path: '/latest/meta-data/iam/unknown' });
+  await request({ port, from: '127.0.0.2', path: '/a%zz' });
+  await request({ port, from: '127.0.0.3', path: ID_PATH });
+  assert.deepEqual(answered.entries, [
+    [ID_PATH, 'a'],
+    [TOKEN_PATH, 'a'],
+    ['/latest/meta-data/iam/unknown', 'a'],
+    ['', 'a'],
+    [ID_PATH, undefined],
+  ]);
+});
+
+test('a client that disconnects ends all its requests, also those that are pipelined behind others', async (t) => {
   const asked = new Journal<string>('a request');
   const passThrough = ({ path, response }: Exchange): Promise<void> => {
     asked.add(path);
     return new Promise((resolve) => response.once('close', () => resolve()));
   };
-  const answered = new Journal<string>('an answer that was given up');
+  const answered = new Journal<string>('an answer that was abandoned');
   const { port } = await startServer(t, { passThrough }, { events: { requestAnswered: ({ path }) => answered.add(path) } });
   const client = connect(port, '127.0.0.1').on('error', () => {});
   client.write('GET /latest/a HTTP/1.1\r\nHost: x\r\n\r\nGET /latest/b HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -306,7 +328,7 @@ test('whoever leaves ends all that was waiting, also requests whose turn had not
   assert.deepEqual((await answered.several(2)).toSorted(), ['/latest/a', '/latest/b']);
 });
 
-/** Where timers are mocked, a journal's patience has no end. */
+/** Where timers are mocked, a journal waits without a timeout. */
 const HANGS = { timeout: 20_000 };
 
 /** A connection, the statuses that have come on it, and its end. */
@@ -322,7 +344,7 @@ function clientOf(port: number, localAddress: string) {
   return { socket, statuses, ask, over: once(socket, 'close') };
 }
 
-test('from whoever sends more behind each other than may wait, nothing is read for a while', HANGS, async (t) => {
+test('an address with too many unanswered requests is not read from for 2 to 4 s', HANGS, async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   const asked = new Journal<Exchange>('a request');
   const answered = new Journal<number>('an answer');
@@ -335,7 +357,7 @@ test('from whoever sends more behind each other than may wait, nothing is read f
   });
   const [first, second, other] = [clientOf(port, '127.0.0.2'), clientOf(port, '127.0.0.2'), clientOf(port, '127.0.0.3')];
   t.after(() => [first, second, other].forEach(({ socket }) => socket.destroy()));
-  // Connected, and known to be.
+  // An answer shows that the connection was admitted.
   second.ask();
   (await asked.first()).response.end();
   await second.statuses.first();
@@ -348,8 +370,8 @@ test('from whoever sends more behind each other than may wait, nothing is read f
   third.ask();
   other.ask();
   const others = (await asked.several(6)).at(-1);
-  assert.equal(others?.address, '127.0.0.3', 'others are read from');
-  // Node reads on when an answer is finished.
+  assert.equal(others?.address, '127.0.0.3', 'other addresses are read from');
+  // Node resumes the socket when an answer is finished.
   waiting.forEach(({ response }) => response.end());
   await first.statuses.several(4);
   others?.response.end();
@@ -369,7 +391,7 @@ test('from whoever sends more behind each other than may wait, nothing is read f
   assert.deepEqual(await Promise.all([second.statuses.several(2), third.statuses.several(1)]), [['200', '200'], ['200']]);
 });
 
-test('what Node would refuse by itself counts as a request', async (t) => {
+test('a head that Node would refuse by itself counts as a request', async (t) => {
   const answered = new Journal<number>('an answer');
   const { port } = await startServer(t, {}, { events: { requestAnswered: ({ response }) => answered.add(response.statusCode) } });
   const many = 'a:\r\n'.repeat(100);
@@ -387,18 +409,18 @@ test('what Node would refuse by itself counts as a request', async (t) => {
   assert.deepEqual(answered.entries, [400, 417, 200, 431, 431, 200]);
 });
 
-test('whoever asks for a tunnel and resets the connection is nobody\'s error', async (t) => {
+test('a CONNECT whose client resets the connection causes no error', async (t) => {
   const { server, port } = await startServer(t);
   for (let times = 0; times < 20; times += 1) {
     const client = connect(port, '127.0.0.1').on('error', () => {});
     client.write('CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n', () => client.resetAndDestroy());
     await once(client, 'close');
   }
-  // An error that nobody hears would fail this test.
+  // An error without a listener would fail this test.
   await server.close();
 });
 
-test('requests whose turn has not come end with their connection, and count until then', async (t) => {
+test('rate-limited requests end when their client disconnects, and count until then', async (t) => {
   const answered = new Journal<number>('an answer');
   const { port } = await startServer(t, {}, {
     maxRequestsPerSecond: 1, events: { requestAnswered: ({ response }) => answered.add(response.statusCode) },

@@ -17,7 +17,6 @@ const TAGS = '"Labels:a,b", "Env:X,Y", or both with a space between';
 const POLICY = 'an IAM policy as JSON';
 const UP_TO_A_DAY = 'a duration from 1s to 24h';
 const RECEIVER = 'an http:// or https:// URL without a user name and password';
-const NEW_RELIC = 'https://host or https://host:port';
 const PAIRS = '"name=value,name=value", percent-encoded where necessary';
 const DOCKER = 'unix:///path, tcp://host:port, http://host:port or https://host:port';
 const METADATA_URL = 'http://host or http://host:port';
@@ -241,10 +240,6 @@ const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'any t
   otlpDisabled: bad(YES_OR_NO, '1', 'yes'),
   newRelicAppName: 'any text',
   newRelicLicense: bad('a license key, which is 40 letters and digits', 'short', 'a key with spaces in it', 'x'.repeat(101)),
-  newRelicAccountId: bad('digits', 'mine', '-1', '1/../2'),
-  newRelicMetricUrl: bad(NEW_RELIC, 'http://localhost', 'metric-api.newrelic.com', 'https://h/path', 'https://h/?q'),
-  newRelicEventUrl: bad(NEW_RELIC, 'http://localhost', 'https://h/v1'),
-  newRelicInterval: bad('a duration from 1s to 1h', '60', '999ms', '1h1s', 'often'),
   mockApi: bad(YES_OR_NO, 'mock'),
   mockedInstanceId: bad('an instance ID such as "i-0a1b2c3d4e5f67890"', 'an id', 'i/../x', 'i'.repeat(65)),
   mockCredentials: bad(YES_OR_NO, 'fake'),
@@ -328,8 +323,6 @@ const BOUNDS: Partial<Readonly<Record<SettingName, { readonly accepted: readonly
   otlpTimeout: { accepted: ['1', '600000'], refused: ['0', '600001'] },
   otlpInterval: { accepted: ['100', '86400000'], refused: ['99', '86400001'] },
   newRelicLicense: { accepted: ['k'.repeat(16), 'k'.repeat(100)], refused: ['k'.repeat(15), 'k'.repeat(101)] },
-  newRelicAccountId: { accepted: ['1', '1'.repeat(12)], refused: ['1'.repeat(13)] },
-  newRelicInterval: { accepted: ['1s', '1h'], refused: ['999ms', '1h1ms'] },
   mockedInstanceId: { accepted: ['i', 'i'.repeat(64)], refused: ['i'.repeat(65)] },
 };
 
@@ -443,12 +436,9 @@ test('OTEL_EXPORTER_OTLP_PROTOCOL: with an endpoint, grpc is refused and http/pr
   }
 });
 
-test('New Relic settings without a license key give a notice', () => {
-  const env = { NEWRELIC_APP_NAME: 'proxy', NEWRELIC_ACCOUNT_ID: '1' };
-  assert.deepEqual(readConfig({}, env).notices, [
-    'NEWRELIC_APP_NAME has no effect without NEWRELIC_LICENSE',
-    'NEWRELIC_ACCOUNT_ID has no effect without NEWRELIC_LICENSE',
-  ]);
+test('NEWRELIC_APP_NAME without a license key gives a notice', () => {
+  const env = { NEWRELIC_APP_NAME: 'proxy' };
+  assert.deepEqual(readConfig({}, env).notices, ['NEWRELIC_APP_NAME has no effect without NEWRELIC_LICENSE']);
   assert.deepEqual(readConfig({}, { ...env, NEWRELIC_LICENSE: 'k'.repeat(40) }).notices, []);
 });
 

@@ -9,13 +9,13 @@ const SMALL: PlayOptions = {
   hosts: 20, containersPerHost: 50, requestsPerHost: 10, seed: 1, jitter: true, stsPerSecond: 2,
 };
 
-test('the event queue gives what was added by time, and of the same time by order', () => {
+test('the event queue returns events by time, and by insertion order for equal times', () => {
   const random = new SeededRandom(7);
   const queue = new EventQueue<number>();
   const added = Array.from({ length: 2000 }, (_, number) => ({ number, at: random.int(0, 300) }));
-  const takeBack = added.map(({ at, number }) => queue.add(at, number));
+  const cancel = added.map(({ at, number }) => queue.add(at, number));
   const kept = added.filter(({ number }) => number % 3 !== 0);
-  for (const { number } of added) if (number % 3 === 0) takeBack[number]?.();
+  for (const { number } of added) if (number % 3 === 0) cancel[number]?.();
   const taken: number[] = [];
   for (const until of [99, 300]) {
     for (let due = queue.take(until); due !== undefined; due = queue.take(until)) {
@@ -27,7 +27,7 @@ test('the event queue gives what was added by time, and of the same time by orde
   assert.deepEqual(taken, expected);
 });
 
-test('virtual time goes from timer to timer, and what follows from one happens before the next', async () => {
+test('the virtual clock runs a timer\'s promise reactions before the next timer', async () => {
   const clock = new VirtualClock(0);
   const seen: string[] = [];
   const note = (what: string): void => void seen.push(`${what} at ${clock.now()}`);
@@ -36,16 +36,16 @@ test('virtual time goes from timer to timer, and what follows from one happens b
     note('first');
     for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
     note('what follows');
-    clock.after(0, () => note('at once'));
+    clock.after(0, () => note('immediately'));
   });
-  clock.after(15, () => note('taken back'))();
+  clock.after(15, () => note('cancelled'))();
   clock.after(1000, () => note('too late'));
   await clock.run(100);
-  assert.deepEqual(seen, ['first at 10', 'what follows at 10', 'at once at 10', 'later at 20']);
+  assert.deepEqual(seen, ['first at 10', 'what follows at 10', 'immediately at 10', 'later at 20']);
   assert.equal(clock.now(), 100);
 });
 
-test('an error in a timer ends the run with it', async () => {
+test('an error in a timer rejects the run', async () => {
   const clock = new VirtualClock(0);
   clock.after(1, () => {
     throw new Error('a bug');
@@ -53,7 +53,7 @@ test('an error in a timer ends the run with it', async () => {
   await assert.rejects(clock.run(10), /a bug/);
 });
 
-test('the same seed plays the same scene, another one another', async () => {
+test('a seed repeats its history; another seed makes another one', async () => {
   const [scene] = SCENES;
   assert.ok(scene);
   const [one, same, other] = await Promise.all([SMALL, SMALL, { ...SMALL, seed: 2 }].map((options) => play(scene, options)));
@@ -66,11 +66,11 @@ for (const scene of SCENES) {
     const found = findings(scene, await play(scene, SMALL));
     assert.equal(found.expiredThoughReachable, 0);
     assert.ok(found.calls >= 200 * 4 && found.steady > 0, JSON.stringify(found));
-    // Of so few the rate itself is a matter of chance: `make sim` judges the peaks.
+    // With so few hosts the rate varies randomly, so only `make sim` checks the peaks.
   });
 }
 
-test('a fleet without jitter comes back all at once', async () => {
+test('without jitter the refreshes of a fleet peak together', async () => {
   const [restart] = SCENES;
   assert.ok(restart);
   const options = { ...SMALL, hosts: 100, stsPerSecond: 1e6 };

@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { roleRows } from '../../lib/admin/role-rows.ts';
 import { AdminServer } from '../../lib/admin/server.ts';
 import type { Status } from '../../lib/admin/status.ts';
-import { NoStatus } from '../../lib/commands/no-status.ts';
+import { NoStatus } from '../../lib/commands/status-client.ts';
 import { status } from '../../lib/commands/status.ts';
 import { readConfig } from '../../lib/config/config.ts';
 import { aRow, aStatus, NOW } from './helpers/status.ts';
@@ -20,7 +20,7 @@ async function ask(t: TestContext, told: Status, json = false) {
   return { ready, text: text.replaceAll(String(port), 'PORT') };
 }
 
-test('metadataproxy status prints the essentials, aligned', async (t) => {
+test('metadataproxy status prints an aligned summary', async (t) => {
   const containers = [
     aRow(),
     aRow({ role: 'web', credentials: 'failing', expires: null, error: 'AccessDenied' }),
@@ -37,27 +37,27 @@ test('metadataproxy status prints the essentials, aligned', async (t) => {
 state       ready
 containers  2, with 2 roles
 requests    1,234 in the last hour, 5 refused, 1 failed; p50 0.21 ms, p99 1.3 s
-Docker      ok, last good just now
-STS         FAILING, last good 1 h ago, last error just now: away
-metadata    not asked yet
+Docker      ok, last success just now
+STS         FAILING, last success 1 h ago, last error just now: away
+IMDS        no call yet
 
 ROLE  CONTAINERS  CREDENTIALS  EXPIRES IN  ERROR
 app   1           ready        1:00:00
 web   1           failing      -           AccessDenied
 
-LAST ERRORS
-just now     3x  role not assumed: web: AccessDenied
+RECENT ERRORS
+just now       3x  role not assumed: web: AccessDenied
 `);
 });
 
-test('what is not ready is said with the reason', async (t) => {
+test('a proxy that is not ready is shown with the reason', async (t) => {
   const checks = { docker: { ok: false, detail: 'starting' }, credentials: { ok: true, detail: 'found' } };
   const { ready, text } = await ask(t, aStatus({ ready: false, checks }));
   assert.equal(ready, false);
   assert.match(text, /^state {7}NOT READY: docker: starting$/m);
 });
 
-test('no line is longer than 100 columns, and none does anything to a terminal', async (t) => {
+test('no line is longer than 100 columns or contains control characters', async (t) => {
   const long = `\u001b[2J\u202e${'x'.repeat(300)}`;
   const containers = [aRow({ role: long, error: long })];
   const { text } = await ask(t, aStatus({
@@ -72,12 +72,12 @@ test('no line is longer than 100 columns, and none does anything to a terminal',
   assert.doesNotMatch(text, /[\u0000-\u0009\u000b-\u001f\u202e]/);
 });
 
-test('--json is what /status says', async (t) => {
+test('--json prints the JSON of /status', async (t) => {
   const { text } = await ask(t, aStatus({ containers: [aRow()] }), true);
   assert.deepEqual(JSON.parse(text), aStatus({ containers: [aRow()] }));
 });
 
-test('where no proxy answers, one line says where it was looked for', async () => {
+test('without a proxy the error names the address', async () => {
   const free = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => free.once('listening', resolve));
   const { port } = free.address() as AddressInfo;
@@ -90,11 +90,11 @@ test('where no proxy answers, one line says where it was looked for', async () =
     );
     return true;
   });
-  await assert.rejects(status(readConfig({}, { ADMIN_ADDR: 'off' }), false), /ADMIN_ADDR is "off"/);
+  await assert.rejects(status(readConfig({}, { ADMIN_ADDR: 'off' }), false), /no status: ADMIN_ADDR is "off"/);
 });
 
 for (const body of ['', 'hello', '[]', '{"status":"ok"}', '{"ready":true}']) {
-  test(`an answer of somebody else is told as such: ${body}`, async (t) => {
+  test(`another server on the port is recognised: ${body}`, async (t) => {
     const other = createServer((_request, response) => response.end(body)).listen(0, '127.0.0.1');
     await new Promise((resolve) => other.once('listening', resolve));
     t.after(() => other.close());

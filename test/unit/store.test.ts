@@ -19,7 +19,7 @@ interface Request {
 
 interface Fetch extends Deferred<Credentials> {
   readonly key: string;
-  /** Answers with credentials that are good for so long from now. */
+  /** Answers with credentials of the given lifetime. */
   give(lifetime?: number): Credentials;
 }
 
@@ -29,7 +29,7 @@ interface Options {
   random?: () => number;
 }
 
-/** A store whose every fetch is answered by the test. */
+/** A store whose fetches the test answers. */
 function setUp({ offset = 15 * MINUTE, concurrency = 16, random = () => 0.5 }: Options = {}) {
   const clock = new ManualClock();
   const fetches: Fetch[] = [];
@@ -78,7 +78,7 @@ function assertDropped(store: CredentialStore<Request>, ...requests: Request[]):
 const A = { key: 'a' };
 const B = { key: 'b' };
 
-/** A store that holds an hour's credentials for a container that runs. */
+/** A store with one-hour credentials for a running container. */
 async function retained(options?: Options) {
   const parts = setUp(options);
   parts.store.retain(A);
@@ -99,7 +99,7 @@ test('1,000 simultaneous requests for one cold role make exactly one call', asyn
   assert.equal(fetches.length, 1);
 });
 
-test('a failing call is shared as well, and told to everyone who waits', async () => {
+test('a failing fetch is shared as well, and every waiter gets its error', async () => {
   const { store, fetches, last } = setUp();
   const answers = Array.from({ length: 100 }, () => watch(store.obtain(A)));
   await settled();
@@ -109,7 +109,7 @@ test('a failing call is shared as well, and told to everyone who waits', async (
   assert.ok(answers.every(({ error }) => error instanceof AssumeRoleDenied));
 });
 
-test('what was asked for under another key is never handed out', async () => {
+test('credentials of another key are never returned', async () => {
   const { store, fetches } = setUp();
   const [a, b] = [store.obtain(A), store.obtain(B)];
   await settled();
@@ -122,7 +122,7 @@ test('what was asked for under another key is never handed out', async () => {
   assert.match((await b).accessKeyId, /^ASIAb/);
 });
 
-test('a container that is created has its credentials before it asks', async () => {
+test('credentials are ready before a created container requests them', async () => {
   const { store, last } = setUp();
   store.warm(A);
   await settled();
@@ -131,7 +131,7 @@ test('a container that is created has its credentials before it asks', async () 
   assert.equal(store.get(A), credentials);
 });
 
-test('a request joins the call that the creation of its container has begun', async () => {
+test('a request joins the fetch that the creation of its container started', async () => {
   const { store, fetches, last } = setUp();
   store.warm(A);
   store.retain(A);
@@ -141,25 +141,25 @@ test('a request joins the call that the creation of its container has begun', as
   assert.equal(last().give(), await answer);
 });
 
-test('what is handed out has at least the offset left', async () => {
+test('returned credentials have at least the offset left', async () => {
   const { store, clock, fetches, last } = setUp({ offset: 15 * MINUTE });
   const first = store.obtain(A);
   await settled();
   const credentials = last().give(HOUR);
   await first;
   store.retain(A);
-  // The renewal, which is due by now, hangs.
+  // The refresh, which is due by now, hangs.
   await clock.advance(45 * MINUTE - 1);
   assert.equal(store.get(A), credentials);
   await clock.advance(1);
-  assert.equal(store.get(A), undefined, 'exactly 15 minutes left are not more than 15 minutes');
+  assert.equal(store.get(A), undefined, 'exactly 15 minutes left are not enough');
   const answer = store.obtain(A);
   await settled();
   assert.equal(fetches.length, 2);
   assert.equal(last().give(), await answer);
 });
 
-test('an offset of nothing hands out credentials until they expire', async () => {
+test('with an offset of 0 credentials are returned until they expire', async () => {
   const { store, clock, credentials } = await retained({ offset: 0 });
   await clock.advance(HOUR - 1);
   assert.equal(store.get(A), credentials);
@@ -167,13 +167,13 @@ test('an offset of nothing hands out credentials until they expire', async () =>
   assert.equal(store.get(A), undefined);
 });
 
-test('credentials that never have the offset left are handed out in the first half of their life', async () => {
+test('credentials that live shorter than the offset are fresh for the first half of their life', async () => {
   const { store, clock, fetches, last } = setUp({ offset: 15 * MINUTE });
   store.retain(A);
   await settled();
   const credentials = last().give(10 * MINUTE);
   await settled();
-  assert.equal(fetches.length, 1, 'no call after call');
+  assert.equal(fetches.length, 1, 'no second call');
   await clock.advance(1 * MINUTE);
   assert.equal(store.get(A), credentials);
   assert.equal(fetches.length, 1);
@@ -182,7 +182,7 @@ test('credentials that never have the offset left are handed out in the first ha
   assert.equal(fetches.length, 2);
 });
 
-/** Renews once, so that the credentials are no first ones. */
+/** Refreshes once, so that these are not the first credentials. */
 async function renewed(options: Options) {
   const parts = await retained(options);
   await parts.clock.advance(45 * MINUTE * 0.6);
@@ -198,7 +198,7 @@ for (const [which, given, random, at] of [
   ['a later renewal', renewed, 0, 0.4],
   ['a later renewal', renewed, 0.999_999, 0.6],
 ] as const) {
-  test(`${which} begins long before the offset is reached, by chance ${random} after ${at} of that time`, async () => {
+  test(`${which} begins long before the offset: with random ${random} after ${at} of that time`, async () => {
     const { store, clock, fetches, last, credentials } = await given({ random: () => random });
     const before = fetches.length;
     const left = credentials.validUntil - 15 * MINUTE - clock.now();
@@ -206,14 +206,14 @@ for (const [which, given, random, at] of [
     assert.equal(fetches.length, before);
     await clock.advance(2000);
     assert.equal(fetches.length, before + 1, 'in the background, without a request');
-    assert.equal(store.get(A), credentials, 'nobody waits for it');
+    assert.equal(store.get(A), credentials, 'no request waits for it');
     const next = last().give();
     await settled();
     assert.equal(store.get(A), next);
   });
 }
 
-test('what was fetched after failures is renewed as early as a first one, for others failed with it', async () => {
+test('a fetch after failures is spread like a first one, because other hosts failed with it', async () => {
   const { store, clock, fetches, last } = await retained({ random: () => 0 });
   await clock.advance(45 * MINUTE * 0.1);
   last().reject(new CredentialsUnavailable('down'));
@@ -246,7 +246,7 @@ test('credentials survive half an hour without STS, whenever that begins', async
   }
 });
 
-test('a running container never has to wait, for as long as STS answers', async () => {
+test('a running container never waits while STS answers', async () => {
   const { store, clock, fetches, last } = await retained();
   for (let minute = 0; minute < 24 * 60; minute += 1) {
     const before = fetches.length;
@@ -260,7 +260,7 @@ test('a running container never has to wait, for as long as STS answers', async 
   assert.ok(fetches.length <= (24 * 60) / (45 * 0.4), `${fetches.length} calls in a day`);
 });
 
-test('while STS fails, what is still valid is handed out, and not a moment longer', async () => {
+test('while STS fails, valid credentials are returned until they expire', async () => {
   const { store, clock, fetches, credentials } = await retained();
   let rejected = 0;
   const failAll = (): void => {
@@ -288,7 +288,7 @@ test('while STS fails, what is still valid is handed out, and not a moment longe
   assert.ok(answer.error instanceof CredentialsUnavailable);
 });
 
-test('a role that is denied keeps what is still valid, too', async () => {
+test('a denied refresh also keeps the valid credentials', async () => {
   const { store, clock, last, credentials } = await retained();
   await clock.advance(46 * MINUTE);
   last().reject(new AssumeRoleDenied('AccessDenied', 'the policy was changed'));
@@ -300,7 +300,7 @@ test('a role that is denied keeps what is still valid, too', async () => {
   await assert.rejects(store.obtain(A), AssumeRoleDenied);
 });
 
-test('what fails is tried again after 0.5 to 1 s, then after twice as long each time, up to a minute', async () => {
+test('a failed fetch is retried after 0.5 to 1 s, then with doubled backoff up to a minute', async () => {
   for (const random of [0, 0.5, 0.999_999]) {
     const { store, clock, fetches, failed, last } = setUp({ random: () => random });
     store.retain(A);
@@ -337,7 +337,7 @@ test('a success ends the backoff', async () => {
   assert.equal(failed.at(-1)?.retryIn, 500);
 });
 
-test('requests during the backoff call nobody and are told when to come back', async () => {
+test('requests during the backoff make no call and get a retryAfter', async () => {
   const { store, clock, fetches, last } = setUp({ random: () => 0.999_999 });
   store.retain(A);
   await settled();
@@ -358,7 +358,7 @@ test('requests during the backoff call nobody and are told when to come back', a
   assert.equal(fetches.length, 3);
 });
 
-test('what STS denies is told apart from passing trouble, also during the backoff', async () => {
+test('a denial differs from a retryable failure, also during the backoff', async () => {
   const { store, last } = setUp();
   store.retain(A);
   await settled();
@@ -370,7 +370,7 @@ test('what STS denies is told apart from passing trouble, also during the backof
   );
 });
 
-test('an error of any other kind is passing trouble', async () => {
+test('any other error is retryable', async () => {
   const { store, last } = setUp();
   const answer = watch(store.obtain(A));
   await settled();
@@ -380,20 +380,20 @@ test('an error of any other kind is passing trouble', async () => {
   assert.ok(answer.error.retryAfter >= 1000);
 });
 
-test('with the last container that uses them, credentials are dropped', async () => {
+test('the last release drops the credentials', async () => {
   const { store, clock, fetches, credentials } = await retained();
   store.retain(A);
   store.release(A);
-  assert.equal(store.get(A), credentials, 'one container is left');
+  assert.equal(store.get(A), credentials, 'one user is left');
   store.release(A);
   assert.equal(store.get(A), undefined);
   assertDropped(store, A);
-  assert.deepEqual(clock.pending, [], 'and nothing is renewed any more');
+  assert.deepEqual(clock.pending, [], 'no refresh is scheduled');
   await clock.advance(2 * HOUR);
   assert.equal(fetches.length, 1);
 });
 
-test('what is released more often than it was retained harms nobody', async () => {
+test('more releases than retains do no harm', async () => {
   const { store, last } = setUp();
   store.release(A);
   store.warm(A);
@@ -407,7 +407,7 @@ test('what is released more often than it was retained harms nobody', async () =
   assert.ok(store.get(A));
 });
 
-test('a container that ends while its role is being assumed leaves nothing behind', async () => {
+test('a container that ends during its fetch leaves no entry', async () => {
   const { store, clock, last } = setUp();
   store.retain(A);
   await settled();
@@ -419,7 +419,7 @@ test('a container that ends while its role is being assumed leaves nothing behin
   assert.deepEqual(clock.pending, []);
 });
 
-test('a container that ends while its role cannot be assumed leaves nothing behind', async () => {
+test('a container that ends before its fetch fails leaves no entry', async () => {
   const { store, clock, last } = setUp();
   store.retain(A);
   await settled();
@@ -430,7 +430,7 @@ test('a container that ends while its role cannot be assumed leaves nothing behi
   assert.deepEqual(clock.pending, []);
 });
 
-test('a container that starts again gets credentials of its own, not those of a call from before its end', async () => {
+test('a container that starts again does not get the result of a fetch from before its end', async () => {
   const { store, fetches } = setUp();
   store.retain(A);
   await settled();
@@ -446,7 +446,7 @@ test('a container that starts again gets credentials of its own, not those of a 
   assert.equal(store.get(A), late);
 });
 
-test('what was made for a container that never starts is let go, and not renewed', async () => {
+test('credentials of a container that never starts are dropped, not refreshed', async () => {
   const { store, clock, fetches, last } = setUp();
   store.warm(A);
   await settled();
@@ -456,7 +456,7 @@ test('what was made for a container that never starts is let go, and not renewed
   assert.equal(fetches.length, 1);
 });
 
-test('a role that cannot be assumed for a container that never starts is let go as well', async () => {
+test('a failed entry of a container that never starts is dropped as well', async () => {
   const { store, clock, fetches, last } = setUp();
   store.warm(A);
   await settled();
@@ -466,7 +466,7 @@ test('a role that cannot be assumed for a container that never starts is let go 
   assert.equal(fetches.length, 1);
 });
 
-test('credentials that have expired on arrival are passing trouble, and the clock is named', async () => {
+test('credentials that expired on arrival are a retryable failure that mentions the clock', async () => {
   for (const lifetime of [0, -1, -HOUR]) {
     const { store, last, failed } = setUp();
     store.retain(A);
@@ -480,7 +480,7 @@ test('credentials that have expired on arrival are passing trouble, and the cloc
   }
 });
 
-test('a renewal that expired on arrival does not push out what is still valid', async () => {
+test('a refresh that expired on arrival does not replace valid credentials', async () => {
   const { store, clock, last, credentials } = await retained();
   await clock.advance(46 * MINUTE);
   last().give(-1);
@@ -488,7 +488,7 @@ test('a renewal that expired on arrival does not push out what is still valid', 
   assert.equal(await store.obtain(A), credentials);
 });
 
-test('credentials with a second left are handed out without a call for each request', async () => {
+test('credentials with a second left are returned without a fetch for each request', async () => {
   const { store, clock, fetches, last } = setUp();
   store.retain(A);
   await settled();
@@ -501,7 +501,7 @@ test('credentials with a second left are handed out without a call for each requ
   assert.equal(fetches.length, 2);
 });
 
-test('while old credentials are valid nobody waits longer than half a second for new ones', async () => {
+test('while old credentials are valid a request waits at most half a second for new ones', async () => {
   const { store, clock, last, credentials } = await retained();
   await clock.advance(46 * MINUTE);
   const answer = watch(store.obtain(A));
@@ -514,7 +514,7 @@ test('while old credentials are valid nobody waits longer than half a second for
   assert.equal(store.get(A), renewed, 'the call went on, and counts');
 });
 
-test('nobody waits longer than ten seconds for a first answer', async () => {
+test('a request waits at most ten seconds for the first credentials', async () => {
   const { store, clock, fetches, last } = setUp();
   store.retain(A);
   const answer = watch(store.obtain(A));
@@ -529,7 +529,7 @@ test('nobody waits longer than ten seconds for a first answer', async () => {
   assert.ok(store.get(A), 'the call went on, and counts');
 });
 
-test('no more than so many calls are under way at once', async () => {
+test('concurrent fetches are limited', async () => {
   const { store, fetches } = setUp({ concurrency: 3 });
   for (let role = 0; role < 10; role += 1) store.retain({ key: `${role}` });
   await settled();
@@ -545,7 +545,7 @@ test('no more than so many calls are under way at once', async () => {
   );
 });
 
-test('who waits for credentials comes before whose container has yet to ask', async () => {
+test('a fetch with waiters runs before one without', async () => {
   const { store, fetches, last } = setUp({ concurrency: 1 });
   store.warm({ key: 'first' });
   store.warm({ key: 'ahead of time' });
@@ -559,7 +559,7 @@ test('who waits for credentials comes before whose container has yet to ask', as
   );
 });
 
-test('who begins to wait for a call that was queued ahead of time comes first from then on', async () => {
+test('a queued fetch becomes urgent when a request starts to wait for it', async () => {
   const { store, fetches, last } = setUp({ concurrency: 1 });
   store.warm({ key: 'first' });
   store.warm({ key: 'ahead of time' });
@@ -574,7 +574,7 @@ test('who begins to wait for a call that was queued ahead of time comes first fr
   );
 });
 
-test('after the end nothing is kept and no timer is left', async () => {
+test('close drops every entry and timer', async () => {
   const { store, clock, last } = await retained();
   store.retain(B);
   await settled();
@@ -585,10 +585,10 @@ test('after the end nothing is kept and no timer is left', async () => {
   assert.deepEqual(clock.pending, []);
 });
 
-test('of requests that ask for the same one is kept, and none when nobody uses it', () => {
+test('equal requests are interned while an entry exists', () => {
   const { store } = setUp();
   const kept = { ...A };
-  assert.notEqual(store.intern({ ...A }), kept, 'nothing is kept yet');
+  assert.notEqual(store.intern({ ...A }), kept, 'nothing is interned yet');
   store.retain(kept);
   assert.equal(store.intern({ ...A }), kept);
   assert.equal(store.intern(B), B);

@@ -16,14 +16,14 @@ async function serve(t: TestContext, listener: RequestListener): Promise<number>
   return (server.address() as AddressInfo).port;
 }
 
-test('a request comes from the container\'s own address', async (t) => {
+test('a request has the container\'s source address', async (t) => {
   const port = await serve(t, (incoming, response) => response.end(incoming.socket.remoteAddress));
   assert.equal((await request({ port, from: '127.0.0.11' })).body, '127.0.0.11');
   const { responses } = await raw({ port, from: '127.0.0.12', bytes: 'GET / HTTP/1.1\r\nHost: x\r\n\r\n' });
   assert.deepEqual(responses.map(({ body }) => body), ['127.0.0.12']);
 });
 
-test('raw bytes may hold several requests, and their answers are told apart', async (t) => {
+test('several requests in raw bytes get separate responses', async (t) => {
   const port = await serve(t, (incoming, response) => {
     response.write('chunked ');
     response.end(incoming.url);
@@ -35,14 +35,14 @@ test('raw bytes may hold several requests, and their answers are told apart', as
   assert.equal(closed, false);
 });
 
-test('raw bytes that the server refuses end with its refusal and its close', async (t) => {
+test('malformed raw bytes get a 400 and a closed connection', async (t) => {
   const port = await serve(t, (_, response) => response.end());
   const { responses, closed } = await raw({ port, bytes: 'NONSENSE\r\n\r\n', responses: Infinity });
   assert.deepEqual(responses.map(({ status }) => status), [400]);
   assert.equal(closed, true);
 });
 
-test('an answer that breaks off is a failure', async (t) => {
+test('a truncated answer rejects the request', async (t) => {
   const port = await serve(t, (_, response) => {
     response.writeHead(200, { 'Content-Length': 10 });
     response.write('half', () => response.destroy());
@@ -50,7 +50,7 @@ test('an answer that breaks off is a failure', async (t) => {
   await assert.rejects(request({ port }), { code: 'ECONNRESET' });
 });
 
-test('a journal gives what was seen and what is yet to come', async () => {
+test('a journal returns recorded and future entries', async () => {
   const journal = new Journal<number>('a number');
   journal.add(1);
   assert.equal(await journal.first((entry) => entry === 1), 1);
@@ -62,11 +62,11 @@ test('a journal gives what was seen and what is yet to come', async () => {
   assert.deepEqual(await several, [1, 3]);
 });
 
-test('a wait that was in vain says what was awaited and what came instead', async () => {
+test('a journal\'s timeout names the missing entry and the recorded ones', async () => {
   const journal = new Journal<number>('an odd number');
   journal.add(2);
-  const inVain = journal.first((entry) => entry === 1, 1);
-  await assert.rejects(inVain, /no 1 × an odd number: 1 ms are over.*\n {2}2/s);
+  const missing = journal.first((entry) => entry === 1, 1);
+  await assert.rejects(missing, /no 1 × an odd number: timeout after 1 ms.*\n {2}2/s);
   const wait = journal.first((entry) => entry === 1);
   journal.end('it is closed');
   await assert.rejects(wait, /it is closed/);

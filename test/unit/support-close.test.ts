@@ -7,16 +7,16 @@ import { DockerEngine } from '../support/docker-engine.ts';
 import { Imds } from '../support/imds.ts';
 import { Sts } from '../support/sts.ts';
 
-/** A timer that outlived its stand-in would keep this file from ending. */
+/** A timer that survived close() would keep this process alive. */
 const AN_HOUR = 3_600_000;
 
-test('a metadata service closes whatever it holds, delays or pours', async () => {
+test('closing the fake IMDS ends pending, delayed, paused and endless answers', async () => {
   const imds = await Imds.start();
-  imds.fault('/held', { kind: 'hold' });
+  imds.fault('/pending', { kind: 'hold' });
   imds.fault('/delayed', { kind: 'delay', ms: AN_HOUR });
   imds.fault('/paused', { kind: 'pause-in-body' });
   imds.fault('/endless', { kind: 'endless', framing: 'chunked' });
-  const paths = ['/held', '/delayed', '/paused', '/endless'];
+  const paths = ['/pending', '/delayed', '/paused', '/endless'];
   const answers = paths.map((path) => request({ port: imds.port, path }));
   const outcomes = Promise.allSettled(answers);
   await imds.requests.several(4);
@@ -25,12 +25,12 @@ test('a metadata service closes whatever it holds, delays or pours', async () =>
   assert.equal(imds.openConnections, 0);
 });
 
-test('an STS closes whatever it holds or delays', async () => {
+test('closing the fake STS ends pending and delayed answers', async () => {
   const sts = await Sts.start();
-  sts.fault({ kind: 'hold' }, ({ action }) => action === 'Held');
+  sts.fault({ kind: 'hold' }, ({ action }) => action === 'Pending');
   sts.fault({ kind: 'delay', ms: AN_HOUR }, ({ action }) => action === 'Delayed');
   const port = Number(new URL(sts.url).port);
-  const answers = ['Held', 'Delayed'].map((action) =>
+  const answers = ['Pending', 'Delayed'].map((action) =>
     request({ port, method: 'POST', body: `Action=${action}` }));
   const outcomes = Promise.allSettled(answers);
   await sts.calls.several(2);
@@ -38,7 +38,7 @@ test('an STS closes whatever it holds or delays', async () => {
   assert.deepEqual((await outcomes).map(({ status }) => status), Array(2).fill('rejected'));
 });
 
-test('a Docker engine closes whatever it holds, delays or streams, and removes its socket', async () => {
+test('closing the fake Docker Engine ends pending, delayed and streaming answers and removes its socket', async () => {
   const engine = await DockerEngine.start();
   const starting = engine.host.create();
   engine.host.connect(starting, 'bridge');

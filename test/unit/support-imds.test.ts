@@ -26,7 +26,7 @@ function putToken(imds: Imds, headers: Record<string, string>): Promise<Response
   return get(imds, '/latest/api/token', { method: 'PUT', headers });
 }
 
-test('the ordinary tree is answered as the real service does it', async (t) => {
+test('metadata is answered like the upstream IMDS', async (t) => {
   const imds = await start(t);
   const leaf = await get(imds, INSTANCE_ID_PATH);
   assert.deepEqual([leaf.status, leaf.body], [200, INSTANCE_ID]);
@@ -41,7 +41,7 @@ test('the ordinary tree is answered as the real service does it', async (t) => {
   assert.equal(head.headers['content-length'], `${INSTANCE_ID.length}`);
 });
 
-test('user data of any size comes whole', async (t) => {
+test('large user data arrives complete', async (t) => {
   const imds = await start(t, { userData: userDataOf(3_000_000) });
   assert.ok((await get(imds, '/latest/user-data')).bytes.equals(userDataOf(3_000_000)));
 });
@@ -71,7 +71,7 @@ test('tokens follow the rules of IMDSv2', async (t) => {
   assert.equal((await read(another)).status, 401);
 });
 
-test('every way of writing a path to the host\'s credentials is understood', () => {
+test('every spelling of a path to the host\'s credentials is recognised', () => {
   const targets = [
     '/latest/meta-data/iam', '/2012-01-12/meta-data/iam/security-credentials/', '//latest//meta-data//iam/',
     '/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance',
@@ -88,7 +88,7 @@ test('every way of writing a path to the host\'s credentials is understood', () 
   assert.deepEqual(targets.filter((target) => hostIdentityIn(target) === undefined), []);
 });
 
-test('a path that only resembles one to the host\'s credentials is not taken for it', () => {
+test('a path that only resembles one to the host\'s credentials is not recognised as one', () => {
   const targets = [
     '/', INSTANCE_ID_PATH, '/latest/meta-data/iamx', '/latest/iam', '/latest/meta-data/tags/instance/iam',
     '/latest/meta-data/iam/../instance-id', '/latest/meta-data/instance-id?/../iam', '/latest/meta-data',
@@ -96,7 +96,7 @@ test('a path that only resembles one to the host\'s credentials is not taken for
   assert.deepEqual(targets.filter((target) => hostIdentityIn(target) !== undefined), []);
 });
 
-test('whatever asks for the host\'s identity gets the mark, without a token and on any method', async (t) => {
+test('every request for the host\'s identity gets HOST_MARK, without a token and with any method', async (t) => {
   const imds = await start(t, { v2Only: true });
   const paths = [
     'iam', 'iam/info', 'iam/security-credentials', 'iam/security-credentials/x',
@@ -117,7 +117,7 @@ test('whatever asks for the host\'s identity gets the mark, without a token and 
   assert.ok(!(await get(imds, INSTANCE_ID_PATH)).body.includes(HOST_MARK));
 });
 
-test('requests are recorded as they came, and keep-alive connections are kept', async (t) => {
+test('requests are recorded unchanged, and keep-alive connections are reused', async (t) => {
   const imds = await start(t);
   const { responses } = await raw({
     port: imds.port, responses: 2,
@@ -133,7 +133,7 @@ test('requests are recorded as they came, and keep-alive connections are kept', 
   assert.equal(imds.openConnections, 0);
 });
 
-test('each fault is a failure to the client, or the answer that was asked for', async (t) => {
+test('each fault makes the client fail, or changes the answer', async (t) => {
   const imds = await start(t, { userData: userDataOf(100_000) });
   const outcome = async (fault: ImdsFault): Promise<string> => {
     const lasting = imds.fault(/user-data/, fault);
@@ -157,7 +157,7 @@ test('each fault is a failure to the client, or the answer that was asked for', 
   assert.equal((await get(imds, '/latest/user-data')).bytes.length, 100_000);
 });
 
-test('a fault strikes as often as asked and on the method asked for', async (t) => {
+test('a fault applies as often as requested and only to its method', async (t) => {
   const imds = await start(t);
   imds.fault(/./, { kind: 'status', status: 500 }, 1, 'PUT');
   assert.equal((await get(imds, INSTANCE_ID_PATH)).status, 200);
@@ -165,7 +165,7 @@ test('a fault strikes as often as asked and on the method asked for', async (t) 
   assert.equal((await putToken(imds, { [TTL]: '60' })).status, 200);
 });
 
-test('extra headers come as they are', async (t) => {
+test('additional headers arrive unchanged', async (t) => {
   const imds = await start(t);
   const more = [['Keep-Alive', 'timeout=7'], ['X-More', 'a'], ['X-More', 'b']] as const;
   imds.fault(/./, { kind: 'headers', headers: more });
@@ -174,7 +174,7 @@ test('extra headers come as they are', async (t) => {
 });
 
 for (const framing of ['chunked', 'close'] as const) {
-  test(`an endless body (${framing}) flows as long as it is read, and ends with its reader`, async (t) => {
+  test(`an endless body (${framing}) is sent while the client reads, and ends when it disconnects`, async (t) => {
     const imds = await start(t);
     imds.fault(/user-data/, { kind: 'endless', framing });
     const socket = connect(imds.port, '127.0.0.1');
@@ -189,7 +189,7 @@ for (const framing of ['chunked', 'close'] as const) {
   });
 }
 
-test('a client that leaves while its answer is held is noticed', async (t) => {
+test('a client that disconnects during a pending answer is noticed', async (t) => {
   const imds = await start(t);
   imds.fault(/./, { kind: 'hold' });
   const leaving = new AbortController();
@@ -200,7 +200,7 @@ test('a client that leaves while its answer is held is noticed', async (t) => {
   await closed;
 });
 
-test('a body that pauses goes on when the fault is lifted', async (t) => {
+test('a paused body continues when the fault is lifted', async (t) => {
   const imds = await start(t);
   const pause = imds.fault(/./, { kind: 'pause-in-body' });
   const answer = get(imds, INSTANCE_ID_PATH);
@@ -209,7 +209,7 @@ test('a body that pauses goes on when the fault is lifted', async (t) => {
   assert.equal((await answer).body, INSTANCE_ID);
 });
 
-test('a stopped service refuses connections and is back on the same port', async (t) => {
+test('a stopped server refuses connections and listens again on the same port', async (t) => {
   const imds = await start(t);
   await imds.stop();
   await assert.rejects(get(imds, '/'), { code: 'ECONNREFUSED' });

@@ -6,7 +6,7 @@ import { Imds, INSTANCE_ID } from '../support/imds.ts';
 import { request, runToEnd, startProxy } from '../support/proxy.ts';
 import { Sts } from '../support/sts.ts';
 
-test('a proxy under test stands between a container and the stand-ins, and ends when told to', async (t) => {
+test('a proxy under test serves a container from the fake Docker, IMDS and STS, and exits on stop()', async (t) => {
   const [docker, imds, sts] = await Promise.all([DockerEngine.start(), Imds.start(), Sts.start()]);
   t.after(() => Promise.all([docker.close(), imds.close(), sts.close()]));
   const proxy = await startProxy(t, { docker, imds, sts });
@@ -24,8 +24,8 @@ test('a proxy under test stands between a container and the stand-ins, and ends 
   assert.deepEqual(await proxy.stop(), { code: 0, signal: null });
 });
 
-test('a proxy under test knows nothing of the test\'s environment and ends with the test', async (t) => {
-  process.env['OF_THE_TEST_ALONE'] = 'x';
+test('a proxy under test inherits none of the test\'s environment and exits with the test', async (t) => {
+  process.env['ONLY_IN_THE_TEST'] = 'x';
   let pid = 0;
   await t.test('while it runs', async (inner) => {
     const env = { LOG_FORMAT: 'text', ADMIN_ADDR: 'off', AWS_REGION: 'eu-west-1' };
@@ -36,12 +36,12 @@ test('a proxy under test knows nothing of the test\'s environment and ends with 
     const entries = readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
     const names = entries.map((entry) => entry.split('=')[0]);
     assert.ok(names.includes('AWS_REGION') && names.includes('AWS_EC2_METADATA_DISABLED'));
-    assert.ok(!names.includes('OF_THE_TEST_ALONE') && !names.includes('HOME'));
+    assert.ok(!names.includes('ONLY_IN_THE_TEST') && !names.includes('HOME'));
   });
   assert.ok(!existsSync(`/proc/${pid}`));
 });
 
-test('a proxy that cannot start is a failure with what it wrote', async (t) => {
+test('startProxy rejects with the output of a proxy that cannot start', async (t) => {
   const args = ['--no-such-flag'];
   await assert.rejects(startProxy(t, { args }), /the proxy has ended \(2\).*no-such-flag/s);
   const { code, stderr } = await runToEnd({ args });

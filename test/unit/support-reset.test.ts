@@ -15,14 +15,14 @@ async function connection(t: { after(end: () => void): void }): Promise<{ server
   return { server, client };
 }
 
-test('a reset is an error for the client', async (t) => {
+test('the client gets ECONNRESET', async (t) => {
   const { server, client } = await connection(t);
   reset(server);
   const [error] = await once(client, 'error') as [NodeJS.ErrnoException];
   assert.equal(error.code, 'ECONNRESET');
 });
 
-test('the reset of a connection that is being shut down closes it, and leaves no handle behind', async (t) => {
+test('resetting a connection that is shutting down closes it and leaks no handle', async (t) => {
   const { server, client } = await connection(t);
   client.on('error', () => {});
   server.end('the last word');

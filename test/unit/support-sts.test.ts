@@ -25,7 +25,7 @@ function assume(RoleArn = ROLE): AssumeRoleCommand {
   return new AssumeRoleCommand({ RoleArn, RoleSessionName: 'a-session' });
 }
 
-test('the SDK assumes a role and gets credentials that nobody else got', async (t) => {
+test('each AssumeRole of the SDK gets unique credentials', async (t) => {
   const { sts, client } = await start(t);
   const first = (await client.send(assume())).Credentials;
   const second = await client.send(assume());
@@ -37,7 +37,7 @@ test('the SDK assumes a role and gets credentials that nobody else got', async (
   assert.equal(sts.issuedAs(first?.AccessKeyId ?? '').call.roleArn, ROLE);
 });
 
-test('a call is recorded with everything that AssumeRole was given', async (t) => {
+test('a call is recorded with all parameters of AssumeRole', async (t) => {
   const { sts, client } = await start(t);
   await client.send(new AssumeRoleCommand({
     RoleArn: ROLE,
@@ -69,7 +69,7 @@ test('a call is recorded with everything that AssumeRole was given', async (t) =
   });
 });
 
-test('credentials live as long as DurationSeconds or the test says, by the clock of the test', async (t) => {
+test('the lifetime is DurationSeconds or the test\'s, by the test\'s clock', async (t) => {
   const { sts, client } = await start(t, { now: () => Date.parse('2030-01-01T00:00:00.900Z') });
   const expiration = async (DurationSeconds?: number): Promise<string | undefined> => {
     const command = new AssumeRoleCommand({ RoleArn: ROLE, RoleSessionName: 'a-session', DurationSeconds });
@@ -81,7 +81,7 @@ test('credentials live as long as DurationSeconds or the test says, by the clock
   assert.equal(await expiration(), '2030-01-01T00:00:30.000Z');
 });
 
-test('GetCallerIdentity tells whose credentials signed it', async (t) => {
+test('GetCallerIdentity answers the identity that signed it', async (t) => {
   const { sts, client } = await start(t);
   const base = await client.send(new GetCallerIdentityCommand({}));
   assert.equal(base.Arn, `arn:aws:iam::${ACCOUNT_ID}:user/base`);
@@ -93,7 +93,7 @@ test('GetCallerIdentity tells whose credentials signed it', async (t) => {
   assert.deepEqual([Arn, Account], [`arn:aws:sts::${ACCOUNT_ID}:assumed-role/reader/a-session`, ACCOUNT_ID]);
 });
 
-test('GetRole answers the ARN of a role, with the path that it was given', async (t) => {
+test('GetRole answers a role\'s ARN with its path', async (t) => {
   const { sts } = await start(t);
   sts.roleArns.set('reader', ROLE);
   const iam = new IAMClient({ endpoint: sts.url, region: 'eu-west-1', credentials: BASE, maxAttempts: 1 });
@@ -106,24 +106,24 @@ test('GetRole answers the ARN of a role, with the path that it was given', async
   await assert.rejects(absent, { name: 'NoSuchEntityException' });
 });
 
-test('a trust policy that wants an external id denies without it', async (t) => {
+test('a trust policy that requires an external ID denies calls without it', async (t) => {
   const { sts, client } = await start(t);
   sts.externalIds.set(ROLE, 'outside');
   await assert.rejects(client.send(assume()), { name: 'AccessDenied' });
 });
 
-test('a held call is answered when the fault is lifted, the next one at once', async (t) => {
+test('a pending call is answered when the fault is lifted, the next call immediately', async (t) => {
   const { sts, client } = await start(t);
-  const hold = sts.fault({ kind: 'hold' }, ROLE, 1);
-  const held = client.send(assume());
+  const fault = sts.fault({ kind: 'hold' }, ROLE, 1);
+  const pending = client.send(assume());
   await sts.calls.first();
   await client.send(assume());
-  assert.deepEqual([sts.inFlight, sts.mostInFlight, hold.hits], [1, 2, 1]);
-  hold.lift();
-  await held;
+  assert.deepEqual([sts.inFlight, sts.maxInFlight, fault.hits], [1, 2, 1]);
+  fault.lift();
+  await pending;
 });
 
-test('each fault is what the SDK takes it for', async (t) => {
+test('the SDK reports each fault as the intended error', async (t) => {
   const { sts, client } = await start(t);
   const errorOf = async (kind: Parameters<Sts['fault']>[0]): Promise<string> => {
     const fault = sts.fault(kind, ROLE);
@@ -142,7 +142,7 @@ test('each fault is what the SDK takes it for', async (t) => {
   assert.equal(await errorOf({ kind: 'delay', ms: 1 }), 'no error');
 });
 
-test('a fault on one role leaves the others alone', async (t) => {
+test('a fault for one role does not affect others', async (t) => {
   const { sts, client } = await start(t);
   sts.fault({ kind: 'deny' }, ROLE);
   await assert.rejects(client.send(assume()), { name: 'AccessDenied' });
@@ -151,7 +151,7 @@ test('a fault on one role leaves the others alone', async (t) => {
   assert.equal(sts.assumed().length, 2);
 });
 
-test('a stopped STS refuses connections and is back at the same address', async (t) => {
+test('a stopped server refuses connections and listens again on the same port', async (t) => {
   const { sts, client } = await start(t);
   await sts.stop();
   await assert.rejects(client.send(assume()), { code: 'ECONNREFUSED' });

@@ -20,7 +20,7 @@ function pathOf(t: TestContext, text?: string): string {
   return path;
 }
 
-/** A change counts from the first look at a file, of which nobody is told: so the file is touched until it is seen. */
+/** Changes are relative to the watcher's first poll, which gives no event: so this touches the file until it is seen. */
 async function whileTouched<T>(path: string, seen: Promise<T>): Promise<T> {
   const timer = setInterval(() => utimesSync(path, new Date(), new Date()), 200);
   return seen.finally(() => clearInterval(timer));
@@ -29,29 +29,33 @@ async function whileTouched<T>(path: string, seen: Promise<T>): Promise<T> {
 function follow(t: TestContext, path: string) {
   const changes = new Journal<readonly [now: string, before: string]>('a change');
   const failures = new Journal<string>('a failure');
+  const reloads: (readonly [setting: string, path: string])[] = [];
   const file = new WatchedFile({
     setting: 'A_SETTING',
     path,
     parse: upperCase,
-    onChange: (now, before) => changes.add([now, before]),
-    onBroken: ({ message }) => failures.add(message),
+    events: {
+      fileReloaded: (...reloaded) => reloads.push(reloaded),
+      fileReloadFailed: (_setting, _path, { message }) => failures.add(message),
+    },
   });
+  file.follow((now, before) => changes.add([now, before]));
   t.after(() => file.close());
-  return { file, changes, failures };
+  return { file, changes, failures, reloads };
 }
 
-test('a setting that names no file has none', () => {
+test('without a path there is no file', () => {
   assert.equal(readSettingFile('A_SETTING', undefined, upperCase), undefined);
 });
 
-test('a file is read at once, and nobody is told of it', (t) => {
+test('the first content is read at once, without onChange', (t) => {
   const { file, changes } = follow(t, pathOf(t, 'one'));
   assert.equal(file.value, 'ONE');
   file.reload();
   assert.deepEqual(changes.all(), []);
 });
 
-test('a file that cannot be read, or means nothing, is a wrong setting', (t) => {
+test('an unreadable or invalid file is an invalid setting', (t) => {
   const [missing, broken] = [pathOf(t), pathOf(t, 'bad')];
   const problems = (path: string): readonly string[] => {
     try {
@@ -68,16 +72,17 @@ test('a file that cannot be read, or means nothing, is a wrong setting', (t) => 
   assert.deepEqual(problems(broken), [`A_SETTING: ${broken}: it is bad`]);
 });
 
-test('reload reads the file again, and tells what was before', (t) => {
+test('reload reads the file again, and onChange gets both contents', (t) => {
   const path = pathOf(t, 'one');
-  const { file, changes } = follow(t, path);
+  const { file, changes, reloads } = follow(t, path);
   writeFileSync(path, 'two');
   file.reload();
   assert.equal(file.value, 'TWO');
+  assert.deepEqual(reloads, [['A_SETTING', path]]);
   assert.deepEqual(changes.all(), [['TWO', 'ONE']]);
 });
 
-test('a file that is broken, or gone, leaves the value, and its mended text is read', (t) => {
+test('a broken or missing file keeps the previous content until it is fixed', (t) => {
   const path = pathOf(t, 'one');
   const { file, changes, failures } = follow(t, path);
   writeFileSync(path, 'bad');
@@ -93,7 +98,7 @@ test('a file that is broken, or gone, leaves the value, and its mended text is r
   assert.deepEqual([file.value, changes.all()], ['TWO', [['TWO', 'ONE']]]);
 });
 
-test('a file that is written, or replaced, is read without being asked', async (t) => {
+test('a file that is written or replaced is reloaded automatically', async (t) => {
   const path = pathOf(t, 'one');
   const { changes } = follow(t, path);
   writeFileSync(path, 'two');
@@ -107,7 +112,18 @@ test('a file that is written, or replaced, is read without being asked', async (
   ]);
 });
 
-test('two settings may name one file, and the end of one does not end the other', async (t) => {
+test('a change between reading and following is not missed', (t) => {
+  const path = pathOf(t, 'one');
+  const events = { fileReloaded: () => {}, fileReloadFailed: () => assert.fail('it can be read') };
+  const file = new WatchedFile({ setting: 'A_SETTING', path, parse: upperCase, events });
+  t.after(() => file.close());
+  writeFileSync(path, 'two');
+  const changes: unknown[] = [];
+  file.follow((...change) => changes.push(change));
+  assert.deepEqual(changes, [['TWO', 'ONE']]);
+});
+
+test('two settings may share a file, and closing one keeps the other', async (t) => {
   const path = pathOf(t, 'one');
   const [first, second] = [follow(t, path), follow(t, path)];
   first.file.close();

@@ -1,25 +1,25 @@
 /**
- * The page's script: fetches the page anew and changes what has changed, in place, so that focus, selection and scroll
- * stay; counts down to expiries in between. It is plain text, because it runs in a browser and is not bundled.
+ * The page's script. It fetches the page every 5 s and updates only what changed, so that focus, selection and scroll
+ * position stay, and counts down to expiry in between. It is a string because it runs in the browser, not in Node.
  */
 export const SCRIPT = `
 'use strict';
 (() => {
-  const EVERY = 5000;
+  const INTERVAL = 5000;
   const state = document.getElementById('refresh-state');
   const button = document.getElementById('refresh-button');
   let paused = false;
   let timer;
 
-  const say = (text, away) => {
+  const showState = (text, isError) => {
     if (state.textContent !== text) state.textContent = text;
-    state.classList.toggle('bad', away);
-    state.classList.toggle('state', away);
-    state.classList.toggle('away', away);
+    state.classList.toggle('bad', isError);
+    state.classList.toggle('state', isError);
+    state.classList.toggle('away', isError);
   };
 
-  // Makes one element like another one, touching only what differs.
-  const become = (old, now) => {
+  // Makes an element equal to another one, changing only what differs.
+  const morph = (old, now) => {
     if (old.nodeType !== now.nodeType || old.nodeName !== now.nodeName) return old.replaceWith(now);
     if (old.nodeType !== Node.ELEMENT_NODE) {
       if (old.data !== now.data) old.data = now.data;
@@ -33,7 +33,7 @@ export const SCRIPT = `
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     const [before, after] = [[...old.childNodes], [...now.childNodes]];
-    after.forEach((child, index) => before[index] ? become(before[index], child) : old.append(child));
+    after.forEach((child, index) => before[index] ? morph(before[index], child) : old.append(child));
     before.slice(after.length).forEach((child) => child.remove());
   };
 
@@ -45,14 +45,14 @@ export const SCRIPT = `
     return hours > 0 ? hours + ':' + two(minutes) + ':' + two(seconds % 60) : minutes + ':' + two(seconds % 60);
   };
 
-  // By the clock of the host, which the page tells; the browser's may differ.
-  let ahead = 0;
+  // The host's clock minus the browser's.
+  let clockOffset = 0;
   const readClock = () => {
-    ahead = Date.parse(document.getElementById('now').dateTime) - Date.now();
+    clockOffset = Date.parse(document.getElementById('now').dateTime) - Date.now();
   };
   const countDown = () => {
     for (const time of document.querySelectorAll('time[data-expires]')) {
-      const text = left(Date.parse(time.dateTime) - Date.now() - ahead);
+      const text = left(Date.parse(time.dateTime) - Date.now() - clockOffset);
       if (time.firstChild.data !== text) time.firstChild.data = text;
     }
   };
@@ -60,40 +60,40 @@ export const SCRIPT = `
   const refresh = async () => {
     clearTimeout(timer);
     try {
-      const answer = await fetch('/', { cache: 'no-store', signal: AbortSignal.timeout(EVERY) });
+      const answer = await fetch('/', { cache: 'no-store', signal: AbortSignal.timeout(INTERVAL) });
       if (!answer.ok) throw new Error(answer.status);
       const now = new DOMParser().parseFromString(await answer.text(), 'text/html');
-      become(document.body, now.body);
+      morph(document.body, now.body);
       document.title = now.title;
       readClock();
       countDown();
-      if (!paused) say('Refreshed every 5 s', false);
+      if (!paused) showState('Refreshes every 5 s', false);
     } catch {
-      say('The proxy does not answer; what is shown is old', true);
+      showState('The proxy does not answer; this page is out of date', true);
     }
-    wait();
+    schedule();
   };
-  const wait = () => {
+  const schedule = () => {
     clearTimeout(timer);
-    if (!paused && !document.hidden) timer = setTimeout(refresh, EVERY);
+    if (!paused && !document.hidden) timer = setTimeout(refresh, INTERVAL);
   };
 
   button.addEventListener('click', () => {
     paused = !paused;
-    button.textContent = paused ? 'Go on' : 'Pause';
+    button.textContent = paused ? 'Resume' : 'Pause';
     if (!paused) return void refresh();
-    wait();
-    say('Paused', false);
+    schedule();
+    showState('Paused', false);
   });
   document.addEventListener('visibilitychange', () => {
-    if (document.hidden || paused) wait();
+    if (document.hidden || paused) schedule();
     else void refresh();
   });
   button.hidden = false;
-  say('Refreshed every 5 s', false);
+  showState('Refreshes every 5 s', false);
   readClock();
   countDown();
   setInterval(countDown, 1000);
-  wait();
+  schedule();
 })();
 `;

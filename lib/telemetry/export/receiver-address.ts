@@ -1,12 +1,12 @@
 import { isIPv6 } from 'node:net';
 
-/** Where a receiver of metrics listens; the host may be a name, which is looked up when something is sent. */
+/** Where a receiver of metrics listens. A host name is looked up in every round. */
 export interface HostAndPort {
   readonly host: string;
   readonly port: number;
 }
 
-/** A Unix socket of the kind that has streams. */
+/** A Unix stream socket. */
 export interface SocketPath {
   readonly path: string;
 }
@@ -14,10 +14,10 @@ export interface SocketPath {
 export const RECEIVER_FORM = 'host:port';
 export const DATADOG_FORM = 'host:port or unix:///path';
 
-/** The longest path that the kernel takes (sun_path of unix(7), which ends in a zero byte). */
+/** The kernel's limit: sun_path of unix(7) has 108 bytes and ends in a zero byte. */
 const MAX_PATH_LENGTH = 107;
 
-/** `host:port` or `[v6]:port`; unlike what this program listens on, both are needed, and the port is not 0. */
+/** `host:port` or `[v6]:port`. Unlike an address to listen on, it needs both, and a port other than 0. */
 export function parseReceiverAddress(text: string): HostAndPort | undefined {
   const [, v6, name, digits = ''] = /^(?:\[([^\]]+)\]|([\w.-]+)):(\d{1,5})$/.exec(text) ?? [];
   const port = Number(digits);
@@ -25,7 +25,7 @@ export function parseReceiverAddress(text: string): HostAndPort | undefined {
   return host !== undefined && port >= 1 && port <= 65_535 ? { host, port } : undefined;
 }
 
-/** As above, or a socket's path; `unixstream://` is Datadog's own word for the same. */
+/** As above, or the path of a socket. Datadog also writes `unixstream://`. */
 export function parseDatadogAddress(text: string): HostAndPort | SocketPath | undefined {
   const [, path] = /^unix(?:stream)?:\/\/(\/.+)$/.exec(text) ?? [];
   if (path === undefined) return parseReceiverAddress(text);

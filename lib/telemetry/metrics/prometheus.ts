@@ -1,5 +1,5 @@
 /**
- * The metrics as Prometheus and OpenMetrics write them. Sources: "Exposition formats" of Prometheus; the OpenMetrics
+ * The text formats of Prometheus and OpenMetrics. Sources: Prometheus, "Exposition formats"; the OpenMetrics
  * specification, 1.0.
  */
 
@@ -14,7 +14,7 @@ export interface Exposition {
 const TEXT = 'text/plain; version=0.0.4; charset=utf-8';
 const OPEN_METRICS = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
 
-/** @param accept what the scraper's Accept header says; Prometheus itself asks for OpenMetrics */
+/** @param accept the scraper's Accept header; Prometheus itself prefers OpenMetrics */
 export function exposition(families: readonly Family[], accept = ''): Exposition {
   const open = accept.toLowerCase().includes('application/openmetrics-text');
   const lines = families.flatMap((family) => familyLines(family, open));
@@ -34,7 +34,7 @@ function familyLines(family: Family, open: boolean): string[] {
   return lines;
 }
 
-/** In OpenMetrics a counter's name is without `_total`; an older program's counter that never had it is none there. */
+/** OpenMetrics names a counter without `_total`. go-metadataproxy's counters lack it, so their type is unknown there. */
 function headLines({ kind, help }: Family, name: string, open: boolean): string[] {
   const isCounter = kind === 'counter';
   const bare = open && isCounter && name.endsWith(TOTAL) ? name.slice(0, -TOTAL.length) : name;
@@ -49,17 +49,17 @@ function seriesLines(name: string, labelNames: readonly string[], series: Counte
   });
   if (!(series instanceof Histogram)) return [`${name}${braced(labels)} ${numeral(series.value)}`];
   const lines: string[] = [];
-  let atMost = 0;
+  let cumulative = 0;
   for (const [bucket, count] of series.counts.entries()) {
-    atMost += count;
+    cumulative += count;
     const bound = numeral(series.bounds[bucket] ?? Infinity);
-    lines.push(`${name}_bucket${braced([...labels, `le="${bound}"`])} ${atMost}`);
+    lines.push(`${name}_bucket${braced([...labels, `le="${bound}"`])} ${cumulative}`);
   }
-  lines.push(`${name}_sum${braced(labels)} ${numeral(series.sum)}`, `${name}_count${braced(labels)} ${atMost}`);
+  lines.push(`${name}_sum${braced(labels)} ${numeral(series.sum)}`, `${name}_count${braced(labels)} ${cumulative}`);
   return lines;
 }
 
-/** Dots become underscores, as in go-metrics, and so does whatever else a name or a label's name must not have. */
+/** Replaces dots by underscores, as go-metrics does, and every other character that names must not contain. */
 export function prometheusName(name: string): string {
   return name.replace(/[^A-Za-z0-9_]/g, '_').replace(/^(?=\d)/, '_');
 }

@@ -1,12 +1,12 @@
 /**
- * What is counted and measured, for any number of backends to read. A family is one metric; its series are the
- * combinations of label values that were seen, each made once, so that counting a request allocates nothing.
+ * All metrics, for any number of exporters. A family is one metric. Each combination of label values is a series, which
+ * is created once, so that counting a request allocates nothing.
  */
 
-/** Beyond it the series that were used the longest ago make room: some label values come from whoever asks. */
+/** Per family. Callers choose some label values, so the least recently used series are evicted beyond this number. */
 const MAX_SERIES = 2_000;
-/** How much room is made at once, so that a flood of new values does not look through all of them each time. */
-const ROOM = MAX_SERIES / 10;
+/** Evicted at once, so that a flood of new values does not sort all series each time. */
+const EVICTED_SERIES = MAX_SERIES / 10;
 
 /** One combination of label values. */
 export interface Series {
@@ -14,7 +14,7 @@ export interface Series {
   readonly labels: readonly string[];
 }
 
-/** Only ever grows. */
+/** Never decreases. */
 export class Counter implements Series {
   readonly labels: readonly string[];
   value = 0;
@@ -43,9 +43,9 @@ export class Gauge implements Series {
 
 export class Histogram implements Series {
   readonly labels: readonly string[];
-  /** Upper bounds, ascending; what is beyond the last has a bucket of its own. */
+  /** Upper bounds, ascending. The last bucket has none. */
   readonly bounds: readonly number[];
-  /** How many were in each bucket alone; one more than there are bounds. */
+  /** Observations per bucket, not cumulative: one bucket more than bounds. */
   readonly counts: number[];
   sum = 0;
 
@@ -63,7 +63,7 @@ export class Histogram implements Series {
   }
 }
 
-/** From the label values, one after the other, to their series. */
+/** A tree from one label value to the next, and from the last to the series. */
 class Branch<S extends Series> {
   readonly next = new Map<string, Branch<S>>();
   leaf: Leaf<S> | undefined;
@@ -71,12 +71,12 @@ class Branch<S extends Series> {
 
 interface Leaf<S extends Series> {
   readonly series: S;
-  /** Greater for one that was used later. */
+  /** Greater for a later use. */
   used: number;
 }
 
 export interface FamilyOptions {
-  /** Parts with dots between, as statsd writes them: `metadataproxy.http_request`. */
+  /** With dots, as in statsd: `metadataproxy.http_request`. */
   readonly name: string;
   /** One sentence without a full stop. */
   readonly help: string;
@@ -107,10 +107,9 @@ export class Family<S extends Series = Counter | Gauge | Histogram> {
   }
 
   /**
-   * The series of these label values. Ask again for each use: one that was not asked for long is forgotten when there
-   * are too many.
+   * Get the series anew for each use: the least recently used ones are evicted.
    *
-   * @param values as many as there are label names; copied, so that the caller may use the array again
+   * @param values as many as label names; copied, so the caller may reuse the array
    */
   labels(values: readonly string[] = []): S {
     let branch: Branch<S> | undefined = this.#root;
@@ -123,7 +122,7 @@ export class Family<S extends Series = Counter | Gauge | Histogram> {
     return leaf.series;
   }
 
-  /** Forgets every series: for gauges of things that come and go, which are all set anew when they are read. */
+  /** Removes every series, for gauges that are set anew whenever they are collected. */
   clear(): void {
     this.#root = new Branch();
     this.#leaves = [];
@@ -131,7 +130,7 @@ export class Family<S extends Series = Counter | Gauge | Histogram> {
 
   #add(leaf: Leaf<S>): Leaf<S> {
     if (this.#leaves.length >= MAX_SERIES) {
-      const kept = this.#leaves.toSorted((a, b) => b.used - a.used).slice(0, MAX_SERIES - ROOM);
+      const kept = this.#leaves.toSorted((a, b) => b.used - a.used).slice(0, MAX_SERIES - EVICTED_SERIES);
       this.clear();
       for (const one of kept) this.#add(one);
     }
@@ -147,7 +146,6 @@ export class Family<S extends Series = Counter | Gauge | Histogram> {
   }
 }
 
-/** Every metric of the program. */
 export class MetricsRegistry {
   readonly #families: Family[] = [];
   readonly #collectors: (() => void)[] = [];
@@ -160,12 +158,12 @@ export class MetricsRegistry {
     return this.#keep(new Family(options, 'gauge', (labels) => new Gauge(labels)));
   }
 
-  /** @param options.bounds the upper bounds of its buckets, ascending, without infinity */
+  /** @param options.bounds upper bounds of the buckets, ascending, without infinity */
   histogram(options: FamilyOptions & { readonly bounds: readonly number[] }): Family<Histogram> {
     return this.#keep(new Family(options, 'histogram', (labels) => new Histogram(labels, options.bounds)));
   }
 
-  /** Registers what sets the gauges of things that are only looked at when somebody reads. */
+  /** Registers a function that sets gauges whenever the metrics are collected. */
   onCollect(set: () => void): void {
     this.#collectors.push(set);
   }
@@ -181,13 +179,60 @@ export class MetricsRegistry {
   }
 }
 
+/** What a counter, or a histogram's sum and buckets, had reached at some time. */
+interface Reading {
+  readonly time: number;
+  readonly value: number;
+  readonly counts: readonly number[];
+}
+
+/** How much a counter or a histogram grew since the last commit, or since it was created. */
+export interface Delta {
+  readonly series: Counter | Histogram;
+  readonly reading: Reading;
+  /** The time of the committed reading; undefined before the first commit. */
+  readonly since: number | undefined;
+  /** The growth of a counter, or of a histogram's sum. */
+  readonly value: number;
+  /** The growth of each bucket; empty for a counter. */
+  readonly counts: readonly number[];
+  /** Observations of a histogram; 0 for a counter. */
+  readonly count: number;
+}
+
+/** What an exporter of deltas has delivered. */
+export class Deltas {
+  readonly #committed = new WeakMap<Series, Reading>();
+
+  read(series: Counter | Histogram, time = 0): Delta {
+    const isCounter = series instanceof Counter;
+    const reading = isCounter
+      ? { time, value: series.value, counts: [] }
+      : { time, value: series.sum, counts: [...series.counts] };
+    const before = this.#committed.get(series);
+    const counts = reading.counts.map((count, bucket) => count - (before?.counts[bucket] ?? 0));
+    return {
+      series,
+      reading,
+      since: before?.time,
+      value: reading.value - (before?.value ?? 0),
+      counts,
+      count: counts.reduce((sum, count) => sum + count, 0),
+    };
+  }
+
+  /** After a delivery: the next deltas start at these readings. */
+  commit(deltas: Iterable<Delta>): void {
+    for (const { series, reading } of deltas) this.#committed.set(series, reading);
+  }
+}
+
 /**
- * What a histogram says of a quantile: a straight line is assumed within a bucket, and what is beyond the last bound is
- * told as that bound.
+ * Estimates a quantile from a histogram: linear within a bucket; beyond the last bound it is that bound.
  *
- * @param counts as in a histogram
+ * @param counts per bucket, as in Histogram
  * @param q from 0 to 1
- * @returns NaN when nothing was observed
+ * @returns NaN without observations
  */
 export function quantile(bounds: readonly number[], counts: readonly number[], q: number): number {
   const wanted = q * counts.reduce((sum, count) => sum + count, 0);

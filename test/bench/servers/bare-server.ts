@@ -1,4 +1,4 @@
-// What the proxy is measured against: the smallest node:http server that answers the same bytes.
+// The baseline of B1, B2, B7 and B8: the smallest node:http server that sends the same bytes.
 import { createServer } from 'node:http';
 
 const { port, rawHeaders, body } = JSON.parse(process.argv[2] ?? '') as {

@@ -1,13 +1,13 @@
-// A metadata service that costs next to nothing: the stand-in of test/support takes a millisecond to judge a path.
+// An IMDS with minimal cost. The fake IMDS of test/support takes a millisecond to check a path.
 import { createServer } from 'node:http';
 
 const { port, bodies } = JSON.parse(process.argv[2] ?? '') as { port: number; bodies: Record<string, number> };
-const LASTS = '21600';
+const TTL_S = '21600';
 const answers = new Map(Object.entries(bodies).map(([path, size]) => [path, Buffer.alloc(size, 'x')]));
 
 createServer((request, response) => {
   if (request.method === 'PUT') {
-    response.writeHead(200, ['Content-Length', '5', 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds', LASTS]);
+    response.writeHead(200, ['Content-Length', '5', 'X-Aws-Ec2-Metadata-Token-Ttl-Seconds', TTL_S]);
     return void response.end('token');
   }
   const body = answers.get(request.url ?? '');

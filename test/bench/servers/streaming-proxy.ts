@@ -1,5 +1,5 @@
-// What pass-through is measured against: the smallest node:http proxy that streams, keeps its connections to the server,
-// leaves hop-by-hop headers out, ends what the client has left, and tells the client by a reset when the server breaks off.
+// The baseline of B3: the smallest node:http proxy that streams, keeps upstream connections alive, removes hop-by-hop
+// headers, aborts when the client disconnects, and resets the client's connection when the server breaks off.
 import { Agent, createServer, request } from 'node:http';
 import { pipeline } from 'node:stream';
 

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { LabDirectory } from '../leftovers.ts';
 import { Machine, type Result } from '../machine.ts';
 import { startMoto } from '../moto.ts';
-import type { ImdsCalls } from '../programs/stand-in-imds.ts';
+import type { ImdsCalls } from '../programs/fake-imds.ts';
 import type { StsFrontCalls } from '../programs/sts-front.ts';
 import { SideProgram } from '../side-program.ts';
 
@@ -48,7 +48,7 @@ export class DebianHost {
     await metadata.run(['ip', 'route', 'add', 'default', 'via', HOST]);
     await machine.run(['/bin/sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward']);
     const [imds, sts] = await Promise.all([
-      SideProgram.start<ImdsCalls>('stand-in-imds', directory, metadata),
+      SideProgram.start<ImdsCalls>('fake-imds', directory, metadata),
       SideProgram.start<StsFrontCalls>('sts-front', directory, machine),
       startMoto(machine, join(logs, 'moto.log')),
     ]);

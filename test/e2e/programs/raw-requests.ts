@@ -1,13 +1,12 @@
-// Sends bytes over plain TCP connections to the metadata address from the network namespace that it is
-// started in, and returns the bytes that came back: no HTTP client in between that would tidy up the request.
+// Sends bytes over TCP connections to the IMDS address from its own network namespace, and returns the received bytes. No
+// HTTP client normalises the requests.
 import { connect } from 'node:net';
 import { answerCalls } from '../side-program.ts';
 
 export interface RawRequestsCalls {
   /**
-   * Sends each request over a connection of its own and returns what came back until the other side closed
-   * or, for one that keeps the connection, until `quiet` milliseconds went by without a byte. All strings are
-   * latin1 bytes.
+   * Sends each request over a new connection and returns what is received until the server closes it, or until `quiet`
+   * milliseconds pass without a byte. All strings are latin1 bytes.
    */
   exchange(host: string, port: number, requests: string[], quiet: number): Promise<string[]>;
 }
@@ -24,7 +23,7 @@ function exchange(host: string, port: number, request: string, quiet: number): P
     socket.on('data', (chunk) => received.push(chunk));
     socket.on('close', done);
     socket.on('error', (error: NodeJS.ErrnoException) => {
-      // A server that hangs up on nonsense may reset the connection: what it sent before counts.
+      // A server may reset the connection after an invalid request; what it sent before counts.
       if (error.code === 'ECONNRESET' || error.code === 'EPIPE') done();
       else reject(error);
     });

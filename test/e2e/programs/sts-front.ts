@@ -1,6 +1,5 @@
-// What stands between the proxy under test and moto: it hands every request on, can be slow about it, and
-// keeps the record of who was given which role. The record is taken from what STS was asked and answered, not
-// from the proxy.
+// A proxy in front of moto. It forwards every request, can delay the answers, and records every AssumeRole from the requests
+// and answers, independently of the proxy under test.
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
 import { MOTO_PORT, STS_FRONT_PORT } from '../ports.ts';
 import { answerCalls } from '../side-program.ts';
@@ -10,20 +9,20 @@ export interface AssumedRole {
   readonly roleArn: string;
   readonly sessionName: string;
   readonly externalId: string | undefined;
-  /** The access key id that the request was signed with: the proxy's base credentials. */
+  /** The access key ID that signed the request: the proxy's source credentials. */
   readonly signedBy: string;
-  /** What STS gave. */
+  /** The issued credentials. */
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken: string;
 }
 
 export interface StsFrontCalls {
-  /** Milliseconds that every answer is held back from now on. */
+  /** Delays all following answers by so many milliseconds. */
   delay(milliseconds: number): void;
   /** Every AssumeRole granted so far, in order. */
   assumedRoles(): AssumedRole[];
-  /** Sends a query-protocol action to moto itself, for setting up the lab. Returns the XML. */
+  /** Sends a query-protocol action to moto, to set up the lab. Returns the XML. */
   query(service: 'iam' | 'sts', parameters: Record<string, string>): Promise<string>;
 }
 

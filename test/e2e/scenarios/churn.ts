@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ECS_DOOR, type EcsCredentials, ROLE_NAMES } from '../asking.ts';
+import { ECS_ENDPOINT, ROLE_NAMES, parseCredentials } from '../metadata-requests.ts';
 import type { Container } from '../container.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
 import { SeededRandom } from '../../support/seeded-random.ts';
@@ -11,38 +11,38 @@ const LIVES = FULL ? 510 : 60;
 const RESTARTS = FULL ? 4 : 2;
 const CONCURRENCY = 4;
 
-/** One after the other; a container without a role is told so, whoever had its address before. */
+/** The containers' roles in rotation. A container without a role must get 404, whichever container had its address before. */
 const ROLES = ['app', 'worker', 'app', 'worker', undefined] as const;
 
-/** Five addresses for containers each, so that an address soon goes to the next one. */
+/** Five container addresses each, so that addresses are soon reused. */
 const NETWORKS = { home: '172.31.253.0/29', away: '172.31.252.0/29' } as const;
 
-/** Between two things that happen to a container, in milliseconds. */
+/** The time between two events of a container, in milliseconds. */
 const MIN_STAY = 100;
 const MAX_STAY = 300;
 
-// The first instruction asks, and so do all others until it is killed: a line for each request, with the
-// status of its program and all that it was told. Two seconds are what an SDK has patience for.
-const ASK_FOR_EVER = `
+// Sends requests from the first instruction until it is killed, and prints a line per request with wget's exit status and
+// output. The timeout of two seconds is an SDK's.
+const REQUEST_FOR_EVER = `
   set -f
   trap exit TERM
-  ask() { told=$(timeout 2 wget -q -O - "$2" 2>&1); echo $1 $? $told; }
+  ask() { answer=$(timeout 2 wget -q -O - "$2" 2>&1); echo $1 $? $answer; }
   while :; do
     ask name ${ROLE_NAMES}
-    ask door ${ECS_DOOR}
+    ask ecs ${ECS_ENDPOINT}
     usleep 50000
   done`;
 
 /**
- * What may stay unanswered, and how often for each time that it happens to a container. A container that stays
- * where it is, is always answered.
+ * The failures that a container's fate permits, and their maximum number per container. A container that stays on its
+ * network always gets an answer.
  *
- *   joins, leaves     With a network the way to the host goes, for a moment (`unreachable`) or for a question that
- *                     is under way (`no answer`).
- *   daemon restarts   It takes connections long before it answers on them, so nobody can say whose an address
- *                     is: whoever has patience for less has no answer, or is told 503 after a while.
+ *   moves, visits     Without its network the container has no route to the host for a moment (`unreachable`), also during
+ *                     a request (`no answer`).
+ *   daemon restarts   The daemon accepts connections long before it answers, so the address's container is unknown. The
+ *                     request times out (`no answer`) or gets 503.
  */
-const EXCUSES: { readonly [fate in Fate]: { readonly reasons: readonly string[]; readonly times: number } } = {
+const PERMITTED_FAILURES: { readonly [fate in Fate]: { readonly reasons: readonly string[]; readonly times: number } } = {
   stays: { reasons: [], times: 0 },
   visits: { reasons: ['404', 'unreachable', 'no answer'], times: 4 },
   moves: { reasons: ['404', 'unreachable', 'no answer'], times: 4 },
@@ -50,12 +50,12 @@ const EXCUSES: { readonly [fate in Fate]: { readonly reasons: readonly string[];
 };
 
 /**
- * An address that a running container gets serves it before the engine tells of it. The proxy waits for that, but not
- * for longer than an SDK does, and on a busy machine it may take longer: one in so many joins may be told 404.
+ * A running container can use a new address before the engine reports it. The proxy waits for the event, but not longer than
+ * an SDK does. On a busy machine the event may take longer, so one in so many joins may get 404.
  */
 const JOINS_PER_404 = 20;
 
-/** What a container goes through beside its start and its end. */
+/** What happens to a container between its start and its end. */
 type Fate = 'moves' | 'visits' | 'stays' | 'sees the daemon restart';
 
 interface Life {
@@ -64,16 +64,16 @@ interface Life {
   readonly fate: Fate;
 }
 
-/** What all containers were told. */
+/** The answers of all containers. */
 class Verdict {
   answers = 0;
   refusals = 0;
   readonly wrong: string[] = [];
-  /** By the fate of the container, the reason for each. */
+  /** The reasons of failed requests, by the container's fate. */
   readonly unanswered = new Map<Fate, string[]>();
-  /** How many containers had each fate. */
+  /** The number of containers by fate. */
   readonly fates = new Map<Fate, number>();
-  /** Containers that were killed before their first line. */
+  /** Containers that were killed before they printed a line. */
   silent = 0;
   readonly #lab: Lab;
 
@@ -81,47 +81,47 @@ class Verdict {
     this.#lab = lab;
   }
 
-  /** Judges every line that a container has written. */
+  /** Checks every line that a container has printed. */
   async take({ container, role, fate }: Life): Promise<void> {
     const { status, stdout, stderr } = await this.#lab.docker.tryDocker('logs', container.id);
     assert.equal(status, 0, stderr);
-    // STS's own word for what an access key was given for.
+    // STS's record of the role of each access key.
     const sessions = new Map((await this.#lab.sts.call('assumedRoles')).map((one) => [one.accessKeyId, one]));
     this.fates.set(fate, (this.fates.get(fate) ?? 0) + 1);
-    // What follows the last line's end is a line that the container was killed over.
+    // Text after the last newline is an incomplete line of a killed container.
     const lines = stdout.split('\n').slice(0, -1);
     if (lines.length === 0) this.silent += 1;
     for (const line of lines) {
-      const [, question, status, told = ''] = /^(name|door) (\d+) ?(.*)$/.exec(line) ?? [];
-      if (status !== '0') this.#takeFailure(line, told, role, fate);
-      else if (question === 'name' && told === role) this.answers += 1;
-      else if (question === 'door' && role !== undefined) {
+      const [, request, status, answer = ''] = /^(name|ecs) (\d+) ?(.*)$/.exec(line) ?? [];
+      if (status !== '0') this.#takeFailure(line, answer, role, fate);
+      else if (request === 'name' && answer === role) this.answers += 1;
+      else if (request === 'ecs' && role !== undefined) {
         const arn = `arn:aws:iam::${ACCOUNT}:role/${role}`;
-        const given = parsed(told);
+        const given = parseCredentials(answer);
         const session = sessions.get(given?.AccessKeyId ?? '');
-        const own = given?.RoleArn === arn && session?.roleArn === arn &&
+        const isRight = given?.RoleArn === arn && session?.roleArn === arn &&
           session.sessionName === `${container.name}-${container.shortId}`;
-        if (own) this.answers += 1;
+        if (isRight) this.answers += 1;
         else this.wrong.push(`${container.name}, ${role}: ${given?.RoleArn}, ${session?.sessionName}`);
       } else this.wrong.push(`${container.name}, ${role}: ${line}`);
     }
   }
 
-  #takeFailure(line: string, told: string, role: Life['role'], fate: Fate): void {
-    const code = /HTTP\/1\.1 (\d+)/.exec(told)?.[1];
+  #takeFailure(line: string, answer: string, role: Life['role'], fate: Fate): void {
+    const code = /HTTP\/1\.1 (\d+)/.exec(answer)?.[1];
     if (role === undefined && code === '404') {
       this.refusals += 1;
       return;
     }
-    const silence = told === '' || told === 'Terminated' ? 'no answer' : line;
-    const reason = code ?? (told.endsWith('Network is unreachable') ? 'unreachable' : silence);
+    const silence = answer === '' || answer === 'Terminated' ? 'no answer' : line;
+    const reason = code ?? (answer.endsWith('Network is unreachable') ? 'unreachable' : silence);
     this.unanswered.set(fate, [...this.unanswered.get(fate) ?? [], reason]);
   }
 }
 
-/** Containers come and go, move and are killed, and the daemon restarts under them. */
+/** Containers start, move and are killed, and the daemon restarts. */
 export function churn(lab: Lab): void {
-  test(`${LIVES} containers that ask until they are killed get only their own roles`, async (t) => {
+  test(`${LIVES} containers that send requests until they are killed get only their own roles`, async (t) => {
     const random = SeededRandom.fromEnvironment(process.env, 4);
     const verdict = new Verdict(lab);
     const mark = lab.proxy.log.length;
@@ -138,13 +138,13 @@ export function churn(lab: Lab): void {
         name: `churn-${lives}`,
         network: 'home',
         env: role === undefined ? {} : { IAM_ROLE: role },
-        command: ['/bin/sh', '-c', ASK_FOR_EVER],
+        command: ['/bin/sh', '-c', REQUEST_FOR_EVER],
         restartAlways: fate === 'sees the daemon restart',
       });
       await container.start();
       return { container, role, fate };
     };
-    // A container is killed at any moment of its questions: no event would be that.
+    // The time is random, so that a container is killed at any point of a request.
     const stay = (): Promise<void> => delay(random.int(MIN_STAY, MAX_STAY));
     const end = async (life: Life): Promise<void> => {
       await stay();
@@ -161,7 +161,7 @@ export function churn(lab: Lab): void {
         await stay();
         await network('away', 'connect', life);
         await stay();
-        // With its first network gone, the other one's address is the only one that it can ask from.
+        // Without its first network, the container can send requests only from the other network's address.
         await network(fate === 'moves' ? 'home' : 'away', 'disconnect', life);
       }
       await end(life);
@@ -178,8 +178,8 @@ export function churn(lab: Lab): void {
       await Promise.all(survivors.map(end));
     };
 
-    // Every other restart stops all containers and brings them back at whatever addresses; the next one is one
-    // that they go on over, without a daemon, and leaves it as it was.
+    // Restarts alternate: one without live-restore, which restarts all containers at other addresses, and one with it, during
+    // which they keep running.
     for (let restart = 1; restart <= RESTARTS; restart += 1) {
       const until = Math.round(LIVES * restart / RESTARTS) - CONCURRENCY;
       await Promise.all(Array.from({ length: CONCURRENCY }, async () => {
@@ -194,35 +194,26 @@ export function churn(lab: Lab): void {
     const { answers, refusals, wrong, unanswered, silent } = verdict;
     t.diagnostic(`${lives} containers at ${addresses.size} addresses, ${RESTARTS} restarts of the daemon, in ` +
       `${Math.round((performance.now() - began) / 1000)} s`);
-    t.diagnostic(`${answers} right answers, ${refusals} right refusals, ${wrong.length} wrong answers; ` +
-      `${silent} containers killed before they were told anything`);
+    t.diagnostic(`${answers} correct answers, ${refusals} correct 404, ${wrong.length} wrong answers; ` +
+      `${silent} containers killed before their first answer`);
     for (const [fate, count] of verdict.fates) {
       const reasons = unanswered.get(fate) ?? [];
-      t.diagnostic(`${count} lives: ${fate}; ${reasons.length} questions without an answer ` +
+      t.diagnostic(`${count} lives: ${fate}; ${reasons.length} failed requests ` +
         JSON.stringify(counted(reasons)));
     }
     assert.deepEqual(wrong, []);
-    assert.ok(answers > lives && refusals > 0, 'there was something to get wrong');
-    assert.ok(addresses.size <= 10, 'the addresses went from hand to hand');
+    assert.ok(answers > lives && refusals > 0, 'there were answers and 404');
+    assert.ok(addresses.size <= 10, 'the addresses were reused');
     for (const [fate, reasons] of unanswered) {
-      const { reasons: excuses, times } = EXCUSES[fate];
-      assert.deepEqual(reasons.filter((reason) => !excuses.includes(reason)), [], `unanswered: ${fate}`);
-      const most = times * (verdict.fates.get(fate) ?? 0);
-      assert.ok(reasons.length <= most, `${reasons.length} questions unanswered: ${fate}`);
+      const { reasons: permitted, times } = PERMITTED_FAILURES[fate];
+      assert.deepEqual(reasons.filter((reason) => !permitted.includes(reason)), [], `unanswered: ${fate}`);
+      const maximum = times * (verdict.fates.get(fate) ?? 0);
+      assert.ok(reasons.length <= maximum, `${reasons.length} failed requests: ${fate}`);
     }
     const early = [...unanswered.values()].flat().filter((reason) => reason === '404').length;
     const joins = (verdict.fates.get('moves') ?? 0) + (verdict.fates.get('visits') ?? 0);
     assert.ok(early <= joins / JOINS_PER_404, `${early} × 404 at ${joins} joins`);
   });
-}
-
-/** Credentials as the ECS door told them; undefined when it told something else. */
-function parsed(json: string): EcsCredentials | undefined {
-  try {
-    return JSON.parse(json) as EcsCredentials;
-  } catch {
-    return undefined;
-  }
 }
 
 function counted(reasons: readonly string[]): Readonly<Record<string, number>> {

@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { chmod, mkdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { after, before, describe, test, type TestContext } from 'node:test';
-import { METADATA, ROLE_NAMES, ask, get, refusal, roleName } from '../asking.ts';
+import { METADATA, ROLE_NAMES, ask, get, refusal, roleName } from '../metadata-requests.ts';
 import type { Container } from '../container.ts';
 import { BUSYBOX } from '../docker-engine.ts';
 import { INSTANCE_ID } from '../host-identity.ts';
@@ -11,22 +11,22 @@ import type { Result } from '../machine.ts';
 import { PROXY_PORT } from '../ports.ts';
 import { STATIC_KEYS } from '../proxy.ts';
 
-/** The proxy's user, and one of the host's: numbers that nobody else has. */
+/** The proxy's user ID, and a user ID on the host. No other process uses them. */
 const PROXY_USER = 64_018;
 const HOST_USER = 64_019;
 const SETUP = resolve('iptables/setup');
 const CAPABILITIES = '-all,+sys_ptrace,+dac_read_search';
 
-/** Everything here is on the host's network unless it says otherwise. */
+/** Host-network containers and host processes. */
 export function hostNetwork(lab: Lab): void {
-  /** Starts the proxy among the host's processes, as a user of its own with these capabilities. */
+  /** Starts the proxy in the host's PID namespace, as a separate user with these capabilities. */
   async function startProxy(settings: Readonly<Record<string, string>>, capabilities = CAPABILITIES): Promise<void> {
     const directory = dirname(lab.docker.socket);
     const programs = join(directory, 'host-network');
     const { gid } = await stat(lab.docker.socket);
     await chmod(directory, 0o711);
     await mkdir(programs, { recursive: true });
-    // The program is found by its shebang's `node`. The death of `nsenter`, which is what gets the signal, is its own.
+    // The program's shebang finds this `node`. The signal goes to `nsenter`; --pdeathsig ends the program with it.
     await writeFile(join(programs, 'node'), `#!/bin/sh
 exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_USER} --regid=${PROXY_USER} \\
   --groups=${gid} --inh-caps=${capabilities} --ambient-caps=${capabilities} --bounding-set=${capabilities} \\
@@ -47,7 +47,7 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
     return lab.host.tryRun([...user, ...command]);
   }
 
-  /** What a process of the host is told: the body, or the status. */
+  /** The answer to a host process: the body, or a status other than 200. */
   async function askAsHost(url: string, ...more: string[]): Promise<string> {
     const { stdout } = await asHostUser(...curl(url, ...more));
     const [status, body = ''] = stdout.split('\n', 2);
@@ -71,19 +71,19 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
 
     after(() => Promise.all([app.remove(), worker.remove()]));
 
-    test('two containers and a process of the host at once are told each its own, round after round', async () => {
+    test('two containers and a host process each get only their own role when they send requests concurrently', async () => {
       for (let round = 0; round < 30; round += 1) {
-        const told = await Promise.all([roleName(app), roleName(worker), askAsHost(ROLE_NAMES)]);
-        assert.deepEqual(told, ['app', 'worker', '404'], `round ${round}`);
+        const answers = await Promise.all([roleName(app), roleName(worker), askAsHost(ROLE_NAMES)]);
+        assert.deepEqual(answers, ['app', 'worker', '404'], `round ${round}`);
       }
     });
 
-    test('the process of the host is passed through for everything else', async () => {
+    test('all other requests of the host process pass through', async () => {
       assert.equal(await askAsHost(`${METADATA}/instance-id`), INSTANCE_ID);
       assert.equal(await ask(app, `${METADATA}/instance-id`), INSTANCE_ID);
     });
 
-    test('a session token holds for its container on all its connections, and for no other one', async () => {
+    test('a session token is valid for its container on all connections, and for no other caller', async () => {
       const token = await app.exec(...curl(`http://${IMDS_ADDRESS}/latest/api/token`, '-X', 'PUT', '-H', TTL));
       const [status, text] = token.split('\n');
       assert.equal(status, '200');
@@ -93,29 +93,29 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
       assert.equal(await askAsHost(ROLE_NAMES, ...withToken), '401');
     });
 
-    test('a container that shares the network of one on the host\'s has its own role', async () => {
+    test('a network peer of a host-network container has its own role', async () => {
       const joined = await lab.docker.startIdle('joined', { IAM_ROLE: 'fallback' }, { network: `container:${app.id}` });
-      const nobody = await lab.docker.startIdle('joined-nobody', {}, { network: `container:${app.id}` });
-      const told = await Promise.all([roleName(joined), roleName(app), refusal(nobody, ROLE_NAMES)]);
-      assert.deepEqual(told, ['fallback', 'app', '404']);
-      await Promise.all([joined.remove(), nobody.remove()]);
+      const withoutRole = await lab.docker.startIdle('joined-no-role', {}, { network: `container:${app.id}` });
+      const answers = await Promise.all([roleName(joined), roleName(app), refusal(withoutRole, ROLE_NAMES)]);
+      assert.deepEqual(answers, ['fallback', 'app', '404']);
+      await Promise.all([joined.remove(), withoutRole.remove()]);
     });
 
-    test('a container without a role is told 404', async () => {
-      const nobody = await startIdle('host-nobody');
-      assert.equal(await status(nobody), '404');
-      await nobody.remove();
+    test('a container without a role gets 404', async () => {
+      const withoutRole = await startIdle('host-no-role');
+      assert.equal(await status(withoutRole), '404');
+      await withoutRole.remove();
     });
 
-    test('a container on a bridge is who it was', async () => {
+    test('a container on a bridge keeps its role', async () => {
       const bridged = await lab.docker.startIdle('bridged', { IAM_ROLE: 'fallback' });
-      const nobody = await lab.docker.startIdle('bridged-nobody', {});
-      const told = await Promise.all([roleName(bridged), refusal(nobody, ROLE_NAMES), roleName(app)]);
-      assert.deepEqual(told, ['fallback', '404', 'app']);
-      await Promise.all([bridged.remove(), nobody.remove()]);
+      const withoutRole = await lab.docker.startIdle('bridged-no-role', {});
+      const answers = await Promise.all([roleName(bridged), refusal(withoutRole, ROLE_NAMES), roleName(app)]);
+      assert.deepEqual(answers, ['fallback', '404', 'app']);
+      await Promise.all([bridged.remove(), withoutRole.remove()]);
     });
 
-    test('the role follows the process, not the port: container, other container and host from one port', async () => {
+    test('two containers and the host process get their own roles one after another from the same source port', async () => {
       for (let round = 0; round < 5; round += 1) {
         const first = await startIdle(`first-${round}`, { IAM_ROLE: 'app' });
         assert.equal(await first.exec(...fromPort(FIXED_PORT)), '200\napp');
@@ -127,11 +127,11 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
       }
     });
 
-    test('a container that ends with its connection open is told nothing that another one gets', async () => {
+    test('the open connection of a killed container gets no other container\'s credentials', async () => {
       const mark = lab.proxy.log.length;
       for (let round = 0; round < 10; round += 1) {
         const brief = await startIdle(`brief-${round}`, { IAM_ROLE: 'worker' });
-        // The request is there, and whoever made it gone, before it can be looked up.
+        // The process has ended before the proxy can look up the connection.
         const command = `printf '${REQUEST}' | timeout -s KILL 0.0${round % 5}1 nc ${IMDS_ADDRESS} 80`;
         await brief.tryExec('/bin/sh', '-c', command);
         await brief.remove();
@@ -141,28 +141,28 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
       assert.deepEqual(served.filter(({ container }) => !/^(brief-|host-app)/.test(String(container))), []);
     });
 
-    test('a privileged container that names a control group after another container stays itself', async () => {
-      // All that --privileged gives and this needs; where the lab runs there may be less than it would take.
+    test('a privileged container that names a control group after another container keeps its own role', async () => {
+      // The part of --privileged that this test needs, because the lab may lack the rest.
       const id = await lab.docker.docker('run', '--detach', '--network', 'host', '--cgroupns', 'host',
         '--cap-add', 'SYS_ADMIN', '--security-opt', 'seccomp=unconfined', '--volume', '/sys/fs/cgroup:/cgroups', '--name', 'poser',
         '--env', 'IAM_ROLE=fallback', BUSYBOX, '/bin/sh', '-c', 'sleep 3600');
       const moved = await lab.docker.docker('exec', id, '/bin/sh', '-c', `
         moved=0
         for hierarchy in /cgroups /cgroups/*; do
-          for own in $(find $hierarchy -type d -name '*$ID*'); do
-            group=$own/docker-${worker.id}.scope
+          for parent in $(find $hierarchy -type d -name '*$ID*'); do
+            group=$parent/docker-${worker.id}.scope
             mkdir -p $group && echo $$ >$group/cgroup.procs && moved=$((moved + 1))
           done
         done 2>/dev/null
         echo $moved $(grep -c ${worker.id} /proc/self/cgroup)
         ${get(ROLE_NAMES).join(' ')}`.replace('$ID', id));
       const [groups = '', role] = moved.split('\n');
-      assert.match(groups, /^[1-9]\d* [1-9]/, 'it has moved');
+      assert.match(groups, /^[1-9]\d* [1-9]/, 'the process moved');
       assert.equal(role, 'fallback');
       await lab.docker.docker('rm', '--force', id);
     });
 
-    test('a process of the host in a group with the name of a container is not that container', async () => {
+    test('a host process in a control group named after a container gets 503', async () => {
       const mark = lab.proxy.log.length;
       const script = `
         for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
@@ -172,15 +172,15 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
         done
         grep -c docker-${worker.id}.scope /proc/self/cgroup
         exec setpriv --reuid=${HOST_USER} --regid=${HOST_USER} --clear-groups "$@"`;
-      const told = await lab.host.run(['/bin/sh', '-c', script, 'sh', ...curl(ROLE_NAMES)]);
-      const [groups, status] = told.split('\n');
-      assert.notEqual(groups, '0', 'it has moved');
+      const output = await lab.host.run(['/bin/sh', '-c', script, 'sh', ...curl(ROLE_NAMES)]);
+      const [groups, status] = output.split('\n');
+      assert.notEqual(groups, '0', 'the process moved');
       assert.match(status ?? '', /503/);
-      await lab.proxy.logged(({ error }) => /not that of its first process/.test(String(error)), 'why', mark);
+      await lab.proxy.logged(({ error }) => /not that of its first process/.test(String(error)), 'the reason', mark);
     });
 
-    test('a connection whose source port was changed on the way is nobody\'s', async (t) => {
-      // Two connections from one port become the same by the redirect, unless one gets another port.
+    test('a connection whose source port was translated gets no credentials', async (t) => {
+      // After the redirect two connections from one port would be identical, so the kernel changes one port.
       const { stdout } = await asHostUser(process.execPath, '-e', CLASH);
       t.diagnostic(stdout.trim());
       const [redirected, direct] = JSON.parse(stdout) as string[];
@@ -189,33 +189,33 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
     });
   });
 
-  test('a container without a role gets DEFAULT_ROLE, and the process of the host does not', async () => {
+  test('a container without a role gets DEFAULT_ROLE, a host process does not', async () => {
     await startProxy({ DEFAULT_ROLE: 'fallback' });
-    const nobody = await startIdle('host-default');
-    assert.deepEqual([await roleName(nobody), await askAsHost(ROLE_NAMES)], ['fallback', '404']);
-    await nobody.remove();
+    const withoutRole = await startIdle('host-default');
+    assert.deepEqual([await roleName(withoutRole), await askAsHost(ROLE_NAMES)], ['fallback', '404']);
+    await withoutRole.remove();
   });
 
-  test('with HOST_ROLE a process of the host has that role, and containers have their own', async () => {
-    // Listening on IPv6 as well, it sees addresses in another form.
+  test('with HOST_ROLE a host process gets that role, and containers get their own', async () => {
+    // On an IPv6 listener the addresses are IPv4-mapped.
     await startProxy({ HOST_ROLE: 'host-role', HOST: '::' });
-    const [app, nobody] = await Promise.all([startIdle('own-role', { IAM_ROLE: 'app' }), startIdle('no-role')]);
+    const [app, withoutRole] = await Promise.all([startIdle('own-role', { IAM_ROLE: 'app' }), startIdle('no-role')]);
     for (let round = 0; round < 10; round += 1) {
-      const told = await Promise.all([askAsHost(ROLE_NAMES), roleName(app), status(nobody)]);
-      assert.deepEqual(told, ['host-role', 'app', '404']);
+      const answers = await Promise.all([askAsHost(ROLE_NAMES), roleName(app), status(withoutRole)]);
+      assert.deepEqual(answers, ['host-role', 'app', '404']);
     }
     const names = await asHostUser(...curl(`${ROLE_NAMES}host-role`));
     assert.match(names.stdout, /^200\n[^]*"Success"/);
-    await Promise.all([app.remove(), nobody.remove()]);
+    await Promise.all([app.remove(), withoutRole.remove()]);
   });
 
-  test('a process with its own process numbers is no process of the host, whatever its control groups', async () => {
+  test('a process in another PID namespace is not a host process, whatever its control groups', async () => {
     const namespaced = await lab.host.run(['unshare', '--pid', '--fork', 'setpriv', `--reuid=${HOST_USER}`,
       `--regid=${HOST_USER}`, '--clear-groups', ...curl(ROLE_NAMES)]);
     assert.match(namespaced, /^404/);
   });
 
-  test('HOST_NETWORK=true believes nobody whom --host-network does not redirect: root', async () => {
+  test('HOST_NETWORK=true answers 503 to root, which --host-network does not redirect', async () => {
     await startProxy({ HOST_NETWORK: 'true', HOST_ROLE: 'host-role' });
     const app = await startIdle('as-root', { IAM_ROLE: 'app' });
     assert.equal(await status(app), '503');
@@ -224,14 +224,14 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
     await app.remove();
   });
 
-  test('a proxy that may not look at processes says so once, and gives nobody there a role', async () => {
+  test('a proxy without the rights to inspect processes logs it once and answers 503 to host addresses', async () => {
     await startProxy({ HOST_ROLE: 'host-role', DEFAULT_ROLE: 'fallback' }, '-all');
     const [app, bridged] = await Promise.all([
       startIdle('unseen', { IAM_ROLE: 'app' }), lab.docker.startIdle('seen', { IAM_ROLE: 'worker' }),
     ]);
     for (let round = 0; round < 3; round += 1) {
-      const told = await Promise.all([status(app), askAsHost(ROLE_NAMES), roleName(bridged)]);
-      assert.deepEqual(told, ['503', '503', 'worker']);
+      const answers = await Promise.all([status(app), askAsHost(ROLE_NAMES), roleName(bridged)]);
+      assert.deepEqual(answers, ['503', '503', 'worker']);
     }
     assert.equal(await askAsHost(`${METADATA}/instance-id`), INSTANCE_ID);
     const errors = lab.proxy.log.filter(({ level }) => level === 'error').map(({ error }) => String(error))
@@ -240,7 +240,7 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
     await Promise.all([app.remove(), bridged.remove()]);
   });
 
-  test('what a connection costs, with 500 processes on the host that have 20 files open each', async (t) => {
+  test('CPU cost per connection with 500 more host processes with 20 open files each', async (t) => {
     await startProxy({});
     const app = await startIdle('measured', { IAM_ROLE: 'app' });
     const bridged = await lab.docker.startIdle('compared', { IAM_ROLE: 'worker' }, { hostPrograms: true });
@@ -258,22 +258,22 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
     crowd.stdin?.end();
   });
 
-  /** Asks on a new connection each, one after the other, and then many at once. */
+  /** Sends requests on new connections, first sequentially, then concurrently. */
   async function measure(t: TestContext, what: string, container: Container): Promise<void> {
     const before = await cpuSeconds();
-    const oneByOne = await container.exec('/usr/bin/bash', '-c', `for n in {1..20}; do ${TIMED}; sleep 0.3; done`);
+    const sequential = await container.exec('/usr/bin/bash', '-c', `for n in {1..20}; do ${TIMED}; sleep 0.3; done`);
     const cpu = ((await cpuSeconds()) - before) / 20;
-    const atOnce = await container.exec('/usr/bin/bash', '-c', `for n in {1..50}; do ${TIMED} & done; wait`);
+    const concurrent = await container.exec('/usr/bin/bash', '-c', `for n in {1..50}; do ${TIMED} & done; wait`);
     const show = (text: string): string => {
       const times = text.split('\n').map((line) => line.split(' ')).filter(([status]) => status === '200');
       const sorted = times.map(([, seconds]) => Number(seconds) * 1000).sort((a, b) => a - b);
       const middle = sorted[Math.floor(sorted.length / 2)] ?? NaN;
-      return `${sorted.length} answers, median ${middle.toFixed(1)} ms, longest ${sorted.at(-1)?.toFixed(1)} ms`;
+      return `${sorted.length} answers, median ${middle.toFixed(1)} ms, max ${sorted.at(-1)?.toFixed(1)} ms`;
     };
     const each = `${(cpu * 1000).toFixed(1)} ms of CPU each`;
-    t.diagnostic(`${what}: one by one ${show(oneByOne)}, ${each}; 50 at once ${show(atOnce)}`);
-    assert.match(show(oneByOne), /^20 answers/);
-    assert.match(show(atOnce), /^50 answers/);
+    t.diagnostic(`${what}: sequential ${show(sequential)}, ${each}; 50 concurrent ${show(concurrent)}`);
+    assert.match(show(sequential), /^20 answers/);
+    assert.match(show(concurrent), /^50 answers/);
   }
 
   async function cpuSeconds(): Promise<number> {
@@ -295,12 +295,12 @@ function curl(url: string, ...more: string[]): string[] {
   return ['/bin/sh', '-c', script, 'sh', ...more, url];
 }
 
-/** What a container with the host's programs is told of its role: the status. */
+/** The status of a container's role request; the container needs the host's programs. */
 async function status(container: Container): Promise<string> {
   return (await container.exec(...curl(ROLE_NAMES))).split('\n')[0] ?? '';
 }
 
-/** The same as `curl` with the role's name, from a source port, which is free again at once. */
+/** Like `curl` for the role's name, but from a fixed source port, which is free immediately afterwards. */
 function fromPort(port: number): string[] {
   return ['/usr/bin/python3', '-c', `
 import socket, struct
@@ -317,7 +317,7 @@ one.close()
 `];
 }
 
-/** Connects from one port to the metadata address and to the proxy itself, and prints what each is told. */
+/** Connects from one source port to the IMDS address and to the proxy directly, and prints both status lines. */
 const CLASH = `
 const net = require('node:net');
 const ask = (host, port) => new Promise((resolve) => {

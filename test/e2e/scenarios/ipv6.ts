@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { resolve as resolvePath } from 'node:path';
 import { after, before, test } from 'node:test';
-import { ROLE_NAMES, ask, callerIdentity, get, refusal } from '../asking.ts';
+import { ROLE_NAMES, ask, callerIdentity, get, refusal } from '../metadata-requests.ts';
 import { INSTANCE_ID } from '../host-identity.ts';
 import { ACCOUNT, IMDS_ADDRESS_V6, type Lab } from '../lab.ts';
 import { STATIC_KEYS } from '../proxy.ts';
@@ -11,7 +11,7 @@ const ROLE_NAMES_V6 = `${METADATA_V6}/iam/security-credentials/`;
 
 const FIREWALL = resolvePath('iptables/setup');
 
-/** Containers with an IPv6 address, on a network of their own, behind the rules of iptables/setup. */
+/** Containers with an IPv6 address, behind the rules of iptables/setup. */
 export function ipv6(lab: Lab): void {
   before(async () => {
     await lab.docker.docker('network', 'create', '--ipv6', '--subnet', 'fd00:1ab::/64', 'six');
@@ -27,22 +27,22 @@ export function ipv6(lab: Lab): void {
     await lab.docker.docker('network', 'rm', 'six');
   });
 
-  test(`a container that asks [${IMDS_ADDRESS_V6}] by IPv6 gets its role, as by IPv4`, async () => {
+  test(`a container gets its role from [${IMDS_ADDRESS_V6}] over IPv6, and over IPv4`, async () => {
     const container = await lab.docker.startIdle('by-six', { IAM_ROLE: 'worker' }, { network: 'six' });
     const mark = lab.proxy.log.length;
     assert.equal(await ask(container, ROLE_NAMES_V6), 'worker');
-    const told = await ask(container, `${ROLE_NAMES_V6}worker`);
-    const { AccessKeyId } = JSON.parse(told) as { readonly AccessKeyId: string };
-    const given = (await lab.sts.call('assumedRoles')).find((role) => role.accessKeyId === AccessKeyId);
+    const answer = await ask(container, `${ROLE_NAMES_V6}worker`);
+    const { AccessKeyId } = JSON.parse(answer) as { readonly AccessKeyId: string };
+    const given = await lab.assumedRole(AccessKeyId);
     assert.equal(given?.roleArn, `arn:aws:iam::${ACCOUNT}:role/worker`);
     assert.equal(given.sessionName, `${container.name}-${container.shortId}`);
     assert.match(servedTo(lab, mark), /^(fd00:1ab::\d )+$/);
 
-    assert.equal(await ask(container, ROLE_NAMES), 'worker', 'by IPv4');
+    assert.equal(await ask(container, ROLE_NAMES), 'worker', 'over IPv4');
     await container.remove();
   });
 
-  test('the first instruction of a container gets its role by IPv6', async () => {
+  test('the first instruction of a container gets its role over IPv6', async () => {
     for (const IAM_ROLE of ['app', 'worker', 'app']) {
       const command = get(ROLE_NAMES_V6);
       const container = await lab.docker.create({ network: 'six', env: { IAM_ROLE }, command });
@@ -51,7 +51,7 @@ export function ipv6(lab: Lab): void {
     }
   });
 
-  test('the AWS CLI that is told to use IPv6 is the container\'s own role', async () => {
+  test('the AWS CLI in IPv6 mode gets the container\'s role', async () => {
     const mark = lab.proxy.log.length;
     const caller = await callerIdentity(lab, {
       name: 'cli-six',
@@ -62,15 +62,15 @@ export function ipv6(lab: Lab): void {
     assert.match(servedTo(lab, mark), /^(fd00:1ab::\d )+$/);
   });
 
-  test('a container without a role gets 404 for credentials by IPv6, and all other metadata', async () => {
-    const container = await lab.docker.startIdle('nobody-six', {}, { network: 'six' });
+  test('a container without a role gets 404 for credentials over IPv6, and other metadata passes through', async () => {
+    const container = await lab.docker.startIdle('no-role-six', {}, { network: 'six' });
     assert.equal(await refusal(container, ROLE_NAMES_V6), '404');
     assert.equal(await ask(container, `${METADATA_V6}/instance-id`), INSTANCE_ID);
     await container.remove();
   });
 }
 
-/** Where credentials went since `mark` in the proxy's log: the addresses, each with a space after it. */
+/** The addresses that got credentials since `mark` in the proxy's log, each followed by a space. */
 function servedTo(lab: Lab, mark: number): string {
   return lab.proxy.log.slice(mark).filter(({ msg }) => msg === 'credentials served')
     .map(({ address }) => `${String(address)} `).join('');

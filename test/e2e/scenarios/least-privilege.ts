@@ -2,21 +2,21 @@ import { strict as assert } from 'node:assert';
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { METADATA, ask, callerIdentity, credentials, get, roleName } from '../asking.ts';
+import { METADATA, ask, callerIdentity, credentials, get, roleName } from '../metadata-requests.ts';
 import { INSTANCE_ID } from '../host-identity.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
 import { ADMIN_PORT, PROXY_PORT } from '../ports.ts';
 import { STATIC_KEYS } from '../proxy.ts';
 
-/** A user and a group of that number that nobody else has, and that /etc/passwd does not know. */
+/** A user ID and group ID that no other process uses and that is not in /etc/passwd. */
 const USER = 64_018;
 
-/** The host's addresses as a container finds them: its gateway's, and that of the host's own network. */
+/** The host's addresses that a container can reach: its gateway, and the host's address on another network. */
 const HOST_ADDRESSES = ['172.17.0.1', '169.254.169.1'];
 
-/** The proxy as a user of its own that may use Docker's socket, and nothing else. */
+/** The proxy as a separate user whose only right is access to Docker's socket. */
 export function leastPrivilege(lab: Lab): void {
-  describe('as a user of its own with only the docker group', () => {
+  describe('as a separate user with only the docker group', () => {
     let pid = 0;
     let dockerGroup = 0;
 
@@ -24,16 +24,16 @@ export function leastPrivilege(lab: Lab): void {
       const directory = dirname(lab.docker.socket);
       dockerGroup = (await stat(lab.docker.socket)).gid;
       assert.notEqual(dockerGroup, 0, 'the daemon gives its socket to the group docker');
-      // The way to the socket is open to all, as that of /run/docker.sock is; the socket itself is not.
+      // As for /run/docker.sock, only the socket is protected, not its directory.
       await chmod(directory, 0o711);
-      // The program is found by its shebang's `node`: this one puts every privilege away first.
+      // The program's shebang finds this `node`, which first drops every privilege.
       const programs = join(directory, 'programs');
       const pidFile = join(directory, 'proxy.pid');
       await writeFile(join(programs, 'node'), `#!/bin/sh
 echo $$ >${pidFile}
 exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
 `, { mode: 0o755 });
-      // The home of a user that `useradd --system` makes, and that systemd tells the service.
+      // The home of a system user, as systemd sets it.
       const HOME = '/nonexistent';
       await lab.startProxy({ ...STATIC_KEYS, HOME, PATH: `${programs}:${process.env['PATH']}` });
       pid = Number(await readFile(pidFile, 'utf8'));
@@ -45,22 +45,22 @@ exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
       const status = await readFile(`/proc/${pid}/status`, 'utf8');
       const field = (name: string): string =>
         new RegExp(`^${name}:\\s*(.*?)\\s*$`, 'm').exec(status)?.[1] ?? '';
-      const own = Array(4).fill(USER).join('\t');
+      const ids = Array(4).fill(USER).join('\t');
       assert.match(await readFile(`/proc/${pid}/cmdline`, 'utf8'), /node\0[^\0]*bin\/metadataproxy\0/);
       assert.deepEqual(
         ['Uid', 'Gid', 'Groups', 'CapEff', 'CapPrm', 'CapBnd', 'NoNewPrivs'].map(field),
-        [own, own, String(dockerGroup), NO_CAPABILITY, NO_CAPABILITY, NO_CAPABILITY, '1'],
+        [ids, ids, String(dockerGroup), NO_CAPABILITY, NO_CAPABILITY, NO_CAPABILITY, '1'],
       );
     });
 
-    test('that group is what opens Docker\'s socket to it', async () => {
+    test('that group gives it access to Docker\'s socket', async () => {
       const ping = ['curl', '--silent', '--show-error', '--unix-socket', lab.docker.socket,
         'http://docker/_ping'];
       assert.equal(await lab.host.run([...as(dockerGroup), ...ping]), 'OK');
       await assert.rejects(lab.host.run([...as(USER), ...ping]), /connect/i);
     });
 
-    test('a container gets its role, the AWS CLI its identity, and the rest is passed through', async () => {
+    test('a container gets its role, the AWS CLI its identity, and other metadata passes through', async () => {
       const container = await lab.docker.startIdle('humble', { IAM_ROLE: 'worker' });
       assert.equal(await roleName(container), 'worker');
       assert.match((await credentials(container)).RoleArn, /:role\/worker$/);
@@ -70,7 +70,7 @@ exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
       assert.equal(caller.arn, caller.sessionOf('app', ACCOUNT));
     });
 
-    test('it finds Docker again after the daemon has made its socket anew', async () => {
+    test('it reconnects to Docker after the daemon has recreated its socket', async () => {
       const mark = lab.proxy.log.length;
       await lab.docker.stop();
       await lab.docker.start();
@@ -80,12 +80,12 @@ exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
       await container.remove();
     });
 
-    test('a container reaches the containers\' listener on the host, never the operator\'s', async () => {
+    test('a container can reach the containers\' listener on the host, but not the operator\'s', async () => {
       const health = `http://127.0.0.1:${ADMIN_PORT}/healthz`;
-      assert.match(await lab.host.run(['curl', '--silent', '--fail', health]), /alive/, 'it is there for the host');
+      assert.match(await lab.host.run(['curl', '--silent', '--fail', health]), /alive/, 'the host can reach it');
       const container = await lab.docker.startIdle('curious', { IAM_ROLE: 'app' });
       for (const address of HOST_ADDRESSES) {
-        // The way there is open: what is refused below is refused by nobody's firewall.
+        // The route works, so the refusals below come from no firewall.
         await ask(container, `http://${address}:${PROXY_PORT}/healthcheck`);
         for (const path of ['/healthz', '/readyz', '/status']) {
           const url = `http://${address}:${ADMIN_PORT}${path}`;
@@ -101,7 +101,7 @@ exec ${as(dockerGroup).join(' ')} --pdeathsig KILL ${process.execPath} "$@"
 
 const NO_CAPABILITY = '0'.repeat(16);
 
-/** What runs a command as the user with `group` besides its own, and takes every way back away. */
+/** A command prefix that runs a command as the user with the additional `group` and without any privilege. */
 function as(group: number): string[] {
   return ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, `--groups=${group}`, '--inh-caps=-all',
     '--bounding-set=-all', '--no-new-privs'];

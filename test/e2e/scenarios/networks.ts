@@ -1,14 +1,14 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
-import { callerIdentity, credentials, get, refusal, ROLE_NAMES, roleName } from '../asking.ts';
+import { callerIdentity, credentials, get, refusal, ROLE_NAMES, roleName } from '../metadata-requests.ts';
 import { IDLE } from '../container.ts';
 import { BUSYBOX } from '../docker-engine.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
 import { STATIC_KEYS } from '../proxy.ts';
 
-/** Every way in which a container can be attached, and an address change hands. */
+/** The ways to attach a container to a network, and the reuse of addresses. */
 export function networks(lab: Lab): void {
-  test('the AWS CLI in a container on a user-defined bridge is the container\'s own role', async () => {
+  test('the AWS CLI in a container on a user-defined bridge gets the container\'s role', async () => {
     await lab.docker.docker('network', 'create', 'team');
     const spec = { name: 'on-team', network: 'team', env: { IAM_ROLE: 'worker' } };
     const caller = await callerIdentity(lab, spec);
@@ -16,19 +16,19 @@ export function networks(lab: Lab): void {
     await lab.docker.docker('network', 'rm', 'team');
   });
 
-  test('a container keeps its role at an address that `docker network connect` gives it', async () => {
+  test('a container keeps its role at an address from `docker network connect`', async () => {
     await lab.docker.docker('network', 'create', 'later');
     const container = await lab.docker.startIdle('connected', { IAM_ROLE: 'worker' });
     assert.equal(await roleName(container), 'worker');
     await lab.docker.docker('network', 'connect', 'later', container.name);
-    // With the first network gone, the later one's address is the only one that it can ask from.
+    // Without its first network, the container can send requests only from the other network's address.
     await lab.docker.docker('network', 'disconnect', 'bridge', container.name);
     assert.equal(await roleName(container), 'worker');
     await container.remove();
     await lab.docker.docker('network', 'rm', 'later');
   });
 
-  test('a container in another\'s network (`--network container:X`) has that one\'s role', async () => {
+  test('a network peer (`--network container:X`) has X\'s role', async () => {
     const owner = await lab.docker.startIdle('owner', { IAM_ROLE: 'worker' });
     const network = `container:${owner.id}`;
     const guest = await lab.docker.startIdle('guest', { IAM_ROLE: 'app' }, { network });
@@ -39,7 +39,7 @@ export function networks(lab: Lab): void {
   });
 
   for (const [what, settings] of [['no role', {}], ['the default role', { DEFAULT_ROLE: 'fallback' }]] as const) {
-    test(`in the network of a container with ${what} the first instruction of one that joins gets its own`, async () => {
+    test(`the first instruction of a peer that joins a container with ${what} gets the peer's role`, async () => {
       await lab.startProxy({ ...STATIC_KEYS, ...settings });
       const owner = await lab.docker.startIdle('owner', {});
       for (let n = 1; n <= 10; n += 1) {
@@ -53,8 +53,8 @@ export function networks(lab: Lab): void {
     });
   }
 
-  test('an address that goes from one container to the next never goes with its role', async () => {
-    // Two addresses besides the network's and the broadcast one: the gateway's, and one for a container.
+  test('a reused address never keeps the previous container\'s role', async () => {
+    // A /30 has two host addresses: the gateway's, and one for a container.
     await lab.docker.docker('network', 'create', '--subnet', '172.31.255.0/30', 'single');
     const addresses = new Set<string>();
     for (const IAM_ROLE of ['app', 'worker', '', 'app']) {
@@ -69,7 +69,7 @@ export function networks(lab: Lab): void {
     await lab.docker.docker('network', 'rm', 'single');
   });
 
-  test('a Swarm service on an overlay network has its role from its first instruction on', async () => {
+  test('the first instruction of a Swarm service on an overlay network gets its role', async () => {
     const replicas = 4;
     await lab.docker.docker('swarm', 'init', '--advertise-addr', '127.0.0.1');
     try {

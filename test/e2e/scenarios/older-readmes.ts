@@ -2,25 +2,25 @@ import { strict as assert } from 'node:assert';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { ROLE_NAMES, get } from '../asking.ts';
+import { ROLE_NAMES, get } from '../metadata-requests.ts';
 import { ACCOUNT, type Lab } from '../lab.ts';
 import { execute } from '../machine.ts';
 import { STS_FRONT_PORT } from '../ports.ts';
 
-// On the host, where /run is the lab's own: the firewall as it was, what runs, and the older programs' names.
+// A directory on the host, where /run belongs to the lab: the saved firewall, a pid file, and the older programs' names.
 const HERE = '/run/older-readmes';
 
-/** Under each of these names stands metadataproxy: the swapped binary. */
+/** metadataproxy is installed under each of these names. */
 const PROGRAMS = [
   'metadataproxy', 'docker-ec2-metadata', 'docker-metadata-proxy', 'ec2metaproxy', 'iam-docker',
 ];
 
-/** What runs in the READMEs. The entrypoint asks for the role's name, then for its credentials. */
+/** The READMEs' images. The entrypoint requests the role's name, then its credentials. */
 const IMAGES = ['ubuntu:14.04', 'ubuntu:latest'];
-const ASK_FOR_CREDENTIALS = `
+const REQUEST_CREDENTIALS = `
   role=$(${get(ROLE_NAMES).join(' ')}) && echo "$role" && exec ${get(ROLE_NAMES).join(' ')}"$role"`;
 
-/** The older programs' images, with metadataproxy in them and the ports that those have. */
+/** The older programs' images, with metadataproxy in them and their ports. */
 const PROXY_IMAGES: Readonly<Record<string, string>> = {
   'lyft/metadataproxy': '8000',
   'jippi/go-metadataproxy': '8000',
@@ -30,24 +30,23 @@ const PROXY_IMAGES: Readonly<Record<string, string>> = {
 
 const STS = `http://127.0.0.1:${STS_FRONT_PORT}`;
 
-/** Of what is around the program only STS and IAM are not where every SDK looks for them. */
-const AROUND = { AWS_ENDPOINT_URL_STS: STS, AWS_ENDPOINT_URL_IAM: STS };
+/** The lab's endpoints of STS and IAM; everything else is at its standard address. */
+const ENDPOINTS = { AWS_ENDPOINT_URL_STS: STS, AWS_ENDPOINT_URL_IAM: STS };
 
-/** Long enough for anything that a line of a README does; one that meets it has failed. */
-const TOO_LONG_S = 20;
+/** Longer than any command of a README takes. A command that reaches it has failed. */
+const TIMEOUT_S = 20;
 
 /**
- * What stands in the READMEs of the four programs that this one replaces, on a host that has nothing but the
- * instance profile. Every word is as there, but for what started the program where that was no file of its
- * own (`gunicorn metadataproxy:app`, `go run main.go`), and for go-metadataproxy's port, which was its
- * default. No proxy may run in the lab.
+ * The commands in the READMEs of the four programs that this one replaces, on a host with only the instance profile. They
+ * are unchanged, except for commands that started no single file (`gunicorn metadataproxy:app`, `go run main.go`) and for
+ * go-metadataproxy's default port. No other proxy may run in the lab.
  */
 export function olderReadmes(lab: Lab): void {
   before(async () => {
     await lab.makeRoles('my-role', 'my-default-role');
-    for (const image of IMAGES) await lab.docker.makeImage(image, ['/bin/sh', '-c', ASK_FOR_CREDENTIALS]);
+    for (const image of IMAGES) await lab.docker.makeImage(image, ['/bin/sh', '-c', REQUEST_CREDENTIALS]);
     await makeProxyImages(lab);
-    // The host as the READMEs know it: Docker's socket in its place, an ifconfig of old, sudo.
+    // The host that the READMEs assume: Docker's standard socket, the old ifconfig, sudo.
     await lab.host.run(['/bin/sh', '-euc', `
       ln -s ${lab.docker.socket} /run/docker.sock
       mkdir -p ${HERE}/bin
@@ -62,8 +61,8 @@ export function olderReadmes(lab: Lab): void {
 
   afterEach(async () => {
     await stopProxy();
-    const ours = [...IMAGES, ...Object.keys(PROXY_IMAGES)].map((image) => `--filter=ancestor=${image}`);
-    const ids = await lab.docker.docker('ps', '--all', '--quiet', ...ours);
+    const filters = [...IMAGES, ...Object.keys(PROXY_IMAGES)].map((image) => `--filter=ancestor=${image}`);
+    const ids = await lab.docker.docker('ps', '--all', '--quiet', ...filters);
     if (ids !== '') await lab.docker.docker('rm', '--force', ...ids.split('\n'));
     await lab.docker.docker('network', 'prune', '--force');
     await lab.host.run(['/bin/sh', '-euc', `iptables-restore --wait <${HERE}/firewall`]);
@@ -75,7 +74,7 @@ export function olderReadmes(lab: Lab): void {
   });
 
   describe('lyft\'s metadataproxy', () => {
-    // DOCKER_URL is the default that its README tells.
+    // DOCKER_URL is the default in its README.
     const MY_CONFIG = `
       cat >my_config <<'END'
 export HOST=0.0.0.0
@@ -89,7 +88,7 @@ END
       source my_config
       metadataproxy`;
 
-    test('its rule to 127.0.0.1:8000 gives a container its role, with route_localnet set', async () => {
+    test('with its rule to 127.0.0.1:8000 and route_localnet a container gets its role', async () => {
       await startProxy(lab, MY_CONFIG);
       const routeLocalnet = '/proc/sys/net/ipv4/conf/docker0/route_localnet';
       await shell(lab, `
@@ -111,7 +110,7 @@ END
       }
     });
 
-    test('its rules to $LOCAL_IPV4:8000 give every `docker run` of it its role', async () => {
+    test('with its rules to $LOCAL_IPV4:8000 every `docker run` of its README gets its role', async () => {
       await startProxy(lab, MY_CONFIG);
       await shell(lab, LOCAL_IPV4_RULES);
       await gives(lab, {
@@ -141,7 +140,7 @@ END
   });
 
   describe('go-metadataproxy', () => {
-    test('its rules give containers on docker0 and on some-network their roles', async () => {
+    test('with its rules containers on docker0 and on some-network get their roles', async () => {
       await startProxy(lab, `
         cat >my_config <<'END'
 export HOST=0.0.0.0
@@ -204,13 +203,13 @@ END
       });
     });
 
-    test('docker-metadata-proxy --role, as it was called at first', async () => {
+    test('docker-metadata-proxy --role, its first name', async () => {
       await startProxy(lab, 'docker-metadata-proxy --role arn:aws:iam::123456789012:role/DEFAULT_ROLE_NAME');
       await shell(lab, ETH0_RULES);
       await gives(lab, { 'docker run ubuntu:14.04': role('DEFAULT_ROLE_NAME') });
     });
 
-    test('IAM_ROLE_ARN, as a container\'s IAM_ROLE was called at first', async () => {
+    test('IAM_ROLE_ARN, the first name of IAM_ROLE', async () => {
       await startProxy(lab, 'docker-metadata-proxy --role arn:aws:iam::123456789012:role/DEFAULT_ROLE_NAME');
       await shell(lab, ETH0_RULES);
       const arn = 'arn:aws:iam::123456789012:role/CONTAINER_ROLE_NAME';
@@ -218,7 +217,7 @@ END
     });
 
     for (const [how, lines] of [
-      ['the words of ec2metaproxy\'s run-docker.sh', 'ec2metaproxy'],
+      ['the arguments of ec2metaproxy\'s run-docker.sh', 'ec2metaproxy'],
       ['ec2metaproxy\'s run-docker.sh itself', `
         docker run -d --net=host -v /var/run/docker.sock:/var/run/docker.sock --name="ec2metaproxy" \\
           --restart=always "dump247/ec2metaproxy"`],
@@ -243,7 +242,7 @@ END
   });
 
   describe('iam-docker', () => {
-    // Its README's account has ten digits, and so is none; these are the same with two more.
+    // The account in its README has ten digits, which is invalid; this one has two more.
     const EXPORTS = `
       export IMAGE="ubuntu:latest"
       export PROFILE="arn:aws:iam::123412341234:role/some-role"`;
@@ -256,7 +255,7 @@ END
       ['its `docker run`', 'docker run --volume /var/run/docker.sock:/var/run/docker.sock --restart=always ' +
         '--net=host swipely/iam-docker:latest'],
     ] as const) {
-      test(`with ${how} and its REDIRECT, its label and IAM_ROLE name a container's role`, async () => {
+      test(`with ${how} and its REDIRECT, its label and IAM_ROLE declare a container's role`, async () => {
         await startProxy(lab, line);
         await shell(lab, `
           export NETWORK="bridge"
@@ -276,7 +275,7 @@ END
   });
 }
 
-/** What the READMEs of lyft's and go-metadataproxy put in place for port 8000. */
+/** The rules in the READMEs of lyft's metadataproxy and go-metadataproxy, for port 8000. */
 const LOCAL_IPV4_RULES = `
   LOCAL_IPV4=$(curl http://169.254.169.254/latest/meta-data/local-ipv4)
   /sbin/iptables \\
@@ -298,7 +297,7 @@ const LOCAL_IPV4_RULES = `
     --in-interface docker0 \\
     --jump DROP`;
 
-/** What the README of docker-ec2-metadata and of ec2metaproxy puts in place. */
+/** The rules in the READMEs of docker-ec2-metadata and ec2metaproxy. */
 const ETH0_RULES = `
   PROXY_IP=$(ifconfig eth0 | grep -Eo "inet addr:[0-9.]+" | grep -Eo "[0-9.]+")
   PROXY_PORT=18000
@@ -306,51 +305,51 @@ const ETH0_RULES = `
   iptables -t nat -I PREROUTING -p tcp -d 169.254.169.254 --dport 80 \\
     -j DNAT --to-destination \${PROXY_IP}:\${PROXY_PORT} -i docker0`;
 
-/** How the scripts of ec2metaproxy find where the proxy is. */
+/** How ec2metaproxy's scripts determine the proxy's address. */
 const DOCKER0_ADDRESS = `$(ifconfig "docker0" | grep "inet addr" | awk -F: '{print $2}' | awk '{print $1}')`;
 
-/** What a container was told: the role's name, and by STS's record what its credentials were given for. */
-interface Told {
+/** A container's answers: the role's name, and the role of its credentials in STS's record. */
+interface Answers {
   readonly name: string;
   readonly roleArn: string | undefined;
   readonly externalId: string | undefined;
 }
 
-function role(name: string, account = ACCOUNT, externalId?: string): Told {
+function role(name: string, account = ACCOUNT, externalId?: string): Answers {
   return { name, roleArn: `arn:aws:iam::${account}:role/${name}`, externalId };
 }
 
-/** Runs each line, all at the same time, and compares what its container was told. */
-async function gives(lab: Lab, expected: Readonly<Record<string, Told>>): Promise<void> {
-  const answers = Object.keys(expected).map(async (line) => [line, await told(lab, line)] as const);
+/** Runs all lines concurrently and compares the answers of their containers. */
+async function gives(lab: Lab, expected: Readonly<Record<string, Answers>>): Promise<void> {
+  const answers = Object.keys(expected).map(async (line) => [line, await answersOf(lab, line)] as const);
   assert.deepEqual(Object.fromEntries(await Promise.all(answers)), expected);
 }
 
-/** Runs a line that starts a container of IMAGES and waits for its end. */
-async function told(lab: Lab, line: string): Promise<Told> {
+/** Runs a line that starts a container of IMAGES, and waits until it exits. */
+async function answersOf(lab: Lab, line: string): Promise<Answers> {
   const [name = '', ...json] = (await shell(lab, line)).split('\n');
   const { AccessKeyId } = JSON.parse(json.join('\n')) as { readonly AccessKeyId: string };
-  const given = (await lab.sts.call('assumedRoles')).find((assumed) => assumed.accessKeyId === AccessKeyId);
+  const given = await lab.assumedRole(AccessKeyId);
   return { name, roleArn: given?.roleArn, externalId: given?.externalId };
 }
 
-/** Runs lines on the host as root would type them there, and returns what they printed. */
+/** Runs lines on the host as root's shell would, and returns the output. */
 function shell(lab: Lab, lines: string): Promise<string> {
-  return lab.host.run(['/usr/bin/timeout', String(TOO_LONG_S), ...bash(lines)]);
+  return lab.host.run(['/usr/bin/timeout', String(TIMEOUT_S), ...bash(lines)]);
 }
 
 function bash(lines: string): string[] {
   const path = [`${HERE}/bin`, '/usr/sbin', '/usr/bin', '/sbin', '/bin', dirname(process.execPath)];
-  const variables = Object.entries({ ...AROUND, HOME: HERE, PATH: path.join(':') });
+  const variables = Object.entries({ ...ENDPOINTS, HOME: HERE, PATH: path.join(':') });
   return ['/usr/bin/env', '-i', `--chdir=${HERE}`, ...variables.map(([name, value]) => `${name}=${value}`),
     '/bin/bash', '--norc', '-euc', lines];
 }
 
 let stopProxy = async (): Promise<void> => undefined;
 
-/** Runs the lines that start the proxy; resolves when it knows the containers. */
+/** Runs the lines that start the proxy. Resolves when it knows the containers. */
 async function startProxy(lab: Lab, lines: string): Promise<void> {
-  // A group of its own, to be ended as a whole: the shell waits for the program.
+  // In a new process group, which is killed as a whole, because the shell waits for the program.
   const child = await lab.host.spawnInside(
     ['/usr/bin/setsid', ...bash(`echo $$ >pid\n${lines}`)], { stdio: ['ignore', 'ignore', 'pipe'] });
   const { stderr } = child;
@@ -364,14 +363,14 @@ async function startProxy(lab: Lab, lines: string): Promise<void> {
     lab.host.tryRun(['/bin/bash', '-c', `kill -${signal} -- "-$(cat ${HERE}/pid)"`]);
   stopProxy = async () => {
     if (running) await kill('TERM');
-    const timer = setTimeout(() => void kill('KILL'), TOO_LONG_S * 1000);
+    const timer = setTimeout(() => void kill('KILL'), TIMEOUT_S * 1000);
     await ended;
     clearTimeout(timer);
   };
   const log: string[] = [];
   await new Promise<void>((resolve, reject) => {
     const fail = (what: string) => (): void => reject(new Error(`the proxy ${what}:\n${log.join('\n')}`));
-    const timer = setTimeout(fail('does not get to know the containers'), TOO_LONG_S * 1000);
+    const timer = setTimeout(fail('does not log that it knows the containers'), TIMEOUT_S * 1000);
     createInterface({ input: stderr }).on('line', (line) => {
       log.push(line);
       if (!line.includes('containers known')) return;
@@ -382,7 +381,7 @@ async function startProxy(lab: Lab, lines: string): Promise<void> {
   });
 }
 
-/** Images as the older programs have them: the program is the entrypoint, the port is theirs. */
+/** Images like those of the older programs: the program is the entrypoint, with their port. */
 async function makeProxyImages(lab: Lab): Promise<void> {
   const { stdout } = await execute('ldd', [process.execPath]);
   const libraries = stdout.match(/\/\S+(?= \()/g) ?? [];
@@ -390,7 +389,7 @@ async function makeProxyImages(lab: Lab): Promise<void> {
   const base = 'lab/metadataproxy';
   await lab.docker.makeImage(base, [process.execPath, '/bin/metadataproxy'], {
     files: { ...files, '/bin/metadataproxy': resolvePath('bin/metadataproxy') },
-    env: AROUND,
+    env: ENDPOINTS,
   });
   const container = await lab.docker.docker('create', base);
   for (const [image, port] of Object.entries(PROXY_IMAGES)) {

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { after, before, test } from 'node:test';
-import { ECS_DOOR, credentials, refusal, roleName } from '../asking.ts';
+import { ECS_ENDPOINT, credentials, refusal, roleName } from '../metadata-requests.ts';
 import type { Lab } from '../lab.ts';
 import { ADMIN_PORT } from '../ports.ts';
 import type { RelayCalls } from '../programs/relay.ts';
@@ -37,7 +37,7 @@ export function relays(lab: Lab): void {
     await second.remove();
     const third = await lab.docker.startIdle('relayed-third', {});
     assert.equal(await third.address(), address);
-    assert.equal(await refusal(third, ECS_DOOR), '404');
+    assert.equal(await refusal(third, ECS_ENDPOINT), '404');
     await third.remove();
     await relay.call('loseEvents', false);
   });
@@ -67,7 +67,7 @@ export function relays(lab: Lab): void {
       const second = await lab.docker.startIdle('suspended-second', { IAM_ROLE: 'worker' });
       assert.equal(await second.address(), address);
       // 503 after five seconds, which is when the client gives up.
-      assert.doesNotMatch(await refusal(second, ECS_DOOR), /answered/);
+      assert.doesNotMatch(await refusal(second, ECS_ENDPOINT), /answered/);
       process.kill(pid, 'SIGCONT');
       assert.match((await credentials(second)).RoleArn, /:role\/worker$/);
       await second.remove();

@@ -1,28 +1,28 @@
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';
-import { credentials, roleName } from '../asking.ts';
+import { credentials, roleName } from '../metadata-requests.ts';
 import type { Container, ContainerSpec } from '../container.ts';
 import { IMDS_ADDRESS, type Lab } from '../lab.ts';
 import { requestFor } from '../odd-paths.ts';
 import type { RawRequestsCalls } from '../programs/raw-requests.ts';
 
-/** What stops and comes back: a container, the proxy, the Docker daemon. */
+/** Restarts of containers, the proxy and the Docker daemon. */
 export function restarts(lab: Lab): void {
-  test('a container keeps its role under another name', async () => {
+  test('a container keeps its role after a rename', async () => {
     const container = await lab.docker.startIdle('named', { IAM_ROLE: 'app' });
     await lab.docker.docker('rename', container.name, 'renamed');
     assert.equal(await roleName(container), 'app');
     await container.remove();
   });
 
-  test('a container keeps its role over a restart', async () => {
+  test('a container keeps its role after a restart', async () => {
     const [app, worker] = await pair(lab);
     await lab.docker.docker('restart', '--time', '0', app.name, worker.name);
     assert.deepEqual([await roleName(app), await roleName(worker)], ['app', 'worker']);
     await Promise.all([app.remove(), worker.remove()]);
   });
 
-  test('a proxy that starts after the containers serves each its role', async () => {
+  test('a proxy that starts after the containers serves their roles', async () => {
     const [app, worker] = await pair(lab);
     assert.equal(await lab.proxy.stop(), '0');
     await lab.startProxy();
@@ -31,7 +31,7 @@ export function restarts(lab: Lab): void {
   });
 
   describe('when the Docker daemon restarts', () => {
-    test('containers that come back with it get their own roles, at whatever addresses', async () => {
+    test('containers that restart with it get their own roles', async () => {
       const [app, worker] = await pair(lab, { restartAlways: true });
       const mark = lab.proxy.log.length;
       await lab.docker.stop();
@@ -42,7 +42,7 @@ export function restarts(lab: Lab): void {
       await Promise.all([app.remove(), worker.remove()]);
     });
 
-    test('containers that go on without it (live-restore) keep their roles all the time', async () => {
+    test('containers that keep running without it (live-restore) keep their roles', async () => {
       await lab.docker.stop();
       await lab.docker.start({ liveRestore: true });
       const [app, worker] = await pair(lab);
@@ -63,7 +63,7 @@ export function restarts(lab: Lab): void {
   });
 }
 
-/** Two containers that run, one with the role app and one with the role worker. */
+/** Two running containers, with the roles app and worker. */
 function pair(lab: Lab, more: ContainerSpec = {}): Promise<[Container, Container]> {
   return Promise.all([
     lab.docker.startIdle('pair-app', { IAM_ROLE: 'app' }, more),

@@ -1,12 +1,12 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
-import { METADATA, ask, credentials } from '../asking.ts';
+import { METADATA, ask, credentials } from '../metadata-requests.ts';
 import { HOST_ACCESS_KEY, INSTANCE_ID } from '../host-identity.ts';
 import { IMDS_ADDRESS, type Lab } from '../lab.ts';
 
-/** What lies behind the proxy: the instance's own metadata service. */
+/** The upstream IMDS. */
 export function upstream(lab: Lab): void {
-  test('on an IMDSv2-only host with a hop limit of 1, containers get metadata, token or not', async () => {
+  test('on an IMDSv2-only host with a hop limit of 1, containers get metadata with and without a token', async () => {
     await lab.imds.call('requireTokens', true);
     await lab.limitHops(true);
     try {
@@ -25,12 +25,12 @@ export function upstream(lab: Lab): void {
     }
   });
 
-  test('without keys of its own the proxy assumes roles as the host\'s instance profile', async () => {
+  test('without static keys the proxy\'s source credentials are the instance profile\'s', async () => {
     await lab.startProxy({});
     try {
       const container = await lab.docker.startIdle('by-profile', { IAM_ROLE: 'app' });
       const { AccessKeyId } = await credentials(container);
-      const given = (await lab.sts.call('assumedRoles')).find((role) => role.accessKeyId === AccessKeyId);
+      const given = await lab.assumedRole(AccessKeyId);
       assert.equal(given?.signedBy, HOST_ACCESS_KEY);
       await container.remove();
     } finally {
@@ -39,7 +39,7 @@ export function upstream(lab: Lab): void {
   });
 }
 
-/** A shell line that gets a session token: busybox's wget has no PUT, so the request is written out. */
+/** A shell line that gets a session token. busybox's wget has no PUT, so nc sends the request. */
 function putToken(seconds: number): string {
   const request = [
     'PUT /latest/api/token HTTP/1.1', `Host: ${IMDS_ADDRESS}`, 'Connection: close', 'Content-Length: 0',

@@ -1,6 +1,6 @@
-// One container against the others. Who asks, who disturbs and the metadata service are threads of their own, which
-// what this thread does (it reads the log) cannot hold up, and rounds with and without the disturbance take turns, so
-// that what this machine does besides is in both.
+// One noisy container against the others. The other containers, the noisy one and IMDS run in separate threads, so that this
+// thread, which reads the log, cannot delay them. Rounds with and without the noise alternate, so that other load of the
+// machine affects both.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
@@ -8,9 +8,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { Imds, userDataOf } from '../../support/imds.ts';
 import { host, INSTANCE_ID_PATH, type Host } from '../host.ts';
-import { NuisanceMaker, type Nuisance, type NuisanceOptions } from './nuisance.ts';
-import { askAsOthers, type OthersOptions, type OthersResult } from './others.ts';
-import { arnOf, percentile, SOAK, sized } from './size.ts';
+import { NoisyNeighbour, type Noise, type NoiseOptions } from './noisy-neighbour.ts';
+import { requestAsOthers, type OthersOptions, type OthersResult } from './other-containers.ts';
+import { arnOf, percentile, SOAK, sized } from './scale.ts';
 
 const HOSTILE = '127.0.9.9';
 const OTHERS = [11, 12, 13, 14, 15, 16].map((host) => `127.0.0.${host}`);
@@ -18,22 +18,22 @@ const OTHERS = [11, 12, 13, 14, 15, 16].map((host) => `127.0.0.${host}`);
 const PER_ADDRESS = 256;
 const PER_SECOND = 200;
 const ROUNDS = sized(2, 5);
-/** Of each of the others, in one round. */
+/** Requests of each other container in one round. */
 const REQUESTS = sized(200, 1_000);
-/** What begins takes a moment in which the machine is busy with making connections. */
-const SETTLED_MS = 1_000;
-/** What README promises of the others' p99, against a round without disturbance. */
-const MOST = 2;
+/** The noise needs this time to open its connections. */
+const NOISE_START_MS = 1_000;
+/** README's limit for the others' p99, as a multiple of the p99 without noise. */
+const MAX_RATIO = 2;
 
-/** What a thread of its own is asked for. */
+/** A command to a thread. */
 type Order =
   | { readonly do: 'ask'; readonly options: OthersOptions }
-  | { readonly do: 'disturb'; readonly options: NuisanceOptions }
+  | { readonly do: 'disturb'; readonly options: NoiseOptions }
   | { readonly do: 'stop' }
-  /** As the metadata service, with user data of so many bytes. */
+  /** Runs IMDS with user data of so many bytes. */
   | { readonly do: 'serve'; readonly userData: number };
 
-class Aside {
+class Thread {
   readonly #worker = new Worker(new URL(import.meta.url));
 
   async order<T>(order: Order): Promise<T> {
@@ -47,37 +47,37 @@ class Aside {
   }
 }
 
-function obey(): void {
-  let maker: NuisanceMaker | undefined;
+function runOrders(): void {
+  let maker: NoisyNeighbour | undefined;
   const answerTo = async (order: Order): Promise<unknown> => {
-    if (order.do === 'ask') return askAsOthers(order.options);
+    if (order.do === 'ask') return requestAsOthers(order.options);
     if (order.do === 'stop') return maker?.stop();
     if (order.do === 'serve') return (await Imds.start({ userData: userDataOf(order.userData) })).url;
-    maker = new NuisanceMaker(order.options);
+    maker = new NoisyNeighbour(order.options);
     return maker.start();
   };
   parentPort?.on('message', (order: Order) => void answerTo(order).then((answer) => parentPort?.postMessage(answer)));
 }
 
-/** Of the others, in milliseconds. */
+/** The other containers' p99, in milliseconds. */
 interface P99 {
-  /** For their credentials, which the proxy answers itself. */
+  /** For credentials, which the proxy answers itself. */
   readonly credentials: number;
-  /** For what the metadata service answers, which is in the middle of whatever it has to do for the nuisance. */
+  /** For IMDS's answers. IMDS also answers the noise. */
   readonly metadata: number;
 }
 
 interface Disturbance {
   readonly what: string;
-  readonly nuisance: Nuisance;
+  readonly noise: Noise;
   readonly env?: Readonly<Record<string, string>>;
-  /** Of the nuisance's answers, by status, in one round of so many seconds. */
+  /** Checks the noise's answers by status in one round of so many seconds. */
   readonly expect?: (statuses: Readonly<Record<string, number>>, seconds: number) => void;
 }
 
 async function compare(t: TestContext, disturbance: Disturbance): Promise<void> {
-  const { what, nuisance, env = {}, expect } = disturbance;
-  const [others, hostile, metadata] = [new Aside(), new Aside(), new Aside()];
+  const { what, noise, env = {}, expect } = disturbance;
+  const [others, hostile, metadata] = [new Thread(), new Thread(), new Thread()];
   const url = await metadata.order<string>({ do: 'serve', userData: 10 * 1024 * 1024 });
   const own = await hostWithOthers(t, { METADATA_URL: url, ...env });
   t.after(() => Promise.all([others.end(), hostile.end(), metadata.end()]));
@@ -98,8 +98,8 @@ async function compare(t: TestContext, disturbance: Disturbance): Promise<void> 
   for (let round = 0; round < ROUNDS; round += 1) {
     const calm = await ask();
     const began = performance.now();
-    await hostile.order({ do: 'disturb', options: { nuisance, port, from: HOSTILE } });
-    await pause(SETTLED_MS);
+    await hostile.order({ do: 'disturb', options: { noise, port, from: HOSTILE } });
+    await pause(NOISE_START_MS);
     rounds.push({ calm, busy: await ask() });
     const statuses = await hostile.order<Record<string, number>>({ do: 'stop' });
     expect?.(statuses, (performance.now() - began) / 1000);
@@ -110,10 +110,10 @@ async function compare(t: TestContext, disturbance: Disturbance): Promise<void> 
   for (const kind of ['credentials', 'metadata'] as const) {
     const [calm, busy] = [median(rounds.map((one) => one.calm[kind])), median(rounds.map((one) => one.busy[kind]))];
     const ratios = rounds.map((one) => (one.busy[kind] / one.calm[kind]).toFixed(2));
-    const said = `the others' p99 for ${kind} ${busy.toFixed(2)} ms, undisturbed ${calm.toFixed(2)} ms: `
+    const comparison = `the others' p99 for ${kind} ${busy.toFixed(2)} ms, without noise ${calm.toFixed(2)} ms: `
       + `${(busy / calm).toFixed(2)} × (${ratios.join(', ')})`;
-    t.diagnostic(said);
-    if (SOAK) assert.ok(busy <= MOST * calm, said);
+    t.diagnostic(comparison);
+    if (SOAK) assert.ok(busy <= MAX_RATIO * calm, comparison);
   }
 }
 
@@ -130,8 +130,8 @@ function median(values: readonly number[]): number {
   return percentile(values, 0.5);
 }
 
-/** So many a second are answered, and a burst of as many. */
-function pace(statuses: Readonly<Record<string, number>>, seconds: number): void {
+/** The rate limit permits so many answers per second, and a burst of the same size. */
+function isRateLimited(statuses: Readonly<Record<string, number>>, seconds: number): void {
   const { 200: served = 0 } = statuses;
   assert.ok(served <= PER_SECOND * (seconds + 1), `${JSON.stringify(statuses)} in ${seconds} s`);
   assert.deepEqual(Object.keys(statuses).filter((status) => !['200', '429', '503'].includes(status)), []);
@@ -142,49 +142,49 @@ const USER_DATA = '/latest/user-data';
 const DISTURBANCES: readonly Disturbance[] = [
   {
     what: '2,000 idle connections',
-    nuisance: { kind: 'idle', connections: 2_000 },
+    noise: { kind: 'idle', connections: 2_000 },
     env: { READ_TIMEOUT: '1m' },
     expect: (statuses) => assert.deepEqual(statuses, { 503: 2_000 - PER_ADDRESS }),
   },
-  { what: `${PER_ADDRESS} slow heads`, nuisance: { kind: 'slow heads', connections: PER_ADDRESS } },
+  { what: `${PER_ADDRESS} slow heads`, noise: { kind: 'slow heads', connections: PER_ADDRESS } },
   {
     what: '200 readers of 10 MB that read nothing',
-    nuisance: { kind: 'slow readers', connections: 200, path: USER_DATA },
+    noise: { kind: 'slow readers', connections: 200, path: USER_DATA },
   },
   {
-    what: '64 readers of 10 MB, over and over',
-    nuisance: { kind: 'fast readers', connections: 64, path: USER_DATA },
+    what: '64 repeated readers of 10 MB',
+    noise: { kind: 'fast readers', connections: 64, path: USER_DATA },
   },
   {
-    what: 'a flood for credentials on 64 connections',
-    nuisance: { kind: 'flood', connections: 64, path: '/creds', abreast: 1 },
-    expect: pace,
+    what: 'a flood of credential requests on 64 connections',
+    noise: { kind: 'flood', connections: 64, path: '/creds', pipelined: 1 },
+    expect: isRateLimited,
   },
   {
-    what: 'a flood for the metadata service on 256 connections',
-    nuisance: { kind: 'flood', connections: PER_ADDRESS, path: INSTANCE_ID_PATH, abreast: 1 },
-    expect: pace,
+    what: 'a flood of pass-through requests on 256 connections',
+    noise: { kind: 'flood', connections: PER_ADDRESS, path: INSTANCE_ID_PATH, pipelined: 1 },
+    expect: isRateLimited,
   },
   {
-    what: 'a flood of 16 requests behind each other on 256 connections',
-    nuisance: { kind: 'flood', connections: PER_ADDRESS, path: '/creds', abreast: 16 },
-    expect: pace,
+    what: 'a flood of 16 pipelined requests on 256 connections',
+    noise: { kind: 'flood', connections: PER_ADDRESS, path: '/creds', pipelined: 16 },
+    expect: isRateLimited,
   },
   {
-    what: 'a flood of 2,000 requests behind each other on 200 connections',
-    nuisance: { kind: 'flood', connections: 200, path: '/creds', abreast: 2_000 },
-    expect: pace,
+    what: 'a flood of 2,000 pipelined requests on 200 connections',
+    noise: { kind: 'flood', connections: 200, path: '/creds', pipelined: 2_000 },
+    expect: isRateLimited,
   },
   {
     what: 'a flood of new connections, 64 at a time',
-    nuisance: { kind: 'new connections', connections: 64, path: '/creds' },
-    expect: pace,
+    noise: { kind: 'new connections', connections: 64, path: '/creds' },
+    expect: isRateLimited,
   },
 ];
 
 if (isMainThread) {
   for (const one of DISTURBANCES) {
-    const promise = `the others are served within ${MOST} × of their time`;
+    const promise = `the others' p99 is at most ${MAX_RATIO} times as long`;
     test(`${one.what} from one container: ${promise}`, (t) => compare(t, one));
   }
-} else obey();
+} else runOrders();

@@ -6,8 +6,8 @@ import { HOST_MARK, Imds } from '../../support/imds.ts';
 import { SeededRandom } from '../../support/seeded-random.ts';
 import { oddMethod, oddTarget } from '../../support/target-grammar.ts';
 import { accessKeyIn, host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS } from '../host.ts';
-import { abreast, Lane, sendAll } from './lane.ts';
-import { arnOf, sized } from './size.ts';
+import { inParallel, KeepAliveClient, sendAll } from './keep-alive-client.ts';
+import { arnOf, sized } from './scale.ts';
 
 const { docker, imds, sts, proxy, ask } = await host({ after }, {
   env: { MAX_REQUESTS_PER_SECOND: '0', READ_TIMEOUT: '2s' },
@@ -16,18 +16,18 @@ const { port } = proxy;
 const [APP, UNKNOWN] = ['127.0.0.11', '127.0.0.99'];
 await docker.host.run({ name: 'app', address: APP, env: { IAM_ROLE: arnOf('app') } });
 
-/** Whose credentials are in an answer, if any are. */
-function assertOwn(text: string, what: string): void {
-  assert.ok(!text.includes(HOST_MARK), `${JSON.stringify(what)} was answered with the host's own: ${text}`);
+/** Credentials in an answer must belong to the container's role. */
+function assertOnlyAppCredentials(text: string, what: string): void {
+  assert.ok(!text.includes(HOST_MARK), `${JSON.stringify(what)} was answered with the host's credentials: ${text}`);
   for (const [key] of text.matchAll(/\b(?:ASIA|AKIA)\w+/g)) {
     assert.equal(sts.issuedAs(key).call.roleArn, arnOf('app'), JSON.stringify(what));
   }
 }
 
-/** Nothing has gone upstream that could be read as a question for the host's credentials. */
+/** No forwarded request can be read as one for the host's credentials. */
 function assertUpstreamHarmless(): void {
   for (const { method, target, version, rawHeaders, body } of imds.requests.entries) {
-    const what = `${method} ${JSON.stringify(target)} went upstream`;
+    const what = `${method} ${JSON.stringify(target)} was forwarded`;
     assert.equal(hostIdentityIn(target), undefined, what);
     assert.match(target, /^\/(?!\/)[\w\-.~:@!$&'()*+,=/]*$/, what);
     assert.doesNotMatch(target, /\/\/|\/\.{1,2}(\/|$)/, what);
@@ -42,7 +42,7 @@ function assertUpstreamHarmless(): void {
 interface Odd {
   readonly target: string;
   readonly bytes: string;
-  /** Has bytes that may end a line or a request, so that more than one answer may come. */
+  /** Contains bytes that may end a line or a request, so there may be several answers. */
   readonly isSplit: boolean;
 }
 
@@ -68,56 +68,56 @@ const SPLITS = [
 ];
 const HOSTS = ['169.254.169.254', '169.254.169.254', 'x', 'instance-data', '[fd00:ec2::254]'];
 const COUNT = sized(20_000, 200_000);
-const LANES = 32;
+const CLIENTS = 32;
 
-test(`${COUNT} distinct odd requests never show a byte of the host's credentials`, async (t) => {
+test(`${COUNT} distinct odd requests never get a byte of the host's credentials`, async (t) => {
   const random = SeededRandom.fromEnvironment(process.env, 20_240_411);
   const requests = oddRequests(random, COUNT);
   assert.equal(new Set(requests.map(({ bytes }) => bytes)).size, COUNT);
   const statuses = new Map<number, number>();
   imds.requests.clear();
   const began = Date.now();
-  const lanes = Array.from({ length: LANES }, (_, index) => new Lane(port, index % 4 === 3 ? UNKNOWN : APP));
-  await abreast(requests, LANES, async ({ bytes, isSplit }, worker) => {
+  const clients = Array.from({ length: CLIENTS }, (_, index) => new KeepAliveClient(port, index % 4 === 3 ? UNKNOWN : APP));
+  await inParallel(requests, CLIENTS, async ({ bytes, isSplit }, worker) => {
     if (isSplit) {
       const text = await sendAll(port, worker % 4 === 3 ? UNKNOWN : APP, bytes);
-      assertOwn(text, bytes);
+      assertOnlyAppCredentials(text, bytes);
       const [first] = parseResponses(text, bytes.startsWith('HEAD '), true);
       count(statuses, first?.status ?? 0);
       return;
     }
-    const { text, status, failure } = await lanes[worker]?.ask(bytes) ?? assert.fail();
-    assertOwn(text, bytes);
+    const { text, status, failure } = await clients[worker]?.ask(bytes) ?? assert.fail();
+    assertOnlyAppCredentials(text, bytes);
     assert.notEqual(failure, 'HUNG', JSON.stringify(bytes));
-    // Whoever asks out of turn is told so: nothing is dropped without an answer.
+    // Every request gets an answer.
     assert.ok([200, 400, 404, 405, 431].includes(status), `${JSON.stringify(bytes)} was answered ${status} ${failure}`);
     count(statuses, status);
   });
-  for (const lane of lanes) lane.close();
+  for (const client of clients) client.close();
   assertUpstreamHarmless();
   const upstream = imds.requests.entries.length;
   t.diagnostic(`seed ${random.seed}: ${COUNT} requests in ${Date.now() - began} ms, answered ${tally(statuses)}; `
-    + `${upstream} went upstream; the host's mark 0 times`);
+    + `${upstream} forwarded; the host's mark 0 times`);
 });
 
-test('the same requests show the host\'s credentials when they are sent without a proxy', async (t) => {
+test('without the proxy the same requests get the host\'s credentials', async (t) => {
   const direct = await Imds.start();
   t.after(() => direct.close());
   const sample = oddRequests(SeededRandom.fromEnvironment(process.env, 20_240_411), COUNT);
-  // The stand-in writes an answer in two pieces, so that each takes a delayed acknowledgement.
-  const width = 16 * LANES;
-  const lanes = Array.from({ length: width }, () => new Lane(direct.port, APP));
+  // The fake IMDS writes head and body separately, so each answer takes a delayed acknowledgement.
+  const concurrency = 16 * CLIENTS;
+  const clients = Array.from({ length: concurrency }, () => new KeepAliveClient(direct.port, APP));
   let marked = 0;
-  await abreast(sample, width, async ({ bytes, isSplit }, worker) => {
-    const lane = lanes[worker] ?? assert.fail();
-    const { text } = await lane.ask(bytes);
-    // What is left of it must not be taken for the next one.
-    if (isSplit) lane.close();
+  await inParallel(sample, concurrency, async ({ bytes, isSplit }, worker) => {
+    const client = clients[worker] ?? assert.fail();
+    const { text } = await client.ask(bytes);
+    // The rest of this request must not become part of the next one.
+    if (isSplit) client.close();
     if (text.includes(HOST_MARK)) marked += 1;
   });
-  for (const lane of lanes) lane.close();
-  t.diagnostic(`without the proxy ${marked} of ${COUNT} requests show the host's mark`);
-  assert.ok(marked > COUNT / 2, `only ${marked} of ${COUNT}: the generator does not bite`);
+  for (const client of clients) client.close();
+  t.diagnostic(`without the proxy ${marked} of ${COUNT} requests get the host's mark`);
+  assert.ok(marked > COUNT / 2, `only ${marked} of ${COUNT}: the generated requests are too harmless`);
 });
 
 const PLAIN = `${SECURITY_CREDENTIALS}a-role`;
@@ -152,7 +152,7 @@ const FIRST_LINES: readonly string[] = [
   'PRI * HTTP/2.0', `GET ${PLAIN}`, `GET ${PLAIN} HTTP/3`, 'no request at all', `GET ${INSTANCE_ID_PATH}\tHTTP/1.1`,
 ];
 
-/** Requests whose trick is in the headers or behind them: every first line with every framing with every body. */
+/** Request smuggling: every first line with every framing with every body. */
 function smuggled(): string[] {
   return FIRST_LINES.flatMap((line) => FRAMINGS.flatMap((framing) => BODIES.flatMap((body) => {
     const head = ['', 'Host: 169.254.169.254', ...(framing === '' ? [] : [framing])].join('\r\n');
@@ -160,24 +160,24 @@ function smuggled(): string[] {
   })));
 }
 
-test('no trick with headers and bodies shows a byte of the host\'s credentials or gets more than it was sent', async (t) => {
+test('no trick with headers and bodies gets a byte of the host\'s credentials or an upgrade', async (t) => {
   const all = SeededRandom.fromEnvironment(process.env, 1).shuffle(smuggled()).slice(0, sized(3_000, Infinity));
   imds.requests.clear();
   const began = Date.now();
   let answers = 0;
-  await abreast(all, LANES, async (bytes, worker) => {
+  await inParallel(all, CLIENTS, async (bytes, worker) => {
     const text = await sendAll(port, worker % 4 === 3 ? UNKNOWN : APP, bytes);
-    assertOwn(text, bytes);
+    assertOnlyAppCredentials(text, bytes);
     assert.doesNotMatch(text, /^HTTP\/1\.1 (?:100|101) /m, JSON.stringify(bytes));
     assert.doesNotMatch(text, /echo|X-Smuggled/, JSON.stringify(bytes));
     answers += (text.match(/^HTTP\/1\.1 \d{3} /gm) ?? []).length;
   });
   assertUpstreamHarmless();
   t.diagnostic(`${all.length} requests with ${answers} answers in ${Date.now() - began} ms; `
-    + `${imds.requests.entries.length} went upstream; the host's mark 0 times`);
+    + `${imds.requests.entries.length} forwarded; the host's mark 0 times`);
 });
 
-test('after all that, the proxy serves a container its own role, without one unexpected error', async () => {
+test('afterwards the proxy still serves the container\'s role, without an unexpected error', async () => {
   const answer = await ask(APP, '/creds');
   assert.equal(sts.issuedAs(accessKeyIn(answer)).call.roleArn, arnOf('app'));
   assert.deepEqual(proxy.logs.all(({ level }) => level === 'error').map(({ text }) => text), []);

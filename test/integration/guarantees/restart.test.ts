@@ -5,8 +5,8 @@ import { startProxy } from '../../support/proxy.ts';
 import { INSTANCE_ID } from '../../support/imds.ts';
 import type { Sts } from '../../support/sts.ts';
 import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS, type Host } from '../host.ts';
-import { Lane } from './lane.ts';
-import { arnOf, sized } from './size.ts';
+import { KeepAliveClient } from './keep-alive-client.ts';
+import { arnOf, sized } from './scale.ts';
 
 const CLIENTS = 16;
 const ADDRESSES = Array.from({ length: CLIENTS }, (_, index) => `127.0.1.${index + 1}`);
@@ -25,7 +25,7 @@ async function busyHost(t: Parameters<typeof host>[0]): Promise<Host> {
   return own;
 }
 
-/** Whether a 200 for the container at an address is its own answer, and the right one. */
+/** Whether the body of a 200 is the right one for the container. */
 function isRight(sts: Sts, address: string, path: string, body: string): boolean {
   if (path === INSTANCE_ID_PATH) return body === INSTANCE_ID;
   if (path === SECURITY_CREDENTIALS) return body === address;
@@ -35,24 +35,24 @@ function isRight(sts: Sts, address: string, path: string, body: string): boolean
 
 interface Load {
   answered: number;
-  /** Other answers than 200: path and status. */
+  /** Answers other than 200: path and status. */
   readonly others: string[];
   readonly wrong: string[];
-  /** Requests without an answer on connections that had been answered before. */
+  /** Unanswered requests on connections with earlier answers. */
   readonly failed: string[];
-  /** Connections on which nothing ever came, by reason. */
+  /** Connections without any answer, by reason. */
   readonly neverServed: Map<string, number>;
   stopped: boolean;
 }
 
-/** Clients that ask without a pause, each on a connection that is kept, until `stopped`. */
-function startLoad(own: Host): { load: Load; over: Promise<void> } {
+/** Clients that send requests without a pause over keep-alive connections, until `stopped`. */
+function startLoad(own: Host): { load: Load; done: Promise<void> } {
   const load: Load = { answered: 0, others: [], wrong: [], failed: [], neverServed: new Map(), stopped: false };
   const clients = ADDRESSES.map(async (address) => {
-    const lane = new Lane(own.proxy.port, address);
-    for (let turn = 0; !load.stopped; turn += 1) {
-      const path = PATHS[turn % PATHS.length] ?? '';
-      const { status, body, before, failure } = await lane.ask(get(path));
+    const client = new KeepAliveClient(own.proxy.port, address);
+    for (let n = 0; !load.stopped; n += 1) {
+      const path = PATHS[n % PATHS.length] ?? '';
+      const { status, body, before, failure } = await client.ask(get(path));
       if (failure !== undefined) {
         if (before > 0) load.failed.push(`${path} after ${before} answers: ${failure}`);
         else load.neverServed.set(failure, (load.neverServed.get(failure) ?? 0) + 1);
@@ -64,14 +64,14 @@ function startLoad(own: Host): { load: Load; over: Promise<void> } {
         load.others.push(`${path}: ${status}`);
       }
     }
-    lane.close();
+    client.close();
   });
-  return { load, over: Promise.all(clients).then(() => undefined) };
+  return { load, done: Promise.all(clients).then(() => undefined) };
 }
 
 async function underLoad(load: Load, answers: number): Promise<void> {
-  for (const giveUp = Date.now() + 20_000; load.answered < answers;) {
-    assert.ok(Date.now() < giveUp, `only ${load.answered} answers`);
+  for (const deadline = Date.now() + 20_000; load.answered < answers;) {
+    assert.ok(Date.now() < deadline, `only ${load.answered} answers`);
     await pause(10);
   }
 }
@@ -79,12 +79,12 @@ async function underLoad(load: Load, answers: number): Promise<void> {
 const ROUNDS = sized(2, 20);
 const WARM = sized(500, 5_000);
 
-test('after kill -9 under load a new start listens at once and gives every container its own role', async (t) => {
+test('after kill -9 under load a new start serves every container its own role within 5 s', async (t) => {
   const took: number[] = [];
   const firstAnswers: number[] = [];
   for (let round = 0; round < ROUNDS; round += 1) {
     const own = await busyHost(t);
-    const { load, over } = startLoad(own);
+    const { load, done } = startLoad(own);
     await underLoad(load, WARM);
     await own.proxy.stop('SIGKILL');
     const before = load.answered;
@@ -96,33 +96,33 @@ test('after kill -9 under load a new start listens at once and gives every conta
     firstAnswers.push(Date.now() - began);
     await underLoad(load, before + WARM);
     load.stopped = true;
-    await over;
+    await done;
     await again.stop('SIGKILL');
     assert.deepEqual(load.wrong, []);
-    // Until the engine's containers are known the proxy says so instead of guessing.
+    // Until the containers are known, the proxy answers 503.
     assert.deepEqual(load.others.filter((other) => !other.endsWith(': 503')), []);
-    t.diagnostic(`round ${round + 1}: listening after ${took.at(-1)} ms, first right answer after `
-      + `${firstAnswers.at(-1)} ms; ${load.answered} right answers, ${load.others.length} × 503, 0 wrong`);
+    t.diagnostic(`round ${round + 1}: listening after ${took.at(-1)} ms, first correct answer after `
+      + `${firstAnswers.at(-1)} ms; ${load.answered} correct answers, ${load.others.length} × 503, 0 wrong`);
   }
-  const longest = Math.max(...firstAnswers);
-  assert.ok(longest <= 5_000, `${longest} ms until the first answer`);
+  const slowest = Math.max(...firstAnswers);
+  assert.ok(slowest <= 5_000, `${slowest} ms until the first answer`);
 });
 
-test('SIGTERM under load fails no request on a connection that it has served', async (t) => {
+test('SIGTERM under load fails no request on a connection with earlier answers', async (t) => {
   for (let round = 0; round < ROUNDS; round += 1) {
     const own = await busyHost(t);
-    const { load, over } = startLoad(own);
+    const { load, done } = startLoad(own);
     await underLoad(load, WARM);
     const stopping = own.proxy.stop('SIGTERM');
     await own.proxy.awaitLog('stopping');
     const exit = await stopping;
     load.stopped = true;
-    await over;
+    await done;
     assert.deepEqual(load.failed, []);
     assert.deepEqual(load.others, []);
     assert.deepEqual(load.wrong, []);
     assert.deepEqual(exit, { code: 0, signal: null });
-    // A reset of a new connection is one that the kernel had and the proxy never saw.
+    // The kernel resets new connections that the proxy has not accepted.
     assert.deepEqual([...load.neverServed.keys()].filter((why) => why !== 'ECONNREFUSED' && why !== 'ECONNRESET'), []);
     const refused = [...load.neverServed].map(([why, times]) => `${times} × ${why}`).join(', ');
     t.diagnostic(`round ${round + 1}: ${load.answered} answered, 0 failed; new connections after it: ${refused || 'none'}`);

@@ -1,9 +1,9 @@
 import type { ContainerRow } from '../../../lib/admin/container-rows.ts';
-import type { HealthRow, RequestFigures, Status } from '../../../lib/admin/status.ts';
+import type { HealthRow, RequestSummary, Status } from '../../../lib/admin/status.ts';
 
 export const NOW = '2026-01-02T03:04:05.000Z';
 
-export const NO_REQUESTS: RequestFigures = { requests: 0, refused: 0, failed: 0, p50: null, p99: null };
+export const NO_REQUESTS: RequestSummary = { requests: 0, refused: 0, failed: 0, p50: null, p99: null };
 const UNUSED: HealthRow = { state: 'unknown', last_success: null, last_error: null };
 
 /** A proxy that has just become ready, without a container. */
