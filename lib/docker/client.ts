@@ -3,17 +3,15 @@
  * Source: docs.docker.com/reference/api/engine.
  */
 
-import { statSync } from 'node:fs';
-import * as http from 'node:http';
-import type * as https from 'node:https';
+import type { IncomingMessage } from 'node:http';
 import type { Events } from '../events.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { object, string } from '../util/json.ts';
 import { isEngineSocket, type DockerEndpoint } from './endpoint.ts';
 import {
-  EngineFailure,
-  EngineUnreachable,
+  PathRefused,
   reachesHost,
+  UNNAMED_NETWORK,
   type Engine,
   type EngineContainer,
   type EngineEvent,
@@ -23,23 +21,16 @@ import {
 } from './engine.ts';
 import { readEvents } from './event-stream.ts';
 import { parseFirstProcess, parseImage, parseInspected, parseListed, parseNetworkContainers } from './parse.ts';
+import { Transport } from './transport.ts';
 
-/** An inspect waits up to 330 ms for a container that is starting (measured), longer on a busy host. */
-const RESPONSE_TIMEOUT_MS = 10_000;
-/** A list of 1,000 containers is about 2 MB. */
-const MAX_RESPONSE_LENGTH = 64 * 1024 * 1024;
-/** Bounds concurrent API calls: a first sync should not crowd out `docker run`. */
-const MAX_SOCKETS = 8;
-/** There is no socket, or no process listens on it. */
-const NOT_LISTENING = new Set(['ENOENT', 'ECONNREFUSED']);
 /** A network with such an id keeps its driver. Podman uses names instead, which can be reused. */
 const NETWORK_ID = /^[0-9a-f]{64}$/;
 /** More networks than a host has. */
 const MAX_DRIVERS = 1_000;
 /** The date of an answer is a whole second, and takes time to arrive. */
 const MAX_CLOCK_ERROR_MS = 2_000;
-/** The kernel asks a silent peer this often whether it is still there. */
-const KEEPALIVE_MS = 15_000;
+/** Of a container that a list shows without its networks. */
+const INSPECT_TIMEOUT_MS = 2_000;
 /** Podman 4 filters by its own names `died` and `remove`, but then sends the former as `die`. */
 const EVENT_FILTERS = {
   type: ['container', 'network'],
@@ -47,42 +38,35 @@ const EVENT_FILTERS = {
 };
 
 export interface ClientOptions {
-  readonly events?: Pick<Events, 'engineEventReceived'>;
-  readonly clock?: Pick<Clock, 'now'>;
+  readonly events?: Pick<Events, 'engineEventReceived' | 'enginePathRefused'>;
+  readonly clock?: Clock;
   /** Whether answers need confirmation, because something between may lose events. auto: what the endpoint suggests. */
   readonly confirm?: 'auto' | 'always' | 'never';
 }
 
 export class DockerEngine implements Engine {
-  readonly #target: https.RequestOptions;
-  readonly #isTls: boolean;
+  readonly #transport: Transport;
   readonly #sharesClock: boolean;
   readonly #url: string;
-  readonly #host: string;
   readonly #isRelayed: boolean;
   readonly #events: ClientOptions['events'];
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: Clock;
   /** The engine's time less this host's, in milliseconds. */
   #clockOffset = 0;
   #isPodman = false;
-  #transport: Promise<Transport> | undefined;
   /** By network; a pending or finished lookup each. */
   readonly #drivers = new Map<string, Promise<string | undefined>>();
+  /** What a proxy before the engine does not let through, although the directory can do without. */
+  readonly refusedPaths = new Set<string>();
 
   constructor(endpoint: DockerEndpoint, options: ClientOptions = {}) {
     const { events, clock = systemClock, confirm = 'auto' } = options;
     this.#events = events;
     this.#clock = clock;
     this.#isRelayed = confirm === 'auto' ? !isEngineSocket(endpoint) : confirm === 'always';
+    this.#transport = new Transport(endpoint, this.#isRelayed, clock);
     this.#url = endpoint.url;
-    // HTTP needs a Host header, also on a socket. With TLS it is the name that the certificate must have.
-    this.#host = endpoint.kind === 'unix' ? 'docker' : endpoint.host;
     this.#sharesClock = endpoint.kind === 'unix';
-    this.#isTls = endpoint.kind === 'tcp' && endpoint.tls !== undefined;
-    this.#target =
-      endpoint.kind === 'unix'
-        ? { socketPath: endpoint.socketPath }
-        : { host: endpoint.host, port: endpoint.port, ...endpoint.tls };
   }
 
   /**
@@ -98,8 +82,8 @@ export class DockerEngine implements Engine {
     return this.#list('/containers/json?all=1');
   }
 
-  async inspect(container: string): Promise<EngineContainer | undefined> {
-    const found = await this.#get(`/containers/${encodeURIComponent(container)}/json`);
+  async inspect(container: string, signal?: AbortSignal): Promise<EngineContainer | undefined> {
+    const found = await this.#transport.get(`/containers/${encodeURIComponent(container)}/json`, signal);
     return found === undefined ? undefined : this.#withReachableAddresses(parseInspected(found));
   }
 
@@ -110,7 +94,7 @@ export class DockerEngine implements Engine {
    * @throws EngineUnreachable, EngineFailure
    */
   async firstProcessOf(container: string): Promise<number | undefined> {
-    return parseFirstProcess(await this.#get(`/containers/${encodeURIComponent(container)}/json`));
+    return parseFirstProcess(await this.#transport.get(`/containers/${encodeURIComponent(container)}/json`));
   }
 
   /**
@@ -118,7 +102,7 @@ export class DockerEngine implements Engine {
    * @throws EngineUnreachable, EngineFailure
    */
   async image(id: string): Promise<EngineImage | undefined> {
-    const found = await this.#get(`/images/${encodeURIComponent(id)}/json`);
+    const found = await this.#optional('/images/', id, '/json');
     return found === undefined ? undefined : parseImage(found);
   }
 
@@ -128,7 +112,7 @@ export class DockerEngine implements Engine {
    * @param network an id or a name
    */
   async networkAddresses(network: string): Promise<ReadonlyMap<string, readonly string[]> | undefined> {
-    const found = await this.#get(`/networks/${encodeURIComponent(network)}`);
+    const found = await this.#optional('/networks/', network);
     return found === undefined ? undefined : parseNetworkContainers(found);
   }
 
@@ -140,15 +124,14 @@ export class DockerEngine implements Engine {
   }
 
   /** The engine's own clock decides when the stream ends; the date of its answer tells whether that is the same. */
-  async #openEvents(signal: AbortSignal, seconds: number, isRetry = false): Promise<http.IncomingMessage> {
+  async #openEvents(signal: AbortSignal, seconds: number, isRetry = false): Promise<IncomingMessage> {
     const now = (this.#clock.now() + this.#clockOffset) / 1000;
     const until = (now + seconds).toFixed(3);
     // A bounded stream begins with past events from `since` on. Docker leaves them out for a time to come; Podman would
     // leave out the events until then as well.
     const since = this.#isPodman ? now.toFixed(3) : until;
     const query = new URLSearchParams({ filters: JSON.stringify(EVENT_FILTERS), since, until });
-    const response = await this.#open(`/events?${query}`, { signal, agent: false });
-    if (response.statusCode !== 200) throw await this.#unexpectedStatus(response, '/events');
+    const response = await this.#transport.open(`/events?${query}`, signal);
     const isPodman = response.headers['libpod-api-version'] !== undefined;
     const offset = this.#offsetOf(response.headers.date);
     if (isRetry || (isPodman === this.#isPodman && Math.abs(offset - this.#clockOffset) <= MAX_CLOCK_ERROR_MS)) return response;
@@ -164,19 +147,38 @@ export class DockerEngine implements Engine {
   }
 
   close(): void {
-    void this.#transport?.then(({ agent }) => agent.destroy());
+    this.#transport.close();
   }
 
   async #list(path: string): Promise<ListedContainer[]> {
-    const list = await this.#get(path);
-    if (!Array.isArray(list)) throw new EngineFailure(`the Docker Engine at ${this.#url} listed no containers`);
-    return Promise.all(list.map((one) => this.#withReachableAddresses(parseListed(one))));
+    const list = await this.#transport.list(path, parseListed);
+    return Promise.all(
+      list.map(async (one) => {
+        const isComplete = one.hasNetworks || !one.running || one.addresses.size > 0;
+        const found = isComplete ? one : await this.inspect(one.id, AbortSignal.timeout(INSPECT_TIMEOUT_MS)).catch(() => {});
+        return this.#withReachableAddresses(found ? { ...one, addresses: found.addresses, networks: found.networks } : one);
+      }),
+    );
+  }
+
+  /** What the directory can do without, if a proxy before the engine refuses it; undefined then, as for 404. */
+  async #optional(before: string, name: string, after = ''): Promise<unknown> {
+    try {
+      return await this.#transport.get(`${before}${encodeURIComponent(name)}${after}`);
+    } catch (error) {
+      if (!(error instanceof PathRefused)) throw error;
+      const path = `${before}{id}${after}`;
+      if (!this.refusedPaths.has(path)) this.#events?.enginePathRefused(path, error);
+      this.refusedPaths.add(path);
+      return undefined;
+    }
   }
 
   /** Leaves out addresses on networks that do not reach this host. */
   async #withReachableAddresses<T extends EngineContainer>(container: T): Promise<T> {
     const addresses = new Map(container.addresses);
     for (const network of addresses.keys()) {
+      if (network === UNNAMED_NETWORK) continue;
       const driver = await this.#driverOf(network);
       // A network that was removed meanwhile has no addresses any more.
       if (driver === undefined || !reachesHost(driver)) addresses.delete(network);
@@ -187,8 +189,10 @@ export class DockerEngine implements Engine {
   #driverOf(network: string): Promise<string | undefined> {
     let driver = this.#drivers.get(network);
     if (!driver) {
-      driver = this.#get(`/networks/${encodeURIComponent(network)}`).then((found) => {
-        return found === undefined ? undefined : string(object(found)['Driver']);
+      driver = this.#optional('/networks/', network).then((found) => {
+        // A driver that may not be asked for counts as unknown.
+        if (found === undefined) return this.refusedPaths.has('/networks/{id}') ? '' : undefined;
+        return string(object(found)['Driver']);
       });
       if (this.#drivers.size >= MAX_DRIVERS) this.#drivers.clear();
       this.#drivers.set(network, driver);
@@ -197,93 +201,4 @@ export class DockerEngine implements Engine {
     }
     return driver;
   }
-
-  /** @returns the parsed response body, or undefined for 404 */
-  async #get(path: string): Promise<unknown> {
-    const response = await this.#open(path);
-    if (response.statusCode === 404) {
-      response.resume();
-      return undefined;
-    }
-    if (response.statusCode !== 200) throw await this.#unexpectedStatus(response, path);
-    const body = await this.#text(response, path);
-    try {
-      return JSON.parse(body);
-    } catch {
-      throw new EngineFailure(`the Docker Engine at ${this.#url} answered ${path} with malformed JSON`);
-    }
-  }
-
-  async #open(path: string, options: http.RequestOptions = {}): Promise<http.IncomingMessage> {
-    const { request: send, agent } = await (this.#transport ??= makeTransport(this.#isTls));
-    return new Promise((resolve, reject) => {
-      const request = send({ ...this.#target, agent, ...options, path, headers: { Host: this.#host } });
-      request.setTimeout(RESPONSE_TIMEOUT_MS, () => {
-        request.destroy(new EngineFailure(`the Docker Engine at ${this.#url} did not answer ${path} in time`));
-      });
-      request.on('socket', (socket) => socket.setKeepAlive(true, KEEPALIVE_MS));
-      request.on('error', (error: NodeJS.ErrnoException) => reject(this.#failure(error)));
-      request.on('response', (response) => {
-        // The event stream alone has no agent; on it silence is normal.
-        if (options.agent === false) request.setTimeout(0);
-        resolve(response);
-      });
-      request.end();
-    });
-  }
-
-  async #text(response: http.IncomingMessage, path: string): Promise<string> {
-    const chunks: Buffer[] = [];
-    let length = 0;
-    try {
-      for await (const chunk of response as AsyncIterable<Buffer>) {
-        length += chunk.length;
-        if (length > MAX_RESPONSE_LENGTH) {
-          throw new EngineFailure(`the response of the Docker Engine to ${path} exceeds ${MAX_RESPONSE_LENGTH} bytes`);
-        }
-        chunks.push(chunk);
-      }
-    } catch (error) {
-      throw this.#failure(error as NodeJS.ErrnoException);
-    }
-    return Buffer.concat(chunks).toString('utf8');
-  }
-
-  async #unexpectedStatus(response: http.IncomingMessage, path: string): Promise<EngineFailure> {
-    const body = await this.#text(response, path);
-    return new EngineFailure(
-      `the Docker Engine at ${this.#url} answered ${path} with ${response.statusCode}: ${body.slice(0, 200).trim()}`,
-    );
-  }
-
-  #failure(error: NodeJS.ErrnoException): Error {
-    if (error instanceof EngineFailure) return error;
-    const Kind = NOT_LISTENING.has(error.code ?? '') && this.#provesNoEngine() ? EngineUnreachable : EngineFailure;
-    return new Kind(`the Docker Engine at ${this.#url} cannot be used: ${error.message}`, { cause: error });
-  }
-
-  /**
-   * Whether ECONNREFUSED or ENOENT proves that no engine runs. Not where only a relay may be down, as over TCP. Nor on a
-   * stale socket (nlink 0): one that was bind-mounted by itself stays the old one after the engine has made another.
-   */
-  #provesNoEngine(): boolean {
-    const { socketPath } = this.#target;
-    return typeof socketPath === 'string' && !this.#isRelayed && !isUnlinked(socketPath);
-  }
-}
-
-function isUnlinked(path: string): boolean {
-  const { nlink } = statSync(path, { throwIfNoEntry: false }) ?? {};
-  return nlink === 0;
-}
-
-interface Transport {
-  readonly request: typeof http.request;
-  readonly agent: http.Agent;
-}
-
-/** TLS is loaded only where it is used: most engines are on a socket, and it takes as long to load as all of lib/. */
-async function makeTransport(isTls: boolean): Promise<Transport> {
-  const { request, Agent } = isTls ? await import('node:https') : http;
-  return { request, agent: new Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: 2 }) };
 }

@@ -23,7 +23,7 @@
 import type { Events } from '../events.ts';
 import { sleep, withTimeout, type Clock } from '../util/clock.ts';
 import { ConfirmedAnswers } from './confirmed-answers.ts';
-import { DirectoryUnavailable, type Container } from './container.ts';
+import { ContainerTooLarge, DirectoryUnavailable, type Container } from './container.ts';
 import { EngineSync, type DirectoryState } from './engine-sync.ts';
 import type { Engine } from './engine.ts';
 import { Lookups, type LookupOptions } from './lookups.ts';
@@ -40,7 +40,7 @@ export interface DirectoryOptions {
   random: () => number;
   /** Milliseconds between lists of all containers in addition to the events; 0 or undefined for none. */
   resyncEvery?: number;
-  events: Pick<Events, 'directoryStateChanged'>;
+  events: Pick<Events, 'directoryStateChanged' | 'containerTooLarge'>;
 }
 
 /**
@@ -61,12 +61,14 @@ export class ContainerDirectory {
   readonly #lookups: Lookups;
   readonly #sync: EngineSync;
   readonly #answers: ConfirmedAnswers;
+  readonly #refusedPaths: ReadonlySet<string>;
 
   constructor({ engine, describe, clock, random, resyncEvery = 0, events }: DirectoryOptions) {
     this.#clock = clock;
+    this.#refusedPaths = engine.refusedPaths;
     this.#waiters = new Waiters(clock);
     const registry = new Registry(this.#waiters);
-    const lookups = new Lookups({ engine, describe, clock, registry });
+    const lookups = new Lookups({ engine, describe, clock, registry, events });
     this.#registry = registry;
     this.#lookups = lookups;
     this.#sync = new EngineSync({ engine, registry, lookups, clock, random, resyncEvery, events });
@@ -84,7 +86,8 @@ export class ContainerDirectory {
 
   /** The state, and what is wrong. */
   get detail(): string {
-    return this.#sync.detail;
+    const refused = [...this.#refusedPaths].join(' and ');
+    return refused === '' ? this.#sync.detail : `${this.#sync.detail}; the engine's proxy refuses ${refused}`;
   }
 
   /** Calls the listener for every change from now on; nothing that is known already. */
@@ -112,7 +115,7 @@ export class ContainerDirectory {
    *
    * @param address in normal form
    * @returns undefined when no container has it
-   * @throws DirectoryUnavailable when that cannot be determined now
+   * @throws DirectoryUnavailable when that cannot be determined now, ContainerTooLarge
    */
   resolve(address: string): Container | undefined | Promise<Container | undefined> {
     if (this.state !== 'synced') return this.#inTime(this.#resolveWithoutEvents(address));
@@ -235,7 +238,7 @@ export class ContainerDirectory {
         return new Error('the Docker Engine takes too long to identify the calling container');
       });
     } catch (error) {
-      if (error instanceof DirectoryUnavailable) throw error;
+      if (error instanceof DirectoryUnavailable || error instanceof ContainerTooLarge) throw error;
       throw new DirectoryUnavailable((error as Error).message, { cause: error });
     }
   }

@@ -23,11 +23,11 @@
 import type { Events } from '../events.ts';
 import { backoff } from '../util/backoff.ts';
 import { sleep, type Clock } from '../util/clock.ts';
-import { GATEWAY_BRIDGE } from './address-lookups.ts';
-import { EngineFailure, EngineUnreachable, type Engine, type EngineEvent, type ListedContainer } from './engine.ts';
+import { EngineFailure, EngineUnreachable, type Engine, type EngineEvent } from './engine.ts';
 import type { Lookups } from './lookups.ts';
 import { traitsOf, type EngineTraits } from './confirmed-answers.ts';
-import type { AddressesByNetwork, Registry } from './registry.ts';
+import { readAll } from './read-all.ts';
+import type { Registry } from './registry.ts';
 
 export type DirectoryState = 'starting' | 'synced' | 'disconnected';
 
@@ -171,7 +171,7 @@ export class EngineSync {
         this.#nextRescan = undefined;
         const began = clock.monotonic();
         this.#nextRescanAt = began + this.#traits.rescanIntervalMs;
-        return (this.#rescan = this.#read('add').finally(() => {
+        return (this.#rescan = readAll(this.#options, this.#traits, 'add').finally(() => {
           const ended = clock.monotonic();
           this.#nextRescanAt = Math.max(this.#nextRescanAt, ended + Math.min(ended - began, MAX_RESCAN_REST_MS));
         }));
@@ -222,7 +222,7 @@ export class EngineSync {
     const end = opened.ended.then((error): Error => (ended = error ?? new EngineFailure(STREAM_ENDED)));
 
     try {
-      await this.#read('replace');
+      await readAll(this.#options, this.#traits, 'replace');
       if (ended) throw ended;
     } catch (error) {
       controller.abort();
@@ -273,51 +273,6 @@ export class EngineSync {
     this.#silentSinceStream = true;
     this.#setState('disconnected', error);
     this.#onLost();
-  }
-
-  /**
-   * Reads all containers.
-   *
-   * @param mode `replace` removes everything that the engine does not show; `add` leaves removals to the events, unless
-   *   those are late
-   */
-  async #read(mode: 'replace' | 'add'): Promise<void> {
-    const { engine, registry, lookups } = this.#options;
-    await registry.withTombstones(async (tombstones) => {
-      const { starts } = registry;
-      const before = this.#traits.needsConfirmation ? registry.running() : [];
-      const [listed, gateway] = await Promise.all([engine.allContainers(), engine.networkAddresses(GATEWAY_BRIDGE)]);
-      const running = listed.filter((one) => one.running);
-      const isUnknown = ({ id }: ListedContainer): boolean => !registry.entry(id)?.container;
-      await lookups.inspectAll(running.filter(isUnknown));
-
-      const shown = new Map<string, AddressesByNetwork>(running.map(({ id, addresses }) => [id, addresses]));
-      // A task that is starting is on the bridge before the engine lists it as running.
-      for (const [id, found] of gateway ?? []) {
-        if (found.length > 0 && registry.entry(id)) shown.set(id, new Map(shown.get(id)).set(GATEWAY_BRIDGE, found));
-      }
-      if (mode === 'replace') registry.removeOthers(shown, new Set(listed.map(({ id }) => id)), starts, tombstones);
-      else for (const id of before) if (!shown.has(id) && !tombstones.hasContainer(id)) registry.remove(id, false);
-      // In the background: `peersKnown` waits for them where it matters.
-      for (const one of listed) {
-        if (this.#traits.mayBecomePeer(one) && isUnknown(one)) void lookups.inspect(one.id).catch(() => {});
-      }
-      for (const { id, name } of running) {
-        const entry = registry.entry(id);
-        if (!entry || tombstones.hasContainer(id)) continue;
-        registry.setRunning(entry);
-        registry.rename(id, name);
-      }
-      for (const [id, networks] of shown) {
-        const entry = registry.entry(id);
-        if (!entry || tombstones.hasContainer(id)) continue;
-        for (const [network, found] of networks) {
-          if (!tombstones.hasEndpoint(id, network)) registry.setAddresses(entry, network, found);
-        }
-        registry.start(entry);
-        registry.claimAddress(entry);
-      }
-    });
   }
 
   #setState(state: DirectoryState, error?: Error): void {

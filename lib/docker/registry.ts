@@ -22,6 +22,11 @@ import { Tombstones, type RemovalListener } from './tombstones.ts';
 import type { Waiters } from './waiters.ts';
 
 export interface ContainerListener {
+  /**
+   * A container was created. Only its name, image and labels are known, and not yet whether they count: nothing but a
+   * hint of what it will ask for.
+   */
+  announced?(container: Container): void;
   /** A container was created, or found. */
   known(container: Container): void;
   /** A container is about to run, or was found running. */
@@ -145,6 +150,11 @@ export class Registry {
     }
     for (const listener of this.#listeners) listener.known(container);
     if (this.#addresses.hasAddresses(entry)) this.start(entry);
+  }
+
+  announce(container: Container): void {
+    if (this.#entries.get(container.id)?.container) return;
+    for (const listener of this.#listeners) listener.announced?.(container);
   }
 
   rename(id: string, name: string): void {

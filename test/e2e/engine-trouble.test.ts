@@ -2,6 +2,7 @@
 import { after, describe } from 'node:test';
 import { Lab } from './lab.ts';
 import { relays } from './scenarios/relays.ts';
+import { sizes } from './scenarios/sizes.ts';
 
 const lab = await Lab.create();
 await lab.makeRoles('app', 'worker');
@@ -14,4 +15,5 @@ describe('trouble with a real Docker Engine', { timeout: TEN_MINUTES }, () => {
   after(() => lab.remove());
 
   describe('relays', () => relays(lab));
+  describe('sizes', () => sizes(lab));
 });

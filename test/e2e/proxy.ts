@@ -68,6 +68,10 @@ export class Proxy {
     return proxy;
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** Resolves to the first matching entry at or after `from` (an index into the log). */
   logged(matches: (entry: LogEntry) => boolean, what: string, from = 0, withinMs = TIMEOUT_MS): Promise<LogEntry> {
     return new Promise((resolve, reject) => {

@@ -99,6 +99,8 @@ export class DockerEngine {
   #port = 0;
   #server: Server | undefined;
   readonly #faults = new FaultRules<EngineRequest, EngineFault>();
+  /** Requests whose client has closed the connection before it had an answer. */
+  readonly closedBeforeAnswer = new Journal<EngineRequest>('a request that was given up');
   /** The daemon's clock less this process's, in milliseconds. */
   clockOffset = 0;
   #hanging = false;
@@ -235,6 +237,7 @@ export class DockerEngine {
     incoming.resume();
     const request = parseRequest(incoming);
     this.requests.add(request);
+    response.on('close', () => response.writableFinished || response.headersSent || this.closedBeforeAnswer.add(request));
     if (this.#hanging) await new Promise<void>((resolve) => this.#afterHang.push(resolve));
     const struck = this.#faults.apply(request);
     if (struck?.fault.kind === 'hold') await struck.lifted;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
+import { ContainerTooLarge, describeContainer, DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
 import { ContainerDirectory, type DirectoryState } from '../../lib/docker/directory.ts';
 import { EngineFailure, EngineUnreachable } from '../../lib/docker/engine.ts';
 import { anEngineContainer } from './helpers/fixtures.ts';
@@ -38,6 +38,7 @@ function setUp(t: TestContext) {
     random: () => 0.5,
     events: {
       directoryStateChanged: (state, { count, error }) => states.push({ state, count, error: error?.message }),
+      containerTooLarge: (id) => reported.push(`too large ${id}`),
     },
   });
   directory.subscribe({
@@ -1104,7 +1105,7 @@ test('a periodic resync removes what the engine does not show', async (t) => {
   const clock = new ManualClock();
   const engine = new ScriptedEngine(clock);
   const directory = new ContainerDirectory({
-    engine, clock, random: () => 0.5, resyncEvery: 10_000, events: { directoryStateChanged: () => {} },
+    engine, clock, random: () => 0.5, resyncEvery: 10_000, events: { directoryStateChanged: () => {}, containerTooLarge: () => {} },
     describe: async (found) => describeContainer(found, NO_FIELDS),
   });
   t.after(() => directory.close());
@@ -1247,6 +1248,97 @@ test('behind a relay peers are known from a new list', async (t) => {
   await clock.advance(200);
   await waits;
   assert.deepEqual(directory.peersOf(directory.peek(IP) as Container).map(({ id }) => id), ['peer']);
+});
+
+// Inspects that hang, and containers that are too large
+
+test('an inspect that hangs is given up after 2 s, and tried again after a while, or at once when the container starts', async (t) => {
+  const { engine, clock, ownerOf } = await synced(t);
+  engine.exists('stuck');
+  engine.holds('inspect stuck');
+  engine.emit(created('stuck'));
+  engine.joins('stuck', BRIDGE, IP);
+  engine.emit(connected('stuck', BRIDGE));
+  await clock.advance(1_999);
+  assert.deepEqual([engine.aborted, engine.count('inspect stuck')], [[], 1]);
+  await clock.advance(1);
+  assert.deepEqual(engine.aborted, ['stuck']);
+  // Requests of its address do not ask again.
+  for (let times = 0; times < 5; times += 1) assert.equal(await ownerOf(IP), 'unavailable');
+  assert.equal(engine.count('inspect stuck'), 1);
+  engine.runs('stuck');
+  engine.emit(started('stuck'));
+  await settled();
+  assert.equal(engine.count('inspect stuck'), 2);
+  await clock.advance(2_000);
+  assert.equal(await ownerOf(IP), 'unavailable');
+  assert.equal(engine.count('inspect stuck'), 2);
+  await clock.advance(5_000);
+  engine.holds('inspect stuck').release();
+  assert.equal(await ownerOf(IP), 'stuck');
+});
+
+test('the pauses between inspects that hang grow to a minute', async (t) => {
+  const { engine, clock, directory } = await synced(t, (all) => all.exists('stuck'));
+  engine.holds('inspect stuck');
+  for (let second = 0; second < 600; second += 1) {
+    void directory.byId('stuck').catch(() => {});
+    await clock.advance(1_000);
+  }
+  const count = engine.count('inspect stuck');
+  assert.ok(count >= 10 && count <= 14, `${count} inspects in 10 minutes`);
+});
+
+test('a container that is too large is rejected once, alone, and not inspected again', async (t) => {
+  const { engine, clock, directory, reported, known } = await synced(t, (all) => {
+    all.runs('a', { [BRIDGE]: [IP] });
+    all.exists('listed');
+    all.tooLarge.add('listed').add('inspected');
+  });
+  engine.exists('inspected');
+  engine.emit(created('inspected'));
+  engine.joins('inspected', BRIDGE, OTHER_IP);
+  engine.emit(connected('inspected', BRIDGE));
+  await settled();
+  for (let times = 0; times < 3; times += 1) {
+    await assert.rejects(async () => directory.resolve(OTHER_IP), ContainerTooLarge);
+    await clock.advance(60_000);
+    engine.emit(connected('inspected', BRIDGE));
+    await settled();
+  }
+  assert.deepEqual(reported.filter((line) => line.startsWith('too large')), ['too large listed', 'too large inspected']);
+  assert.deepEqual([engine.count('inspect inspected'), engine.count('inspect listed')], [1, 0]);
+  assert.equal(known(IP), 'a');
+});
+
+test('a container of which too much would be kept is rejected', async (t) => {
+  const { engine, reported, directory } = await synced(t);
+  engine.runs('a', { [BRIDGE]: [IP] }, { env: [`IAM_ROLE=${'x'.repeat(300_000)}`] });
+  engine.runs('b', { [BRIDGE]: [OTHER_IP] }, { env: [`IAM_ROLE=${'x'.repeat(200_000)}`, `OTHER=${'x'.repeat(300_000)}`] });
+  engine.emit(created('a'), created('b'));
+  await settled();
+  assert.deepEqual(reported.toSorted(), ['known b', 'too large a']);
+  await assert.rejects(directory.byId('a'), ContainerTooLarge);
+});
+
+// A role that labels declare is known before the inspect
+
+test('a created container is announced with its labels while its inspect waits, and not after it', async (t) => {
+  const { engine, directory, reported } = await synced(t);
+  const announced: Container[] = [];
+  const ignore = (): void => {};
+  directory.subscribe({ announced: (container) => announced.push(container), known: ignore, started: ignore, ended: ignore });
+  for (const id of ['a', 'b', 'c']) engine.exists(id);
+  const inspect = engine.holds('inspect a');
+  engine.emit(created('a', { LABEL: 'x' }), created('b', {}));
+  await settled();
+  assert.deepEqual(announced.map(({ id, name, env }) => [id, name, env.size]), [['a', 'name-of-a', 0]]);
+  assert.deepEqual(reported, ['known b']);
+  inspect.release();
+  await settled();
+  engine.emit(created('a', { LABEL: 'x' }));
+  await settled();
+  assert.equal(announced.length, 1);
 });
 
 // Podman: its containers start without its service, and its events are late

@@ -7,20 +7,24 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parseDockerEndpoint } from '../../lib/docker/endpoint.ts';
 import { DockerEngine } from '../../lib/docker/client.ts';
-import { EngineFailure, EngineUnreachable, type EngineEvent } from '../../lib/docker/engine.ts';
+import { AnswerTooLarge, EngineFailure, EngineUnreachable, PathRefused, type EngineEvent } from '../../lib/docker/engine.ts';
 import { DockerEngine as StandIn } from '../support/docker-engine.ts';
 import { Journal } from '../support/journal.ts';
+import { ManualClock } from './helpers/manual-clock.ts';
 
 async function setUp(t: TestContext, transport: 'unix' | 'tcp' = 'unix') {
   const engine = await StandIn.start({ transport });
   const endpoint = parseDockerEndpoint(engine.url);
   assert.ok(endpoint);
-  const client = new DockerEngine(endpoint);
+  const clock = new ManualClock(Date.now());
+  const refused: string[] = [];
+  const events = { engineEventReceived: () => {}, enginePathRefused: (path: string) => refused.push(path) };
+  const client = new DockerEngine(endpoint, { clock, events });
   t.after(async () => {
     client.close();
     await engine.close();
   });
-  return { engine, client, host: engine.host };
+  return { engine, client, host: engine.host, clock, refused };
 }
 
 for (const transport of ['unix', 'tcp'] as const) {
@@ -292,13 +296,13 @@ async function follow(t: TestContext, transport: 'unix' | 'tcp' = 'unix') {
 
 test("the events of a container's life arrive in order", async (t) => {
   const { engine, events, host } = await follow(t);
-  const { id } = await host.run({ address: '172.17.0.2' });
+  const { id } = await host.run({ address: '172.17.0.2', name: 'web', image: 'nginx', labels: { team: 'x' } });
   host.rename(id, 'new-name');
   host.remove(id);
   await events.first(({ kind }) => kind === 'destroy');
   const network = host.findNetwork('bridge')?.id ?? '';
   assert.deepEqual(events.all(), [
-    { kind: 'create', container: id },
+    { kind: 'create', container: id, name: 'web', image: 'nginx', labels: new Map([['team', 'x']]) },
     { kind: 'connect', container: id, network, driver: 'bridge' },
     { kind: 'start', container: id },
     { kind: 'rename', container: id, name: 'new-name' },
@@ -425,7 +429,8 @@ test('a stream begins without past events', async (t) => {
   await client.events((event) => events.add(event), stop.signal, 60);
   await engine.subscriptions.first();
   const { id } = host.create({});
-  assert.deepEqual(await events.first(), { kind: 'create', container: id });
+  const { kind, container } = await events.first();
+  assert.deepEqual([kind, container], ['create', id]);
 });
 
 test('an abort ends the stream', async (t) => {
@@ -447,15 +452,139 @@ test('an error status of the event stream is a failure', async (t) => {
   }
 });
 
-test('at most eight calls are concurrent, not counting the event stream', async (t) => {
+test('at most eight inspects are concurrent; other calls have connections of their own', async (t) => {
   const { engine, client } = await follow(t);
-  const fault = engine.fault(/^\/containers\//, { kind: 'hold' });
+  const isInspect = ({ path }: { path: string }): boolean => path.startsWith('/containers/c');
+  const fault = engine.fault(/^\/containers\/c/, { kind: 'hold' });
   const asked = Array.from({ length: 20 }, (_, index) => client.inspect(`c${index}`));
-  await engine.requests.several(8, ({ path }) => path.startsWith('/containers/'));
-  const network = client.networkAddresses('bridge');
-  assert.equal(engine.requests.all(({ path }) => path.startsWith('/containers/')).length, 8);
+  await engine.requests.several(8, isInspect);
+  await client.networkAddresses('bridge');
+  await client.allContainers();
+  assert.equal(engine.requests.all(isInspect).length, 8);
   fault.lift();
-  await Promise.all([...asked, network]);
+  await Promise.all(asked);
+});
+
+test('inspects that have no answer after half a second do not keep the next ones waiting', async (t) => {
+  const { engine, client, clock } = await setUp(t);
+  engine.fault(/^\/containers\/hung/, { kind: 'hold' });
+  const gaveUp = new AbortController();
+  const hung = Array.from({ length: 8 }, (_, index) => client.inspect(`hung${index}`, gaveUp.signal));
+  const next = client.inspect('next');
+  await engine.requests.several(8, ({ path }) => path.startsWith('/containers/'));
+  await clock.advance(499);
+  assert.equal(engine.requests.all(({ path }) => path === '/containers/next/json').length, 0);
+  await clock.advance(1);
+  assert.equal(await next, undefined);
+  gaveUp.abort();
+  for (const one of hung) await assert.rejects(one, EngineFailure);
+});
+
+test('a call whose caller gives it up closes its connection', async (t) => {
+  const { engine, client } = await setUp(t);
+  engine.fault(/^\/containers\//, { kind: 'hold' });
+  const controller = new AbortController();
+  const hung = client.inspect('hung', controller.signal);
+  await engine.requests.first();
+  const closed = engine.closedBeforeAnswer.first();
+  controller.abort();
+  await assert.rejects(hung, EngineFailure);
+  assert.equal((await closed).path, '/containers/hung/json');
+});
+
+// Size
+
+const MEGABYTE = 1024 * 1024;
+
+test('a container whose entry in the list is too long is listed by its id, and the others as ever', async (t) => {
+  const { client, host } = await setUp(t);
+  const large = host.create({ labels: { large: 'x\\"]}'.repeat(MEGABYTE / 4) } });
+  const nearly = await host.run({ address: '172.17.0.2', labels: { nearly: '{"[,'.repeat(MEGABYTE / 8) } });
+  const found = await client.allContainers();
+  assert.deepEqual(
+    found.map(({ id, running, isTooLarge, labels }) => [id, running, isTooLarge, labels.size]),
+    [[nearly.id, true, false, 0], [large.id, false, true, 0]],
+  );
+});
+
+test('an inspect, an image or a network that is too large is a failure, and its connection is closed', async (t) => {
+  const { engine, client, host } = await setUp(t);
+  const { id } = host.create({ env: ['LARGE=' + 'x'.repeat(5 * MEGABYTE)] });
+  await assert.rejects(client.inspect(id), AnswerTooLarge);
+  engine.fault(/^\/(?:images|networks)\//, { kind: 'body', body: 'x'.repeat(5 * MEGABYTE) });
+  await assert.rejects(client.image('x'), AnswerTooLarge);
+  await assert.rejects(client.networkAddresses('x'), AnswerTooLarge);
+});
+
+test('large answers are read one at a time, and all of them are', async (t) => {
+  const { client, host } = await setUp(t);
+  const ids = Array.from({ length: 12 }, (_, n) => host.create({ env: [`LARGE=${'x'.repeat(3 * MEGABYTE)}${n}`] }).id);
+  const found = await Promise.all(ids.map((id) => client.inspect(id)));
+  assert.deepEqual(found.map((one) => one?.env.get('LARGE')?.slice(3 * MEGABYTE)), ids.map((_, n) => `${n}`));
+});
+
+test('a list is read whatever its chunks are, and an incomplete one is a failure', async (t) => {
+  const { engine, client } = await setUp(t);
+  for (const body of [{ Id: 'x' }, 'text', 7]) {
+    const fault = engine.fault('/containers/json', { kind: 'body', body });
+    await assert.rejects(client.allContainers(), EngineFailure);
+    fault.lift();
+  }
+  const fault = engine.fault('/containers/json', { kind: 'body', body: [] });
+  assert.deepEqual(await client.allContainers(), []);
+  fault.lift();
+});
+
+// A proxy before the engine that does not let every path through
+
+test('a refused path that can be done without is reported once, and the rest works', async (t) => {
+  const { engine, client, host, refused } = await setUp(t);
+  const { id } = await host.run({ networks: { custom: { address: '172.18.0.2' } } });
+  engine.fault(/^\/(?:images|networks)\//, { kind: 'status', status: 403, message: 'Forbidden' });
+  for (let times = 0; times < 3; times += 1) {
+    assert.deepEqual([...((await client.inspect(id))?.addresses.values() ?? [])], [['172.18.0.2']]);
+    assert.deepEqual([...((await client.allContainers())[0]?.addresses.values() ?? [])], [['172.18.0.2']]);
+    assert.equal(await client.networkAddresses('custom'), undefined);
+    assert.equal(await client.image('some'), undefined);
+  }
+  assert.deepEqual(refused, ['/networks/{id}', '/images/{id}/json']);
+  assert.deepEqual([...client.refusedPaths], refused);
+});
+
+for (const path of ['/events', '/containers/json', '/containers/x/json']) {
+  test(`a refusal of ${path} is a failure that names it`, async (t) => {
+    const { engine, client } = await setUp(t);
+    engine.fault(path, { kind: 'status', status: 403, message: 'Forbidden' });
+    const call = path === '/events' ? client.events(() => {}, new AbortController().signal, 60)
+      : path === '/containers/json' ? client.allContainers() : client.inspect('x');
+    await assert.rejects(call, (error: Error) => error instanceof PathRefused && error.message.includes(`answered ${path}`));
+  });
+}
+
+// Podman 3.0
+
+test('a list without networks has the addresses of each container\'s inspect, which has them without a network', async (t) => {
+  const { engine, client } = await setUp(t);
+  const listed = (Id: string, State: string) => ({ Id, State, NetworkSettings: { Networks: null }, HostConfig: { NetworkMode: 'bridge' } });
+  engine.fault('/containers/json', { kind: 'body', body: [listed('a', 'running'), listed('b', 'exited'), listed('hung', 'running')] });
+  engine.fault('/containers/a/json', {
+    kind: 'body',
+    body: { Id: 'a', State: { Running: true }, NetworkSettings: { IPAddress: '10.88.0.5', GlobalIPv6Address: 'fd00::5', Networks: null } },
+  });
+  engine.fault('/containers/hung/json', { kind: 'status', status: 500 });
+  const found = await client.allContainers();
+  assert.deepEqual(found.map(({ id, addresses }) => [id, [...addresses.values()].flat()]), [
+    ['a', ['10.88.0.5', 'fd00::5']], ['b', []], ['hung', []],
+  ]);
+  assert.deepEqual([...((await client.inspect('a'))?.addresses.values() ?? [])].flat(), ['10.88.0.5', 'fd00::5']);
+});
+
+test('an address at the top beside networks is theirs, and counts only there', async (t) => {
+  const { engine, client } = await setUp(t);
+  engine.fault('/containers/a/json', {
+    kind: 'body', body: { Id: 'a', State: { Running: true }, NetworkSettings: { IPAddress: '10.88.0.5', Networks: {} } },
+  });
+  assert.equal((await client.inspect('a'))?.addresses.size, 0);
 });
 
 test('the first process of a container has a PID while it runs', async (t) => {

@@ -1,4 +1,4 @@
-import { EngineFailure, type Engine, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/engine.ts';
+import { AnswerTooLarge, EngineFailure, type Engine, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/engine.ts';
 import type { Clock } from '../../../lib/util/clock.ts';
 import { anEngineContainer } from './fixtures.ts';
 import { deferred } from './promises.ts';
@@ -35,6 +35,9 @@ export class ScriptedEngine implements Engine {
   readonly calls: string[] = [];
   isPodman = false;
   isRelayed = false;
+  readonly refusedPaths = new Set<string>();
+  /** Containers that are too large to be listed or inspected. */
+  readonly tooLarge = new Set<string>();
   /** Whether streams go on without an end when they should have ended, and carry no events: a relay holds them back. */
   isSilent = false;
   /** Thrown by every call while set. */
@@ -138,12 +141,19 @@ export class ScriptedEngine implements Engine {
 
   allContainers(): Promise<ListedContainer[]> {
     const listed = (id: string): ListedContainer => {
-      return { ...this.#show(id), env: new Map(), hasRun: this.#haveRun.has(id) };
+      const isTooLarge = this.tooLarge.has(id);
+      const shown = this.#show(id);
+      return { ...shown, running: shown.running && !isTooLarge, env: new Map(), hasRun: this.#haveRun.has(id), isTooLarge };
     };
     return this.#answer('list', () => [...this.#containers.keys()].map(listed));
   }
 
-  inspect(id: string): Promise<EngineContainer | undefined> {
+  /** Inspects that were given up. */
+  readonly aborted: string[] = [];
+
+  inspect(id: string, signal?: AbortSignal): Promise<EngineContainer | undefined> {
+    signal?.addEventListener('abort', () => this.aborted.push(id));
+    if (this.tooLarge.has(id)) return this.#answer(`inspect ${id}`, () => { throw new AnswerTooLarge('too large'); });
     return this.#answer(`inspect ${id}`, () => (this.#containers.has(id) ? this.#show(id) : undefined));
   }
 
@@ -198,7 +208,9 @@ export class ScriptedEngine implements Engine {
 
 // Events in short
 
-export const created = (container: string): EngineEvent => ({ kind: 'create', container });
+export const created = (container: string, labels: Readonly<Record<string, string>> = {}): EngineEvent => {
+  return { kind: 'create', container, name: `name-of-${container}`, image: 'm', labels: new Map(Object.entries(labels)) };
+};
 export const started = (container: string): EngineEvent => ({ kind: 'start', container });
 export const died = (container: string): EngineEvent => ({ kind: 'die', container });
 export const destroyed = (container: string): EngineEvent => ({ kind: 'destroy', container });
