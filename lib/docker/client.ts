@@ -9,6 +9,7 @@ import { systemClock, type Clock } from '../util/clock.ts';
 import { object, string } from '../util/json.ts';
 import { isEngineSocket, type DockerEndpoint } from './endpoint.ts';
 import {
+  AnswerTooLarge,
   PathRefused,
   reachesHost,
   UNNAMED_NETWORK,
@@ -29,6 +30,8 @@ const NETWORK_ID = /^[0-9a-f]{64}$/;
 const MAX_DRIVERS = 1_000;
 /** The date of an answer is a whole second, and takes time to arrive. */
 const MAX_CLOCK_ERROR_MS = 2_000;
+/** Stands for a network that cannot be read, and for its driver, which then counts as any unknown one. */
+const UNREADABLE = '(unreadable)';
 /** Of a container that a list shows without its networks. */
 const INSPECT_TIMEOUT_MS = 2_000;
 /** Podman 4 filters by its own names `died` and `remove`, but then sends the former as `die`. */
@@ -112,8 +115,8 @@ export class DockerEngine implements Engine {
    * @param network an id or a name
    */
   async networkAddresses(network: string): Promise<ReadonlyMap<string, readonly string[]> | undefined> {
-    const found = await this.#optional('/networks/', network);
-    return found === undefined ? undefined : parseNetworkContainers(found);
+    const found = await this.#network(network);
+    return found === undefined || found === UNREADABLE ? undefined : parseNetworkContainers(found);
   }
 
   async events(onEvent: (event: EngineEvent) => void, signal: AbortSignal, seconds: number): Promise<EngineEvents> {
@@ -161,16 +164,28 @@ export class DockerEngine implements Engine {
     );
   }
 
-  /** What the directory can do without, if a proxy before the engine refuses it; undefined then, as for 404. */
-  async #optional(before: string, name: string, after = ''): Promise<unknown> {
+  /** One that has too large labels does not keep the others from being read. */
+  async #network(network: string): Promise<unknown> {
     try {
-      return await this.#transport.get(`${before}${encodeURIComponent(name)}${after}`);
+      return await this.#optional('/networks/', network, '', UNREADABLE);
+    } catch (error) {
+      if (error instanceof AnswerTooLarge) return UNREADABLE;
+      throw error;
+    }
+  }
+
+  /** What the directory can do without, if a proxy before the engine refuses it. */
+  async #optional(before: string, name: string, after: string, otherwise?: unknown): Promise<unknown> {
+    const path = `${before}{id}${after}`;
+    try {
+      const found = await this.#transport.get(`${before}${encodeURIComponent(name)}${after}`);
+      this.refusedPaths.delete(path);
+      return found;
     } catch (error) {
       if (!(error instanceof PathRefused)) throw error;
-      const path = `${before}{id}${after}`;
       if (!this.refusedPaths.has(path)) this.#events?.enginePathRefused(path, error);
       this.refusedPaths.add(path);
-      return undefined;
+      return otherwise;
     }
   }
 
@@ -189,15 +204,13 @@ export class DockerEngine implements Engine {
   #driverOf(network: string): Promise<string | undefined> {
     let driver = this.#drivers.get(network);
     if (!driver) {
-      driver = this.#optional('/networks/', network).then((found) => {
-        // A driver that may not be asked for counts as unknown.
-        if (found === undefined) return this.refusedPaths.has('/networks/{id}') ? '' : undefined;
-        return string(object(found)['Driver']);
+      driver = this.#network(network).then((found) => {
+        return found === undefined ? undefined : found === UNREADABLE ? UNREADABLE : string(object(found)['Driver']);
       });
       if (this.#drivers.size >= MAX_DRIVERS) this.#drivers.clear();
       this.#drivers.set(network, driver);
       const forget = (): void => void this.#drivers.delete(network);
-      driver.then((found) => (found === undefined || !NETWORK_ID.test(network)) && forget(), forget);
+      driver.then((found) => (found === undefined || found === UNREADABLE || !NETWORK_ID.test(network)) && forget(), forget);
     }
     return driver;
   }

@@ -14,7 +14,7 @@
  * After its last await a lookup changes the registry synchronously.
  */
 
-import { withTimeout, type Clock } from '../util/clock.ts';
+import { sleep, withTimeout, type Clock } from '../util/clock.ts';
 import type { Events } from '../events.ts';
 import { backoff } from '../util/backoff.ts';
 import { BoundedMap } from '../util/bounded-map.ts';
@@ -29,8 +29,10 @@ const DRIVERS_WITHOUT_ADDRESS = new Set(['host', 'null']);
 const MAX_CONCURRENT_INSPECTS = 8;
 /** A starting container takes 330 ms (measured). A stuck one must not delay the others. */
 const INSPECT_TIMEOUT_MS = 2_000;
+/** A read goes on with the next container after this time, as the client does. */
+const SLOW_MS = 500;
 /** After an inspect that hung. Its file system does not come back in less, if ever. */
-const RETRY_INITIAL_MS = 5_000;
+const RETRY_INITIAL_MS = 2_000;
 const RETRY_MAX_MS = 60_000;
 /** More containers than hang or are too large on one host. */
 const MAX_BAD = 1_000;
@@ -140,10 +142,16 @@ export class Lookups {
   async inspectAll(containers: readonly { readonly id: string }[]): Promise<void> {
     const queue = containers.values();
     const late = (): Error => new Error('the inspect takes too long');
+    const inspections: Promise<void>[] = [];
     const work = async (): Promise<void> => {
-      for (const { id } of queue) await withTimeout(this.#clock, INSPECT_TIMEOUT_MS, this.inspect(id), late).catch(ignore);
+      for (const { id } of queue) {
+        const inspection = withTimeout(this.#clock, INSPECT_TIMEOUT_MS, this.inspect(id), late).catch(ignore);
+        inspections.push(inspection);
+        await Promise.race([inspection, sleep(this.#clock, SLOW_MS)]);
+      }
     };
     await Promise.all(Array.from({ length: MAX_CONCURRENT_INSPECTS }, work));
+    await Promise.all(inspections);
   }
 
   /** A container of which nothing can be read. Its first rejection is reported. */
@@ -163,13 +171,16 @@ export class Lookups {
     if (retainedLength(container) <= MAX_RETAINED_LENGTH) this.#registry.announce(container);
   }
 
-  /** @throws ContainerTooLarge; EngineFailure, also for a container whose inspects hang */
-  async #ask(entry: Entry): Promise<EngineContainer | undefined> {
+  /**
+   * @param isConfirmation of a known container: asked each time, so that the end of an engine's outage is noticed at once
+   * @throws ContainerTooLarge; EngineFailure, also for a container whose inspects hang
+   */
+  async #ask(entry: Entry, isConfirmation = false): Promise<EngineContainer | undefined> {
     const tooLarge = this.#tooLarge.get(entry.id);
     if (tooLarge) throw tooLarge;
     const { failures, retryAt } = this.#hung.get(entry.id) ?? { failures: 0, retryAt: -Infinity };
     const hangs = (): Error => new EngineFailure(`the inspect of container ${entry.id.slice(0, 12)} hangs`);
-    if (this.#clock.monotonic() < retryAt) throw hangs();
+    if (this.#clock.monotonic() < retryAt && !isConfirmation) throw hangs();
     const controller = new AbortController();
     try {
       const found = await withTimeout(this.#clock, INSPECT_TIMEOUT_MS, this.#engine.inspect(entry.id, controller.signal), () => {
@@ -193,7 +204,10 @@ export class Lookups {
 
   async #describeEntry(entry: Entry, found: EngineContainer): Promise<void> {
     // With the entry's own id, so that the same text is kept once.
-    const container = await this.#describe({ ...found, id: entry.id });
+    const container = await this.#describe({ ...found, id: entry.id }).catch((error: Error) => {
+      // Its image is.
+      throw error instanceof AnswerTooLarge ? this.reject(entry.id, error) : error;
+    });
     const length = retainedLength(container);
     if (length > MAX_RETAINED_LENGTH) {
       throw this.reject(entry.id, new Error(`its labels and variables that settings refer to are ${length} characters long`));
@@ -249,7 +263,7 @@ export class Lookups {
     for (const entry of registry.addresses.owners(address)) {
       if (registry.addresses.isClaim(entry, address)) continue;
       await registry.withTombstones(async (tombstones) => {
-        const found = await this.#ask(entry);
+        const found = await this.#ask(entry, true);
         const addresses = new Map(found?.addresses);
         if (found?.running && registry.addresses.isOn(entry, GATEWAY_BRIDGE)) {
           addresses.set(GATEWAY_BRIDGE, (await this.#engine.networkAddresses(GATEWAY_BRIDGE))?.get(entry.id) ?? []);

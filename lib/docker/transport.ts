@@ -1,7 +1,7 @@
 /**
  * HTTP to the engine: connections, timeouts and bounds. No container's size or slowness decides about the others:
  *
- *   inspects of containers    have connections of their own. Eight run at a time; one that has no answer after half a
+ *   inspects                  of containers and images have connections of their own. Eight run at a time; one that has no answer after half a
  *                             second gives its permit to the next, and its connection up when its caller aborts it.
  *   a list                    is parsed element by element; one over a megabyte counts as too large.
  *   any other answer          is read up to a bound, and only one at a time beyond 256 kB.
@@ -33,7 +33,7 @@ const MAX_INSPECT_SOCKETS = 64;
 const KEEPALIVE_MS = 15_000;
 /** There is no socket, or no process listens on it. */
 const NOT_LISTENING = new Set(['ENOENT', 'ECONNREFUSED']);
-const INSPECT = /^\/containers\/[^/]+\/json$/;
+const INSPECT = /^\/(?:containers|images)\/[^/]+\/json$/;
 
 interface Agents {
   readonly request: typeof http.request;

@@ -1278,6 +1278,42 @@ test('an inspect that hangs is given up after 2 s, and tried again after a while
   assert.equal(await ownerOf(IP), 'stuck');
 });
 
+test('containers whose inspects hang do not keep the others of a first read waiting', async (t) => {
+  const { engine, clock, directory } = setUp(t);
+  for (let n = 0; n < 16; n += 1) {
+    engine.runs(`stuck${n}`);
+    engine.holds(`inspect stuck${n}`);
+  }
+  for (let n = 0; n < 50; n += 1) engine.runs(`other${n}`, { [BRIDGE]: [`172.17.1.${n}`] });
+  directory.start();
+  await clock.advance(1_000);
+  assert.equal(engine.count('inspect other49'), 1);
+  await clock.advance(2_000);
+  assert.equal(directory.state, 'synced');
+});
+
+test('a known container is confirmed as soon as the engine answers again, however long it did not', async (t) => {
+  const { engine, clock, directory, ownerOf } = await relayed(t);
+  const inspect = engine.holds('inspect a');
+  for (let second = 0; second < 30; second += 1) {
+    void (async () => directory.resolve(IP))().catch(() => {});
+    await clock.advance(1_000);
+  }
+  inspect.release();
+  assert.equal(await ownerOf(IP), 'a');
+});
+
+test('behind a relay events that come late do not take a container\'s new address', async (t) => {
+  const { engine, ownerOf } = await relayed(t);
+  // It was restarted, and its address was used again before that.
+  engine.leaves('a', BRIDGE);
+  engine.runs('b', { [BRIDGE]: [IP] });
+  engine.joins('a', BRIDGE, OTHER_IP);
+  assert.deepEqual([await ownerOf(IP), await ownerOf(OTHER_IP)], ['b', 'a']);
+  engine.emit(died('a'), disconnected('a', BRIDGE), created('b'), connected('b', BRIDGE), started('b'), connected('a', BRIDGE), started('a'));
+  assert.deepEqual([await ownerOf(IP), await ownerOf(OTHER_IP)], ['b', 'a']);
+});
+
 test('the pauses between inspects that hang grow to a minute', async (t) => {
   const { engine, clock, directory } = await synced(t, (all) => all.exists('stuck'));
   engine.holds('inspect stuck');
