@@ -198,9 +198,12 @@ export class EngineSync {
     const { clock } = this.#options;
     let isLost = false;
     const lost = new Promise<void>((resolve) => (this.#onLost = resolve)).then(() => (isLost = true));
+    let pause = this.#renewalMs;
     while (this.#state === 'synced' && !this.#closed && !isLost) {
-      await Promise.race([lost, sleep(clock, this.#renewalMs)]);
-      if (this.#state === 'synced' && !this.#closed) await Promise.race([lost, this.#attempt()]);
+      await Promise.race([lost, sleep(clock, pause)]);
+      if (this.#state !== 'synced' || this.#closed) break;
+      const error = await Promise.race([lost, this.#attempt()]);
+      pause = error ? RECONNECT_MAX_MS : this.#renewalMs;
     }
   }
 
@@ -222,7 +225,7 @@ export class EngineSync {
     const end = opened.ended.then((error): Error => (ended = error ?? new EngineFailure(STREAM_ENDED)));
 
     try {
-      await readAll(this.#options, this.#traits, 'replace');
+      await readAll(this.#options, this.#traits, this.#state === 'synced' ? 'renew' : 'replace');
       if (ended) throw ended;
     } catch (error) {
       controller.abort();

@@ -39,7 +39,7 @@ const MAX_BAD = 1_000;
 /** Characters that are kept of one container, its names and values together: far more than settings refer to. */
 const MAX_RETAINED_LENGTH = 256 * 1024;
 const UNKNOWN = {
-  running: false, networkMode: '', addresses: new Map(), networks: [], hasNetworks: false, hostname: '', imageId: '', env: new Map(),
+  running: false, networkMode: '', addresses: new Map(), networks: [], hasNetworks: false, hostname: '', env: new Map(),
 };
 
 export interface LookupOptions {
@@ -167,7 +167,7 @@ export class Lookups {
 
   /** Its inspect may wait until it has started, and has more. */
   async #announce({ container: id, name, image, labels }: EngineEvent & { kind: 'create' }): Promise<void> {
-    const container = await this.#describe({ ...UNKNOWN, id, name, image, labels });
+    const container = await this.#describe({ ...UNKNOWN, id, name, image, imageId: image, labels });
     if (retainedLength(container) <= MAX_RETAINED_LENGTH) this.#registry.announce(container);
   }
 

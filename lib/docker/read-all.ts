@@ -18,10 +18,12 @@ export interface ReadOptions {
 const TOO_LARGE = 'its labels fill more than a megabyte of the list of containers';
 
 /**
- * @param mode `replace` removes everything that the engine does not show; `add` leaves removals to the events, unless
- *   those may be late or lost
+ * `replace` removes everything that the engine does not show. So does `renew`, while events are followed, but for
+ * containers that are about to run. `add` leaves removals to the events, unless those may be late or lost.
  */
-export async function readAll({ engine, registry, lookups }: ReadOptions, traits: EngineTraits, mode: 'replace' | 'add'): Promise<void> {
+export type ReadMode = 'replace' | 'renew' | 'add';
+
+export async function readAll({ engine, registry, lookups }: ReadOptions, traits: EngineTraits, mode: ReadMode): Promise<void> {
   await registry.withTombstones(async (tombstones) => {
     const { starts } = registry;
     const before = traits.needsConfirmation ? registry.running() : [];
@@ -36,7 +38,8 @@ export async function readAll({ engine, registry, lookups }: ReadOptions, traits
     for (const [id, found] of gateway ?? []) {
       if (found.length > 0 && registry.entry(id)) shown.set(id, new Map(shown.get(id)).set(GATEWAY_BRIDGE, found));
     }
-    if (mode === 'replace') registry.removeOthers(shown, new Set(listed.map(({ id }) => id)), starts, tombstones);
+    const existing = new Set(listed.map(({ id }) => id));
+    if (mode !== 'add') registry.removeOthers({ shown, existing, starts, keepStarting: mode === 'renew' }, tombstones);
     else for (const id of before) if (!shown.has(id) && !tombstones.hasContainer(id)) registry.remove(id, false);
     // In the background: `peersKnown` waits for them where it matters.
     for (const one of listed) {

@@ -53,6 +53,18 @@ type OwnEntry = { -readonly [Field in keyof Entry]: Entry[Field] };
 
 export type AddressesByNetwork = ReadonlyMap<string, readonly string[]>;
 
+/** What a list of the engine shows. */
+export interface Shown {
+  /** Running containers with their addresses. */
+  readonly shown: ReadonlyMap<string, AddressesByNetwork>;
+  /** All containers. */
+  readonly existing: ReadonlySet<string>;
+  /** How many starts the registry had seen before the list was made: containers that started since stay. */
+  readonly starts: number;
+  /** Whether containers stay that got an address since the last list, but do not run yet. */
+  readonly keepStarting: boolean;
+}
+
 /** Ended containers stay known, so that a restart finds the role ready. */
 const MAX_ENDED = 1_000;
 
@@ -67,6 +79,7 @@ export class Registry {
   readonly #listeners: ContainerListener[] = [];
   readonly #removals = new Set<RemovalListener>();
   #starts = 0;
+  #startsAtList = 0;
 
   /** @param waiters notified by address (it has an owner now) and by container id (a peer started or was forgotten) */
   constructor(waiters: Waiters) {
@@ -227,14 +240,15 @@ export class Registry {
   /**
    * Removes everything that a list of the engine does not show: containers, and addresses of those that it shows.
    *
-   * @param shown running containers with their addresses
-   * @param starts how many the registry had seen before the list was made: containers that started since stay
    * @param own tombstones of the lookup that made the list
    */
-  removeOthers(shown: ReadonlyMap<string, AddressesByNetwork>, existing: ReadonlySet<string>, starts: number, own: Tombstones): void {
+  removeOthers({ shown, existing, starts, keepStarting }: Shown, own: Tombstones): void {
     for (const listener of this.#removals) if (listener !== own) listener.allReplaced();
+    const startsBefore = this.#startsAtList;
+    this.#startsAtList = starts;
     for (const entry of this.#entries.values()) {
       if (entry.lastStart > starts) continue;
+      if (keepStarting && !entry.running && existing.has(entry.id) && entry.lastStart > startsBefore) continue;
       const addresses = shown.get(entry.id);
       if (addresses) this.#addresses.removeAssigned(entry, addresses);
       else this.#addresses.remove(entry);

@@ -1137,6 +1137,22 @@ test('what starts while everything is read anew stays, and what ends is removed'
   assert.deepEqual(reported.filter((line) => line.endsWith(' a')), ['known a', 'started a', 'ended a']);
 });
 
+test('a container that is about to run keeps its address while everything is read anew, but not for ever', async (t) => {
+  const { engine, clock, reported, known } = await synced(t);
+  await clock.advance(49_900);
+  engine.exists('a');
+  engine.joins('a', BRIDGE, IP);
+  engine.emit(created('a'), connected('a', BRIDGE));
+  await clock.advance(200);
+  assert.equal(engine.count('list'), 2);
+  assert.equal(known(IP), 'a');
+  assert.deepEqual(reported, ['known a', 'started a']);
+  // Its start has failed, and nothing has said so.
+  engine.leaves('a', BRIDGE);
+  await clock.advance(50_000);
+  assert.deepEqual(reported.at(-1), 'ended a');
+});
+
 test('a stream that the engine does not end in time is broken, until one of three seconds ends in time', async (t) => {
   const { engine, clock, directory, states, ownerOf } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
   engine.isSilent = true;

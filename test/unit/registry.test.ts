@@ -142,7 +142,7 @@ test('a list that replaces everything makes other lookups stale, and ends what i
   await registry.withTombstones((older) =>
     registry.withTombstones(async (own) => {
       const shown = new Map([['running', new Map([['bridge', ['of running']]])]]);
-      registry.removeOthers(shown, new Set(['running', 'stopped']), starts, own);
+      registry.removeOthers({ shown, existing: new Set(['running', 'stopped']), starts, keepStarting: false }, own);
       assert.deepEqual([older.hasContainer('running'), own.hasContainer('running')], [true, false]);
     }),
   );
