@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { closeSync, linkSync, mkdtempSync, openSync, rmSync, unlinkSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -418,6 +418,20 @@ test('the engine ends the stream at the time that was asked for, by its own cloc
     const opened = engine.requests.all(({ path }) => path === '/events').length;
     assert.equal(opened, ahead === 0 ? 1 : 2);
   }
+});
+
+test('the kernel watches over each connection to the engine', async (t) => {
+  const { client } = await setUp(t, 'tcp');
+  const keepAlive = t.mock.method(Socket.prototype, 'setKeepAlive');
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  await client.events(() => {}, stop.signal, 60);
+  await client.inspect('x');
+  await client.networkAddresses('x');
+  assert.deepEqual(
+    keepAlive.mock.calls.map(({ arguments: given }) => given).filter(([, delay]) => delay === 15_000),
+    [[true, 15_000], [true, 15_000], [true, 15_000]],
+  );
 });
 
 test('a stream begins without past events', async (t) => {
