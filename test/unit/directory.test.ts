@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { describeContainer, DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
+import { ContainerTooLarge, describeContainer, DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
 import { ContainerDirectory, type DirectoryState } from '../../lib/docker/directory.ts';
 import { EngineFailure, EngineUnreachable } from '../../lib/docker/engine.ts';
 import { anEngineContainer } from './helpers/fixtures.ts';
@@ -26,8 +26,8 @@ const OTHER_IP = '172.17.0.3';
 
 /** A directory over an engine that the test controls. */
 function setUp(t: TestContext) {
-  const engine = new ScriptedEngine();
   const clock = new ManualClock();
+  const engine = new ScriptedEngine(clock);
   /** `known a`, `started a`, `ended a`, in order. */
   const reported: string[] = [];
   const states: { state: DirectoryState; count: number; error: string | undefined }[] = [];
@@ -38,6 +38,7 @@ function setUp(t: TestContext) {
     random: () => 0.5,
     events: {
       directoryStateChanged: (state, { count, error }) => states.push({ state, count, error: error?.message }),
+      containerTooLarge: (id) => reported.push(`too large ${id}`),
     },
   });
   directory.subscribe({
@@ -1071,6 +1072,325 @@ test('a closed directory follows nothing', async (t) => {
   await clock.advance(60_000);
   assert.equal(engine.followers, 0);
   assert.equal(engine.count('events'), 1);
+});
+
+// Silence is not news: streams that the engine ends, and what is read anew
+
+test('before a stream ends the next one is open, and nobody notices', async (t) => {
+  const { engine, clock, states, known, reported } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
+  await clock.advance(600_000);
+  assert.equal(known(IP), 'a');
+  assert.equal(states.length, 1);
+  assert.deepEqual(reported, ['known a', 'started a']);
+  assert.ok(engine.count('events') >= 12);
+  assert.ok(engine.followers <= 2);
+});
+
+test('an event that a relay has lost is made up for within a minute', async (t) => {
+  const { engine, clock, ownerOf, reported, known } = await synced(t, (all) => {
+    all.runs('a', { [BRIDGE]: [IP] });
+    all.runs('b', { [BRIDGE]: [OTHER_IP], other: ['172.18.0.2'] });
+  });
+  // Without their events.
+  engine.removes('a');
+  engine.leaves('b', 'other');
+  await clock.advance(60_000);
+  assert.equal(reported.at(-1), 'ended a');
+  assert.equal(await ownerOf(IP), undefined);
+  assert.equal(await ownerOf('172.18.0.2'), undefined);
+  assert.equal(known(OTHER_IP), 'b');
+});
+
+test('a periodic resync removes what the engine does not show', async (t) => {
+  const clock = new ManualClock();
+  const engine = new ScriptedEngine(clock);
+  const directory = new ContainerDirectory({
+    engine, clock, random: () => 0.5, resyncEvery: 10_000, events: { directoryStateChanged: () => {}, containerTooLarge: () => {} },
+    describe: async (found) => describeContainer(found, NO_FIELDS),
+  });
+  t.after(() => directory.close());
+  engine.runs('a', { [BRIDGE]: [IP] });
+  directory.start();
+  await settled();
+  engine.stops('a');
+  await clock.advance(9_000);
+  assert.equal((directory.resolve(IP) as Container).id, 'a');
+  await clock.advance(1_000);
+  assert.equal(directory.peek(IP), undefined);
+  assert.equal(engine.count('events'), 2);
+});
+
+test('what starts while everything is read anew stays, and what ends is removed', async (t) => {
+  const { engine, clock, running, known, reported } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
+  const list = engine.holds('list');
+  await clock.advance(50_000);
+  assert.equal(list.waiting, 1);
+  // The list in flight has a, and not b.
+  end(engine, 'a');
+  run(engine, 'b', OTHER_IP);
+  await settled();
+  assert.equal(known(OTHER_IP), 'b');
+  list.release();
+  await settled();
+  assert.deepEqual(running(), ['b']);
+  assert.equal(known(OTHER_IP), 'b');
+  assert.deepEqual(reported.filter((line) => line.endsWith(' a')), ['known a', 'started a', 'ended a']);
+});
+
+test('a container that is about to run keeps its address while everything is read anew, but not for ever', async (t) => {
+  const { engine, clock, reported, known } = await synced(t);
+  await clock.advance(49_900);
+  engine.exists('a');
+  engine.joins('a', BRIDGE, IP);
+  engine.emit(created('a'), connected('a', BRIDGE));
+  await clock.advance(200);
+  assert.equal(engine.count('list'), 2);
+  assert.equal(known(IP), 'a');
+  assert.deepEqual(reported, ['known a', 'started a']);
+  // Its start has failed, and nothing has said so.
+  engine.leaves('a', BRIDGE);
+  await clock.advance(50_000);
+  assert.deepEqual(reported.at(-1), 'ended a');
+});
+
+test('a stream that the engine does not end in time is broken, until one of three seconds ends in time', async (t) => {
+  const { engine, clock, directory, states, ownerOf } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
+  engine.isSilent = true;
+  await clock.advance(75_000);
+  assert.equal(directory.state, 'disconnected');
+  assert.match(directory.detail, /^disconnected: the event stream has not ended/);
+  assert.match(states.at(-1)?.error ?? '', /events are being lost/);
+  assert.equal(engine.followers, 1, 'the probe');
+  // It stays so: that a stream can be opened says nothing.
+  for (let minute = 0; minute < 5; minute += 1) {
+    await clock.advance(60_000);
+    assert.equal(directory.state, 'disconnected');
+  }
+  engine.isSilent = false;
+  await clock.advance(20_000);
+  assert.equal(directory.state, 'synced');
+  const count = states.length;
+  await clock.advance(120_000);
+  assert.equal(states.length, count, 'older streams count no more');
+  assert.equal(directory.detail, 'synced');
+  assert.equal(await ownerOf(IP), 'a');
+});
+
+test('a read that fails leaves the directory synced as long as its stream goes on', async (t) => {
+  const { engine, clock, directory, states } = await synced(t, (all) => all.runs('a', { [BRIDGE]: [IP] }));
+  engine.fails('list');
+  await clock.advance(50_000);
+  assert.deepEqual([directory.state, states.length], ['synced', 1]);
+  await clock.advance(10_000);
+  assert.equal(directory.state, 'disconnected');
+  engine.mends('list');
+  await clock.advance(5_000);
+  assert.equal(directory.state, 'synced');
+});
+
+// Behind a relay, which may lose events
+
+async function relayed(t: TestContext) {
+  return synced(t, (engine) => {
+    engine.isRelayed = true;
+    engine.runs('a', { [BRIDGE]: [IP] });
+  });
+}
+
+test('behind a relay that loses events an address is never taken for its former owner\'s', async (t) => {
+  const { engine, ownerOf, directory } = await relayed(t);
+  engine.isSilent = true;
+  assert.equal(await ownerOf(IP), 'a');
+  engine.removes('a');
+  engine.runs('b', { [BRIDGE]: [IP] });
+  assert.equal(await ownerOf(IP), 'b');
+  engine.leaves('b', BRIDGE);
+  assert.equal(await ownerOf(IP), undefined);
+  assert.equal(directory.state, 'synced');
+});
+
+test('behind a relay that answers nothing a caller is undetermined', async (t) => {
+  const { engine, clock, directory } = await relayed(t);
+  engine.holds('inspect a');
+  const answer = watch((async () => directory.resolve(IP))());
+  await clock.advance(5_000);
+  assert.ok(answer.state === 'rejected' && answer.error instanceof DirectoryUnavailable);
+});
+
+test('behind a relay that has gone known addresses are not valid: the engine may go on', async (t) => {
+  const { engine, ownerOf } = await relayed(t);
+  engine.failure = new EngineFailure('refused');
+  engine.breaksStream();
+  await settled();
+  assert.equal(await ownerOf(IP), 'unavailable');
+});
+
+test('behind a relay a Swarm task keeps its address on the gateway bridge, and loses it with its task', async (t) => {
+  const { engine, ownerOf } = await synced(t, (all) => {
+    all.isRelayed = true;
+    all.runs('task', { [GATEWAY]: ['172.19.0.3'] });
+  });
+  assert.equal(await ownerOf('172.19.0.3'), 'task');
+  engine.leaves('task', GATEWAY);
+  assert.equal(await ownerOf('172.19.0.3'), undefined);
+});
+
+test('behind a relay an address whose network the container leaves during the confirmation does not come back', async (t) => {
+  const { engine, directory } = await synced(t, (all) => {
+    all.isRelayed = true;
+    all.runs('a', { [BRIDGE]: [IP], other: ['172.18.0.2'] });
+  });
+  // The answer in flight shows both networks without IP, but the events take the other one away.
+  engine.joins('a', BRIDGE, '172.17.0.9');
+  const inspect = engine.holds('inspect a');
+  const answer = watch((async () => directory.resolve(IP))());
+  await settled();
+  engine.leaves('a', 'other');
+  engine.emit(disconnected('a', 'other'));
+  inspect.release();
+  await settled();
+  assert.equal(directory.peek('172.18.0.2'), undefined);
+  assert.notEqual(answer.value?.id, 'a');
+});
+
+test('behind a relay peers are known from a new list', async (t) => {
+  const { engine, clock, directory } = await synced(t, (all) => {
+    all.isRelayed = true;
+    all.runs('owner', { [BRIDGE]: [IP] });
+  });
+  engine.isSilent = true;
+  engine.runs('peer', {}, { networkMode: 'container:owner' });
+  const waits = directory.peersKnown(directory.peek(IP) as Container);
+  await clock.advance(200);
+  await waits;
+  assert.deepEqual(directory.peersOf(directory.peek(IP) as Container).map(({ id }) => id), ['peer']);
+});
+
+// Inspects that hang, and containers that are too large
+
+test('an inspect that hangs is given up after 2 s, and tried again after a while, or at once when the container starts', async (t) => {
+  const { engine, clock, ownerOf } = await synced(t);
+  engine.exists('stuck');
+  engine.holds('inspect stuck');
+  engine.emit(created('stuck'));
+  engine.joins('stuck', BRIDGE, IP);
+  engine.emit(connected('stuck', BRIDGE));
+  await clock.advance(1_999);
+  assert.deepEqual([engine.aborted, engine.count('inspect stuck')], [[], 1]);
+  await clock.advance(1);
+  assert.deepEqual(engine.aborted, ['stuck']);
+  // Requests of its address do not ask again.
+  for (let times = 0; times < 5; times += 1) assert.equal(await ownerOf(IP), 'unavailable');
+  assert.equal(engine.count('inspect stuck'), 1);
+  engine.runs('stuck');
+  engine.emit(started('stuck'));
+  await settled();
+  assert.equal(engine.count('inspect stuck'), 2);
+  await clock.advance(2_000);
+  assert.equal(await ownerOf(IP), 'unavailable');
+  assert.equal(engine.count('inspect stuck'), 2);
+  await clock.advance(5_000);
+  engine.holds('inspect stuck').release();
+  assert.equal(await ownerOf(IP), 'stuck');
+});
+
+test('containers whose inspects hang do not keep the others of a first read waiting', async (t) => {
+  const { engine, clock, directory } = setUp(t);
+  for (let n = 0; n < 16; n += 1) {
+    engine.runs(`stuck${n}`);
+    engine.holds(`inspect stuck${n}`);
+  }
+  for (let n = 0; n < 50; n += 1) engine.runs(`other${n}`, { [BRIDGE]: [`172.17.1.${n}`] });
+  directory.start();
+  await clock.advance(1_000);
+  assert.equal(engine.count('inspect other49'), 1);
+  await clock.advance(2_000);
+  assert.equal(directory.state, 'synced');
+});
+
+test('a known container is confirmed as soon as the engine answers again, however long it did not', async (t) => {
+  const { engine, clock, directory, ownerOf } = await relayed(t);
+  const inspect = engine.holds('inspect a');
+  for (let second = 0; second < 30; second += 1) {
+    void (async () => directory.resolve(IP))().catch(() => {});
+    await clock.advance(1_000);
+  }
+  inspect.release();
+  assert.equal(await ownerOf(IP), 'a');
+});
+
+test('behind a relay events that come late do not take a container\'s new address', async (t) => {
+  const { engine, ownerOf } = await relayed(t);
+  // It was restarted, and its address was used again before that.
+  engine.leaves('a', BRIDGE);
+  engine.runs('b', { [BRIDGE]: [IP] });
+  engine.joins('a', BRIDGE, OTHER_IP);
+  assert.deepEqual([await ownerOf(IP), await ownerOf(OTHER_IP)], ['b', 'a']);
+  engine.emit(died('a'), disconnected('a', BRIDGE), created('b'), connected('b', BRIDGE), started('b'), connected('a', BRIDGE), started('a'));
+  assert.deepEqual([await ownerOf(IP), await ownerOf(OTHER_IP)], ['b', 'a']);
+});
+
+test('the pauses between inspects that hang grow to a minute', async (t) => {
+  const { engine, clock, directory } = await synced(t, (all) => all.exists('stuck'));
+  engine.holds('inspect stuck');
+  for (let second = 0; second < 600; second += 1) {
+    void directory.byId('stuck').catch(() => {});
+    await clock.advance(1_000);
+  }
+  const count = engine.count('inspect stuck');
+  assert.ok(count >= 10 && count <= 14, `${count} inspects in 10 minutes`);
+});
+
+test('a container that is too large is rejected once, alone, and not inspected again', async (t) => {
+  const { engine, clock, directory, reported, known } = await synced(t, (all) => {
+    all.runs('a', { [BRIDGE]: [IP] });
+    all.exists('listed');
+    all.tooLarge.add('listed').add('inspected');
+  });
+  engine.exists('inspected');
+  engine.emit(created('inspected'));
+  engine.joins('inspected', BRIDGE, OTHER_IP);
+  engine.emit(connected('inspected', BRIDGE));
+  await settled();
+  for (let times = 0; times < 3; times += 1) {
+    await assert.rejects(async () => directory.resolve(OTHER_IP), ContainerTooLarge);
+    await clock.advance(60_000);
+    engine.emit(connected('inspected', BRIDGE));
+    await settled();
+  }
+  assert.deepEqual(reported.filter((line) => line.startsWith('too large')), ['too large listed', 'too large inspected']);
+  assert.deepEqual([engine.count('inspect inspected'), engine.count('inspect listed')], [1, 0]);
+  assert.equal(known(IP), 'a');
+});
+
+test('a container of which too much would be kept is rejected', async (t) => {
+  const { engine, reported, directory } = await synced(t);
+  engine.runs('a', { [BRIDGE]: [IP] }, { env: [`IAM_ROLE=${'x'.repeat(300_000)}`] });
+  engine.runs('b', { [BRIDGE]: [OTHER_IP] }, { env: [`IAM_ROLE=${'x'.repeat(200_000)}`, `OTHER=${'x'.repeat(300_000)}`] });
+  engine.emit(created('a'), created('b'));
+  await settled();
+  assert.deepEqual(reported.toSorted(), ['known b', 'too large a']);
+  await assert.rejects(directory.byId('a'), ContainerTooLarge);
+});
+
+// A role that labels declare is known before the inspect
+
+test('a created container is announced with its labels while its inspect waits, and not after it', async (t) => {
+  const { engine, directory, reported } = await synced(t);
+  const announced: Container[] = [];
+  const ignore = (): void => {};
+  directory.subscribe({ announced: (container) => announced.push(container), known: ignore, started: ignore, ended: ignore });
+  for (const id of ['a', 'b', 'c']) engine.exists(id);
+  const inspect = engine.holds('inspect a');
+  engine.emit(created('a', { LABEL: 'x' }), created('b', {}));
+  await settled();
+  assert.deepEqual(announced.map(({ id, name, env }) => [id, name, env.size]), [['a', 'name-of-a', 0]]);
+  assert.deepEqual(reported, ['known b']);
+  inspect.release();
+  await settled();
+  engine.emit(created('a', { LABEL: 'x' }));
+  await settled();
+  assert.equal(announced.length, 1);
 });
 
 // Podman: its containers start without its service, and its events are late

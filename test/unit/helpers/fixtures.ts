@@ -34,6 +34,7 @@ export function anEngineContainer(more: Partial<EngineContainer> = {}): EngineCo
     networkMode: 'default',
     addresses: new Map(),
     networks: [],
+    hasNetworks: true,
     hostname: '',
     imageId: 'sha256:m',
     env: new Map(),
