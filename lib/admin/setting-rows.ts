@@ -1,4 +1,5 @@
-import { hostAndPort, type Config } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
+import { hostAndPort } from '../util/ip-address.ts';
 import { SETTINGS, type Setting, type SettingName } from '../config/settings.ts';
 import type { LogLevel } from '../log/log.ts';
 

@@ -1,7 +1,8 @@
 /** Fetches the status of the proxy that runs on this host, from its operator's endpoint (ADMIN_ADDR). */
 
 import type { Status } from '../admin/status.ts';
-import { hostAndPort, urlOf, type Config } from '../config/config.ts';
+import { urlOf, type Config } from '../config/config.ts';
+import { hostAndPort } from '../util/ip-address.ts';
 import { httpGet } from '../util/http-get.ts';
 import { object } from '../util/json.ts';
 

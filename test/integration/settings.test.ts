@@ -134,6 +134,12 @@ test('a port in use is one error line and exit code 1', async (t) => {
   }
 });
 
+test('two listeners on one port are one error line that names both settings, and exit code 2', async () => {
+  const { code, stderr } = await runToEnd({ env: { PORT: '18001', ADMIN_ADDR: '127.0.0.1:18001' } });
+  const both = '127.0.0.1:18001 and 127.0.0.1:18001 cannot both listen; change one of the ports';
+  assert.deepEqual([code, stderr], [2, `metadataproxy: PORT and ADMIN_ADDR: ${both}\n`]);
+});
+
 test('an address that the host does not have is one error line and exit code 1', async () => {
   const { code, stderr } = await runToEnd({ env: { HOST: '192.0.2.1' } });
   assert.equal(code, 1);

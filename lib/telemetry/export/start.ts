@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import type { Clock } from '../../util/clock.ts';
-import { hostAndPort, type Config } from '../../config/config.ts';
+import type { Config } from '../../config/config.ts';
+import { hostAndPort } from '../../util/ip-address.ts';
 import type { Log } from '../../log/log.ts';
 import type { MetricsRegistry } from '../metrics/registry.ts';
 import { Exporter, type ExporterOptions } from './exporter.ts';
