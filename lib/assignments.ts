@@ -1,143 +1,152 @@
-import type { Container } from './docker/container.ts';
+import { rethrowUndetermined, type Caller } from './caller.ts';
 import type { CredentialStore } from './credentials/store.ts';
+import type { Container } from './docker/container.ts';
+import type { ContainerDirectory } from './docker/directory.ts';
+import type { Events } from './events.ts';
 import { BadRoleRequest } from './roles/bad-request.ts';
-import { parseRoleClaim, type Assignment, type RoleClaim } from './roles/container-request.ts';
+import { parseRoleClaim, type Assignment, type RoleClaim } from './roles/role-claim.ts';
 import { roleKey, type RoleRequest } from './roles/role-request.ts';
 import type { RoleSettings } from './roles/role-settings.ts';
 
-/** Neither the container nor the settings name a role. */
+/** The caller declares no role, and no default role applies. */
 export class NoRole extends Error {}
 
 export interface AssignmentOptions {
+  directory: Pick<ContainerDirectory, 'subscribe' | 'peersOf' | 'peersKnown'>;
   store: Pick<CredentialStore<RoleRequest>, 'warm' | 'retain' | 'release' | 'intern'>;
   settings: RoleSettings;
-  /** Whether containers on the host's network can be told apart, and so have roles. */
-  hostNetwork?: boolean;
-  /** Told once for each container whose role, policy, duration … means nothing. */
-  onBadRequest: (container: Container, error: BadRoleRequest) => void;
+  /** Whether host-network containers can be identified, and so have roles. */
+  hostNetwork: boolean;
+  events: Pick<Events, 'roleRequestInvalid'>;
 }
 
 /**
- * Which role each container has, and that its credentials are there before it asks: what the directory tells of
- * containers goes to the credential store from here.
+ * The role request of each caller. Follows the container directory, so that the credential store fetches a container's
+ * credentials before its first request and keeps them as long as it runs.
  */
 export class RoleAssignments {
-  readonly #store: AssignmentOptions['store'];
-  readonly #onBadRequest: AssignmentOptions['onBadRequest'];
-  readonly #hostNetwork: boolean;
+  readonly #options: Omit<AssignmentOptions, 'settings'>;
   #settings: RoleSettings;
-  #claims = new WeakMap<Container, RoleClaim>();
-  readonly #retained = new Map<Container, RoleRequest | undefined>();
-  /** Running containers that share another one's network, by that other one's id. */
-  readonly #peers = new Map<string, Set<Container>>();
+  #claims = new WeakMap<Caller, RoleClaim>();
+  readonly #retained = new Map<Caller, RoleRequest | undefined>();
 
-  constructor({ store, settings, hostNetwork = false, onBadRequest }: AssignmentOptions) {
-    this.#store = store;
-    this.#hostNetwork = hostNetwork;
+  constructor({ settings, ...options }: AssignmentOptions) {
+    this.#options = options;
     this.#settings = settings;
-    this.#onBadRequest = onBadRequest;
+    options.directory.subscribe(this);
   }
 
   /**
-   * A container that names no role has that of a container which shares its network, then the default one.
+   * The role request of a caller, in this order: what it declares, what its network peers declare, the fallback. Returns
+   * the request itself, without a promise, where the peers are known or do not matter.
    *
-   * @throws BadRoleRequest when what the container asks for means nothing, NoRole when it has no role
+   * @throws BadRoleRequest for an invalid declaration, NoRole, CallerUndetermined when the peers cannot be determined now
    */
-  requestFor(container: Container): RoleRequest {
-    return this.assignmentOf(container).request;
+  requestFor(caller: Caller): RoleRequest | Promise<RoleRequest> {
+    const pending = this.#mayUsePeerRole(caller) ? this.#options.directory.peersKnown(caller) : undefined;
+    if (!pending) return this.assignmentOf(caller).request;
+    return pending.then(() => this.assignmentOf(caller).request, rethrowUndetermined);
   }
 
-  /** The same, with where the role comes from. */
-  assignmentOf(container: Container): Assignment {
-    const { declared, fallback } = this.#claim(container);
-    const assignment = declared ?? this.#peersClaim(container) ?? fallback;
+  /**
+   * The assignment by what is known now, for an operator and for metrics.
+   *
+   * @throws BadRoleRequest, NoRole
+   */
+  assignmentOf(caller: Caller): Assignment {
+    const assignment = this.#effectiveClaim(caller);
     if (assignment instanceof BadRoleRequest) throw assignment;
-    if (!assignment) throw new NoRole('the container names no role, and there is no default role');
+    if (!assignment) throw new NoRole('the caller declares no role, and there is no default role');
     return assignment;
   }
 
-  /** Whether it names no role, and so has that of a container which shares its network, if there is one. */
-  mayUsePeerRole(container: Container): boolean {
-    return container.network === 'own' && this.#claim(container).declared === undefined;
+  /** The role request by what is known now; undefined where there is none. For every request, so it makes no error. */
+  peekRequest(caller: Caller): RoleRequest | undefined {
+    const assignment = this.#effectiveClaim(caller);
+    return assignment instanceof BadRoleRequest ? undefined : assignment?.request;
   }
 
+  /** A container was created, or found. */
   known(container: Container): void {
     const request = this.#requestToWarm(container);
-    if (request) this.#store.warm(request);
+    if (request) this.#options.store.warm(request);
   }
 
-  started(container: Container): void {
-    if (typeof container.network === 'object') {
-      const { sharedWith } = container.network;
-      this.#peers.set(sharedWith, (this.#peers.get(sharedWith) ?? new Set()).add(container));
-    }
-    const request = this.#requestToWarm(container);
-    this.#retained.set(container, request);
-    if (request) this.#store.retain(request);
+  /** Keeps the credentials of a caller fresh until `ended`. */
+  started(caller: Caller): void {
+    const request = this.#requestToWarm(caller);
+    this.#retained.set(caller, request);
+    if (request) this.#options.store.retain(request);
   }
 
-  ended(container: Container): void {
-    if (typeof container.network === 'object') {
-      const peers = this.#peers.get(container.network.sharedWith);
-      peers?.delete(container);
-      if (peers?.size === 0) this.#peers.delete(container.network.sharedWith);
-    }
-    const request = this.#retained.get(container);
-    this.#retained.delete(container);
-    if (request) this.#store.release(request);
+  ended(caller: Caller): void {
+    const request = this.#retained.get(caller);
+    this.#retained.delete(caller);
+    if (request) this.#options.store.release(request);
   }
 
-  /** Reads every running container's wish anew, under changed settings. */
   replaceSettings(settings: RoleSettings): void {
+    const { store } = this.#options;
     this.#settings = settings;
     this.#claims = new WeakMap();
-    for (const [container, before] of this.#retained) {
-      const now = this.#requestToWarm(container);
-      // The new one first: what both mean stays in the store.
-      if (now) this.#store.retain(now);
-      if (before) this.#store.release(before);
-      this.#retained.set(container, now);
+    for (const [caller, before] of this.#retained) {
+      const now = this.#requestToWarm(caller);
+      // Retain first: a request that stays the same must not leave the store.
+      if (now) store.retain(now);
+      if (before) store.release(before);
+      this.#retained.set(caller, now);
     }
   }
 
-  /** What to keep ready for a container; nothing for one that no request can come from. */
-  #requestToWarm(container: Container): RoleRequest | undefined {
-    const { network } = container;
-    if (network === 'none' || (network === 'host' && !this.#hostNetwork)) return undefined;
-    const { declared, fallback } = this.#claim(container);
+  #effectiveClaim(caller: Caller): RoleClaim['declared'] {
+    const { declared, fallback } = this.#claim(caller);
+    return declared ?? this.#peersClaim(caller) ?? fallback;
+  }
+
+  /** Only a container with a network of its own that declares no role has the role of its network peers. */
+  #mayUsePeerRole(caller: Caller): caller is Container {
+    return caller.kind === 'container' && caller.network === 'own' && this.#claim(caller).declared === undefined;
+  }
+
+  /** The request to have ready for a caller; undefined if no request can come from it. */
+  #requestToWarm(caller: Caller): RoleRequest | undefined {
+    const network = caller.kind === 'container' ? caller.network : 'own';
+    if (network === 'none' || (network === 'host' && !this.#options.hostNetwork)) return undefined;
+    const { declared, fallback } = this.#claim(caller);
+    // A peer's requests come from the address of the network's owner, whose fallback applies.
     const assignment = declared ?? (typeof network === 'string' ? fallback : undefined);
     return assignment instanceof BadRoleRequest ? undefined : assignment?.request;
   }
 
-  #claim(container: Container): RoleClaim {
-    let claim = this.#claims.get(container);
+  #claim(caller: Caller): RoleClaim {
+    let claim = this.#claims.get(caller);
     if (!claim) {
-      const { declared, fallback } = parseRoleClaim(container, this.#settings);
+      const { declared, fallback } = parseRoleClaim(caller, this.#settings);
       claim = { declared: this.#interned(declared), fallback: this.#interned(fallback) };
-      this.#claims.set(container, claim);
+      this.#claims.set(caller, claim);
       const effective = claim.declared ?? claim.fallback;
-      if (effective instanceof BadRoleRequest) this.#onBadRequest(container, effective);
+      if (effective instanceof BadRoleRequest) this.#options.events.roleRequestInvalid(caller, effective);
     }
     return claim;
   }
 
   #interned(assignment: RoleClaim['declared']): RoleClaim['declared'] {
     if (!assignment || assignment instanceof BadRoleRequest) return assignment;
-    return { ...assignment, request: this.#store.intern(assignment.request) };
+    return { ...assignment, request: this.#options.store.intern(assignment.request) };
   }
 
   /**
-   * They cannot be told apart: what they name counts only if they name one role. Those on the host's network can be,
-   * and each has what it names itself.
+   * Network peers share an address, so their role applies only if they all declare the same one. Host-network containers
+   * are identified by process and keep their own roles.
    */
-  #peersClaim(container: Container): RoleClaim['declared'] {
-    if (container.network === 'host') return undefined;
+  #peersClaim(caller: Caller): RoleClaim['declared'] {
+    if (caller.kind !== 'container' || caller.network === 'host') return undefined;
     let found: Assignment | undefined;
-    for (const peer of this.#peers.get(container.id) ?? []) {
+    for (const peer of this.#options.directory.peersOf(caller)) {
       const { declared } = this.#claim(peer);
       if (!declared || declared instanceof BadRoleRequest) continue;
       if (found && roleKey(found.request.role) !== roleKey(declared.request.role)) {
-        return new BadRoleRequest('containers that share its network name different roles');
+        return new BadRoleRequest('containers that share its network declare different roles');
       }
       found ??= declared;
     }

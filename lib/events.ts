@@ -3,9 +3,9 @@
  * else, and no component knows any of the three.
  */
 
+import type { Caller } from './caller.ts';
 import type { CallResult } from './credentials/aws/clients.ts';
 import type { Credentials } from './credentials/credentials.ts';
-import type { Container } from './docker/container.ts';
 import type { DirectoryState } from './docker/directory.ts';
 import type { Exchange } from './http/exchange.ts';
 import type { Route } from './http/routes.ts';
@@ -22,8 +22,8 @@ export interface Events {
   /** @param sentAt when the engine sent the event, in milliseconds since the epoch */
   engineEventReceived(sentAt: number): void;
   directoryStateChanged(state: DirectoryState, detail: { readonly count: number; readonly error?: Error }): void;
-  /** Once for each container whose role, policy or duration is invalid. */
-  roleRequestInvalid(container: Container, error: BadRoleRequest): void;
+  /** Once for each caller whose role, policy or duration is invalid. */
+  roleRequestInvalid(caller: Caller, error: BadRoleRequest): void;
   /** Callers on the host's network cannot be identified. */
   hostNetworkFailed(reason: string): void;
   /** The upstream IMDS issued no session token; requests are sent without one. */

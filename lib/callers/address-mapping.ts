@@ -1,20 +1,19 @@
-import type { Container } from '../docker/container.ts';
+import type { MappedAddress } from '../caller.ts';
 import { normalAddress } from '../util/ip-address.ts';
 import { object } from '../util/json.ts';
 import { BadRoleRequest, quote } from '../roles/bad-request.ts';
-import { EXTERNAL_ID_VARIABLE, ROLE_VARIABLE, SESSION_NAME_LABEL } from '../roles/container-request.ts';
-import { parseRoleReference, type AccountNames } from '../roles/role-reference.ts';
+import { parseRoleReference, type AccountNames, type RoleReference } from '../roles/role-reference.ts';
 
-/** Callers that an operator names by address, each as if it were a container. */
-export type AddressMapping = ReadonlyMap<string, Container>;
+/** By address, in its normal form. */
+export type AddressMapping = ReadonlyMap<string, MappedAddress>;
 
-/** Stands for every address that nobody else has. */
+/** Stands for every address without another caller. */
 const ANY = '*';
 const ENTRY_KEYS = ['name', 'account_id', 'external_id', 'session_name'];
 
 /**
- * Reads ROLE_MAPPING_FILE: `{"172.17.0.9": "role@account", "10.0.0.7": {"name": …, "account_id": …, "external_id": …,
- * "session_name": …}, "*": "role"}`. Everything but `name` may be missing.
+ * Parses ROLE_MAPPING_FILE: `{"172.17.0.9": "role@account", "10.0.0.7": {"name": …, "account_id": …, "external_id": …,
+ * "session_name": …}, "*": "role"}`. Only `name` is required.
  *
  * @throws BadRoleRequest naming the entry
  */
@@ -37,13 +36,12 @@ export function parseAddressMapping(text: string, accounts: AccountNames): Addre
   );
 }
 
-
-/** Who has the role that is mapped to every address. */
-export function anyMapped(mapping: AddressMapping): Container | undefined {
+/** The caller for the key `*`. */
+export function anyMapped(mapping: AddressMapping): MappedAddress | undefined {
   return mapping.get(ANY);
 }
 
-function mappedCaller(address: string, value: unknown, accounts: AccountNames): Container {
+function mappedCaller(address: string, value: unknown, accounts: AccountNames): MappedAddress {
   const entry = typeof value === 'string' ? { name: value } : object(value);
   const unknown = Object.keys(entry).find((key) => !ENTRY_KEYS.includes(key));
   if (unknown !== undefined) {
@@ -54,29 +52,25 @@ function mappedCaller(address: string, value: unknown, accounts: AccountNames): 
   if (account && (name.includes('@') || name.startsWith('arn:'))) {
     throw new BadRoleRequest(`${quote(address)} names the account twice: in "name" and in "account_id"`);
   }
-  const role = account ? `${name}@${account}` : name;
+  let role: RoleReference;
   try {
-    parseRoleReference(role, accounts);
+    role = parseRoleReference(account ? `${name}@${account}` : name, accounts);
   } catch (error) {
     throw new BadRoleRequest(`${quote(address)}: ${(error as Error).message}`);
   }
   return {
+    kind: 'mapped-address',
     id: `address ${address}`,
-    shortId: '',
     name: address === ANY ? 'any-address' : address,
-    image: '',
-    hostname: '',
-    env: new Map([[ROLE_VARIABLE, role], ...(externalId ? [[EXTERNAL_ID_VARIABLE, externalId] as const] : [])]),
-    labels: new Map(sessionName ? [[SESSION_NAME_LABEL, sessionName]] : []),
-    labelledAddress: undefined,
-    networks: [],
-    network: 'own',
+    role,
+    externalId: externalId?.trim() || undefined,
+    sessionName: sessionName || undefined,
   };
 }
 
 function texts(address: string, entry: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
   return Object.fromEntries(
-    // lyft writes null for what is not said.
+    // lyft's metadataproxy writes null for an absent value.
     Object.entries(entry).filter(([, value]) => value !== null).map(([key, value]) => {
       if (typeof value !== 'string') throw new BadRoleRequest(`${quote(address)}: ${quote(key)} is not a text`);
       return [key, value];

@@ -1,34 +1,32 @@
+import { CallerUndetermined, type MesosTask } from '../caller.ts';
 import type { Clock } from '../util/clock.ts';
-import { DirectoryUnavailable, type Container } from '../docker/container.ts';
 import { httpGet } from '../util/http-get.ts';
 import { normalAddress } from '../util/ip-address.ts';
 import { array, object, string } from '../util/json.ts';
 
 export interface MesosOptions {
-  /** The agent's state. */
+  /** The agent's `/state`. */
   url: URL;
   /** Milliseconds. */
   timeout: number;
   clock: Clock;
 }
 
-/** Requests that come together share an answer; an address of a task that has ended must not stay its own. */
+/** Concurrent requests share an answer. Short, because the address of an ended task may go to another task. */
 const STATE_TTL_MS = 1_000;
 const MAX_STATE_LENGTH = 64 * 1024 * 1024;
 
-/**
- * Finds the running task of a Mesos agent that has an address. Its labels stand for a container's labels and variables.
- */
+/** Finds the running task of a Mesos agent that has an address. */
 export class MesosTasks {
   readonly #options: MesosOptions;
-  #state: { tasks: Promise<ReadonlyMap<string, Container>>; until: number } | undefined;
+  #state: { tasks: Promise<ReadonlyMap<string, MesosTask>>; until: number } | undefined;
 
   constructor(options: MesosOptions) {
     this.#options = options;
   }
 
-  /** @throws DirectoryUnavailable when the agent does not answer as it should */
-  async resolve(address: string): Promise<Container | undefined> {
+  /** @throws CallerUndetermined when the agent cannot be asked */
+  async resolve(address: string): Promise<MesosTask | undefined> {
     const now = this.#options.clock.monotonic();
     if (!this.#state || now >= this.#state.until) {
       this.#state = { tasks: readTasks(this.#options), until: now + STATE_TTL_MS };
@@ -37,19 +35,19 @@ export class MesosTasks {
   }
 }
 
-async function readTasks({ url, timeout }: MesosOptions): Promise<ReadonlyMap<string, Container>> {
+async function readTasks({ url, timeout }: MesosOptions): Promise<ReadonlyMap<string, MesosTask>> {
   try {
     const { status, text } = await httpGet(url, timeout, MAX_STATE_LENGTH);
     if (status !== 200) throw new Error(`answered ${status}`);
     return parseTasks(JSON.parse(text));
   } catch (error) {
-    throw new DirectoryUnavailable(`the Mesos agent at ${url.href}: ${(error as Error).message}`, { cause: error });
+    throw new CallerUndetermined(`the Mesos agent at ${url.href}: ${(error as Error).message}`, { cause: error });
   }
 }
 
 /** Running tasks by address. Source: Mesos, "Agent HTTP endpoints", `/state`. */
-function parseTasks(state: unknown): ReadonlyMap<string, Container> {
-  const byAddress = new Map<string, Container>();
+function parseTasks(state: unknown): ReadonlyMap<string, MesosTask> {
+  const byAddress = new Map<string, MesosTask>();
   for (const framework of array(object(state)['frameworks']).map(object)) {
     for (const executor of array(framework['executors']).map(object)) {
       for (const task of array(executor['tasks']).map(object)) {
@@ -70,18 +68,8 @@ function runningAddresses(statuses: unknown): string[] {
     .filter((address) => address !== undefined);
 }
 
-function taskCaller(task: Readonly<Record<string, unknown>>): Container {
-  const labels = new Map(array(task['labels']).map(object).map(({ key, value }) => [string(key), string(value)]));
-  return {
-    id: `mesos task ${string(task['id'])}`,
-    shortId: '',
-    name: string(task['name']) || string(task['id']),
-    image: '',
-    hostname: '',
-    labelledAddress: undefined,
-    env: labels,
-    labels,
-    networks: [],
-    network: 'own',
-  };
+function taskCaller(task: Readonly<Record<string, unknown>>): MesosTask {
+  const id = string(task['id']);
+  const labels = array(task['labels']).map(object).map(({ key, value }) => [string(key), string(value)] as const);
+  return { kind: 'mesos-task', id: `mesos task ${id}`, name: string(task['name']) || id, labels: new Map(labels) };
 }

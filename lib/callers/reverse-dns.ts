@@ -5,24 +5,23 @@ import type { Container } from '../docker/container.ts';
 
 export interface ReverseDnsOptions {
   containers: () => Iterable<Container>;
-  /** What of both names is compared: the first group, or without one the whole match. */
+  /** Selects the part of both names to compare: its first group, or without one its whole match. */
   pattern: RegExp;
   clock: Clock;
-  /** From an address to its name; rejects when it has none. */
+  /** Rejects when the address has no name. */
   nameOf?: (address: string) => Promise<string>;
 }
 
 const LOOKUP_TIMEOUT_MS = 1_000;
-/** A name stands for so long; a container that gets the address meanwhile would get the name's role. */
+/** Short, because a container that gets the address in the meantime would get the role of the name's owner. */
 const CACHE_TTL_MS = 5_000;
-/** Addresses that are remembered at once, at the most. */
 const MAX_CACHED = 1_000;
 /** Source: RFC 1035, section 2.3.4. */
 const MAX_NAME_LENGTH = 255;
 
 /**
  * Finds the container whose `hostname.domainname` is the name that DNS (or /etc/hosts) gives to an address. Whoever
- * answers that DNS decides which role an address has: it is off unless an operator wants it.
+ * controls that DNS decides which role an address has, so it is off by default.
  */
 export class ReverseDns {
   readonly #options: ReverseDnsOptions;
@@ -36,7 +35,7 @@ export class ReverseDns {
     const name = this.#compared((await this.#nameOf(address)) ?? '');
     if (name === undefined) return undefined;
     const matching = [...this.#options.containers()].filter(({ hostname }) => this.#compared(hostname) === name);
-    // Two containers of one name cannot be told apart, and neither may have the other's role.
+    // Two containers with one name cannot be told apart, and neither may have the other's role.
     return matching.length === 1 ? matching[0] : undefined;
   }
 
@@ -50,10 +49,10 @@ export class ReverseDns {
   }
 
   #compared(name: string): string | undefined {
-    // A container's name may be of any length, and what is done with it takes the square of that.
+    // A container chooses its name's length, and matching can take quadratic time.
     if (name.length > MAX_NAME_LENGTH) return undefined;
     const match = this.#options.pattern.exec(name.replace(/\.+$/, ''));
-    // Not somewhere in the middle of a name that somebody else chose.
+    // A match inside a name that somebody else chose proves nothing.
     if (match?.index !== 0) return undefined;
     return (match[1] ?? match[0]).toLowerCase() || undefined;
   }

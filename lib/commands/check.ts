@@ -1,22 +1,22 @@
 /** `metadataproxy check`: whether this host is set up correctly, and how to fix what is not. */
 
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { systemClock } from '../util/clock.ts';
 import type { Config } from '../config/config.ts';
 import { DockerEngine } from '../docker/client.ts';
 import type { AwsClients } from '../credentials/aws/clients.ts';
 import { awsClients, credentialFetcher, hostProcesses } from '../wiring.ts';
+import { inDefaultAccount } from '../roles/role-reference.ts';
 import { roleRequest } from '../roles/role-request.ts';
 import type { Log } from '../log/log.ts';
 import { Imds } from '../imds/client.ts';
 import { startMockImds } from '../imds/mock.ts';
+import { checkFirewall, checkPort, checkRawSockets } from './check-firewall.ts';
 import { table } from './table.ts';
 
 export interface CheckResult {
   readonly name: string;
-  /** `unknown` if the check could not run; it does not fail the report. */
-  readonly outcome: 'ok' | 'failed' | 'unknown';
+  /** `unknown` if the check could not run. Neither that nor a warning fails the report. */
+  readonly outcome: 'ok' | 'warning' | 'failed' | 'unknown';
   readonly detail: string;
   /** The next step. */
   readonly advice?: string;
@@ -27,7 +27,7 @@ export interface CheckReport {
   readonly text: string;
 }
 
-const OUTCOME = { ok: 'ok', failed: 'FAILED', unknown: '?' } as const;
+const OUTCOME = { ok: 'ok', warning: 'warning', failed: 'FAILED', unknown: '?' } as const;
 
 /** @returns the report, which is `ok` unless a check failed */
 export async function check(config: Config, log: Log, json: boolean): Promise<CheckReport> {
@@ -35,14 +35,15 @@ export async function check(config: Config, log: Log, json: boolean): Promise<Ch
   const imds = new Imds({ url: mock?.url ?? config.metadataUrl, clock: systemClock });
   const clients = awsClients(config, imds);
   try {
-    const results = await Promise.all([
+    const results = (await Promise.all([
       checkDocker(config),
       checkImds(imds),
       checkSourceCredentials(config, clients),
       checkDefaultRole(config, clients, log),
-      checkFirewall(config),
+      checkFirewall(config.port, process.env['FIREWALL_OPTIONS']),
+      checkPort(config.port),
       ...(config.hostNetwork === 'nobody' ? [] : [checkHostNetwork(config)]),
-    ]);
+    ])).flat();
     const ok = results.every(({ outcome }) => outcome !== 'failed');
     return { ok, text: json ? `${JSON.stringify({ ok, checks: results }, null, 2)}\n` : report(results) };
   } finally {
@@ -58,15 +59,17 @@ function report(results: readonly CheckResult[]): string {
   return table(['CHECK', 'RESULT', 'DETAIL'], rows) + paragraphs.join('');
 }
 
-async function checkDocker({ docker }: Config): Promise<CheckResult> {
+async function checkDocker({ docker }: Config): Promise<CheckResult[]> {
   const name = 'Docker Engine';
   const engine = new DockerEngine(docker);
   try {
     const { length } = await engine.runningContainers();
-    return { name, outcome: 'ok', detail: `${docker.url} answers; ${length} running` };
+    const answers = { name, outcome: 'ok', detail: `${docker.url} answers; ${length} running` } as const;
+    const rawSockets = await checkRawSockets(engine);
+    return rawSockets ? [answers, rawSockets] : [answers];
   } catch (error) {
     const advice = 'Is the daemon running, does DOCKER_URL name its socket, and may this user (group docker) use the socket?';
-    return { name, outcome: 'failed', detail: (error as Error).message, advice };
+    return [{ name, outcome: 'failed', detail: (error as Error).message, advice }];
   } finally {
     engine.close();
   }
@@ -101,10 +104,9 @@ async function checkDefaultRole(config: Config, clients: AwsClients, log: Log): 
   const name = 'default role';
   const { defaultRole, defaultAccountId, allowedRoles } = config;
   if (!defaultRole) return { name, outcome: 'ok', detail: 'not set; containers without a role get 404' };
-  const { kind, text } = defaultRole;
-  const role = kind === 'name' && defaultAccountId ? ({ ...defaultRole, kind: 'account', accountId: defaultAccountId } as const) : defaultRole;
+  const { text } = defaultRole;
   const request = roleRequest({
-    role,
+    role: inDefaultAccount(defaultRole, defaultAccountId),
     sessionName: 'metadataproxy-check',
     externalId: undefined,
     policy: config.defaultPolicy,
@@ -136,30 +138,4 @@ async function checkHostNetwork(config: Config): Promise<CheckResult> {
     const advice = 'Give the proxy these capabilities, or set HOST_NETWORK=false.';
     return { name, outcome: 'failed', detail: (error as Error).message, advice };
   }
-}
-
-const METADATA_ADDRESS = '169.254.169.254';
-
-async function checkFirewall({ port }: Config): Promise<CheckResult> {
-  const name = 'firewall';
-  let rules: string;
-  try {
-    ({ stdout: rules } = await promisify(execFile)('iptables', ['-w', '-t', 'nat', '-S']));
-  } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    const detail = missing ? 'this host has no iptables' : 'cannot read the iptables rules';
-    const advice = 'To check the rules, run this command as root on a host with iptables.';
-    return { name, outcome: 'unknown', detail, advice };
-  }
-  const redirects = rules.split('\n').filter((rule) => /-j (?:REDIRECT|DNAT)/.test(rule));
-  const redirect = redirects.find((rule) => rule.includes(METADATA_ADDRESS));
-  if (redirect === undefined) {
-    const advice = 'Containers reach the upstream IMDS directly: run the firewall script (see README).';
-    return { name, outcome: 'failed', detail: `no rule redirects ${METADATA_ADDRESS}`, advice };
-  }
-  if (!new RegExp(`(?:--to-ports |:)${port}\\b`).test(redirect)) {
-    const advice = `The rule must redirect to port ${port} (PORT).`;
-    return { name, outcome: 'failed', detail: `the rule redirects to another port: ${redirect}`, advice };
-  }
-  return { name, outcome: 'ok', detail: redirect };
 }

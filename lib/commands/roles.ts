@@ -6,6 +6,7 @@
 import { containerRows, type ContainerRow } from '../admin/container-rows.ts';
 import type { Config } from '../config/config.ts';
 import { DockerEngine } from '../docker/client.ts';
+import type { Container } from '../docker/container.ts';
 import { containerReader, roleSettings } from '../wiring.ts';
 import { RoleAssignments } from '../assignments.ts';
 import { parseRoleRules } from '../roles/role-rules.ts';
@@ -38,20 +39,25 @@ async function rowsFromDocker(config: Config): Promise<readonly ContainerRow[]> 
   const rules = readSettingFile('ROLE_RULES', config.roleRules, (text) => parseRoleRules(text, config.accountNames)) ?? [];
   const engine = new DockerEngine(config.docker);
   const read = containerReader(config, engine);
+  const running: { container: Container; addresses: string[] }[] = [];
   const nothing = (): void => {};
+  const shares = ({ network }: Container, id: string) => typeof network === 'object' && network.sharedWith === id;
   const assignments = new RoleAssignments({
+    directory: {
+      subscribe: nothing,
+      peersOf: ({ id }) => running.map(({ container }) => container).filter((peer) => shares(peer, id)),
+      peersKnown: () => undefined,
+    },
     store: { warm: nothing, retain: nothing, release: nothing, intern: (request) => request },
     settings: roleSettings(config, rules),
-    onBadRequest: nothing,
+    hostNetwork: config.hostNetwork !== 'nobody',
+    events: { roleRequestInvalid: nothing },
   });
   try {
-    const running = [];
     for (const { id, addresses } of await engine.runningContainers()) {
       const found = await engine.inspect(id);
       if (!found) continue;
-      const container = await read(found);
-      assignments.started(container);
-      running.push({ container, addresses: [...addresses.values()].flat() });
+      running.push({ container: await read(found), addresses: [...addresses.values()].flat() });
     }
     return containerRows(running, { assignments });
   } finally {

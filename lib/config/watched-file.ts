@@ -1,6 +1,7 @@
 /** Files that settings name: read at start, and reloaded on SIGHUP or when they change. */
 
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import type { Events } from '../events.ts';
 import { ConfigError } from './config.ts';
 
 /**
@@ -22,21 +23,19 @@ export interface WatchedFileOptions<T> {
   setting: string;
   path: string;
   parse: (text: string) => T;
-  /** Called with each new valid content, but not with the first one. */
-  onChange: (now: T, before: T) => void;
-  /** Called if a reload fails; the previous content stays in force. */
-  onBroken: (error: Error) => void;
+  events: Pick<Events, 'fileReloaded' | 'fileReloadFailed'>;
 }
 
 /** Polling costs one system call, and also notices files that were replaced or are on a network file system. */
 const POLL_INTERVAL_MS = 2_000;
 
-/** A file that is reloaded when it changes. */
+/** A file that is read when this is constructed, and reloaded when it changes once it is followed. */
 export class WatchedFile<T> {
   readonly #options: WatchedFileOptions<T>;
   readonly #poll = (): void => this.reload();
   #text = '';
   #value: T;
+  #onChange: (now: T, before: T) => void = () => {};
 
   /** @throws ConfigError */
   constructor(options: WatchedFileOptions<T>) {
@@ -48,15 +47,22 @@ export class WatchedFile<T> {
     });
     // Undefined only without a path.
     this.#value = value as T;
-    watchFile(path, { interval: POLL_INTERVAL_MS, persistent: false }, this.#poll);
   }
 
   get value(): T {
     return this.#value;
   }
 
+  /** @param onChange called with each new valid content */
+  follow(onChange: (now: T, before: T) => void): void {
+    this.#onChange = onChange;
+    watchFile(this.#options.path, { interval: POLL_INTERVAL_MS, persistent: false }, this.#poll);
+    // It may have changed since it was read.
+    this.reload();
+  }
+
   reload(): void {
-    const { path, parse, onChange, onBroken } = this.#options;
+    const { setting, path, parse, events } = this.#options;
     const before = this.#value;
     try {
       const text = readFileSync(path, 'utf8');
@@ -64,10 +70,11 @@ export class WatchedFile<T> {
       this.#value = parse(text);
       this.#text = text;
     } catch (error) {
-      onBroken(error as Error);
+      events.fileReloadFailed(setting, path, error as Error);
       return;
     }
-    onChange(this.#value, before);
+    events.fileReloaded(setting, path);
+    this.#onChange(this.#value, before);
   }
 
   close(): void {

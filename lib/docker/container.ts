@@ -4,8 +4,9 @@ import type { EngineContainer } from './engine.ts';
 
 /** What the program keeps of a container: who it is, and what its starter declared for it. */
 export interface Container {
+  readonly kind: 'container';
   readonly id: string;
-  /** The 12 characters that Docker's own tools show; empty for a caller that is not a Docker container. */
+  /** The 12 characters that Docker's own tools show. */
   readonly shortId: string;
   /** As `docker ps` shows it. The registry changes it after `docker rename`. */
   name: string;
@@ -28,9 +29,6 @@ export interface RetainedFields {
   readonly env: ReadonlySet<string>;
   readonly labels: ReadonlySet<string> | 'all';
 }
-
-/** No container has the address. */
-export class UnknownCaller extends Error {}
 
 /** The container behind an address cannot be determined now. */
 export class DirectoryUnavailable extends Error {}
@@ -56,6 +54,7 @@ export function describeContainer(found: EngineContainer, retained: RetainedFiel
   const { id, name, image, env, labels, hostname, networks, networkMode } = found;
   const shortId = id.slice(0, 12);
   return {
+    kind: 'container',
     id,
     shortId,
     name,

@@ -1,7 +1,7 @@
 /** One table from errors to answers: the status, the reason for metrics, and the code and message that SDKs print. */
 
 import { STATUS_CODES } from 'node:http';
-import { DirectoryUnavailable, UnknownCaller } from '../docker/container.ts';
+import { CallerUndetermined, UnknownCaller } from '../caller.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../credentials/credentials.ts';
 import { NoRole } from '../assignments.ts';
 import { BadRoleRequest } from '../roles/bad-request.ts';
@@ -94,7 +94,7 @@ const TABLE: readonly Row<unknown>[] = [
     message: 'The credentials of this container are not available at the moment. See the log of metadataproxy.',
     headers: ['Retry-After', String(Math.max(Math.ceil(retryAfter / 1000), 1))],
   })),
-  row(DirectoryUnavailable, () => ({
+  row(CallerUndetermined, () => ({
     status: 503,
     reason: 'directory_unavailable',
     code: 'ServiceUnavailable',

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Container } from '../docker/container.ts';
+import type { Caller } from '../caller.ts';
 import type { Credentials } from '../credentials/credentials.ts';
 import type { RoleRequest } from '../roles/role-request.ts';
 import type { UpstreamTiming } from '../imds/client.ts';
@@ -20,8 +20,8 @@ export interface Exchange {
   path: string;
   /** Seconds until the caller's session token expires; undefined without one. */
   tokenSeconds: number | undefined;
-  /** The caller, resolved as far as the route needs; undefined while it is not known. */
-  container: Container | undefined;
+  /** Undefined while it is not known. Resolved with certainty only for an answer that depends on the caller's role. */
+  caller: Caller | undefined;
   roleRequest: RoleRequest | undefined;
   /** The ones in the answer. */
   credentials: Credentials | undefined;

@@ -2,8 +2,9 @@
  * The request pipeline. An admitted request goes through these steps, and the first that fails answers it:
  *
  *   1. the target has one canonical path, and the path a route            400
- *   2. the caller is resolved, as far as that needs no wait; before a
- *      session token is made or checked also if it does                   503
+ *   2. the caller is determined: as far as it is known, or for a session
+ *      token and for pass-through by the process that holds the
+ *      connection                                                         503
  *   3. the head is valid and has few headers                              400, 417, 431
  *   4. the path names no credential of the host                           404
  *   5. the method is one of the route's, and there is no body             405, 400, 413
@@ -16,33 +17,21 @@
 
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Container } from '../docker/container.ts';
+import type { CallerResolver } from '../callers/resolver.ts';
 import type { Events } from '../events.ts';
 import type { Log } from '../log/log.ts';
 import { Memo } from '../util/memo.ts';
 import type { Admission } from './admission.ts';
 import { canonicalPath } from './canonical-path.ts';
-import type { Connection, Connections } from './connections.ts';
+import type { Connections } from './connections.ts';
 import { failureOf, Refusal, sendFailure } from './errors.ts';
 import { TOKEN_HEADER, type Exchange } from './exchange.ts';
 import { match, type Handlers, type Match, type Route } from './routes.ts';
 import { checkToken, type SessionTokens } from './session-tokens.ts';
 
-/** Who is behind a connection. */
-export interface ConnectionResolver {
-  /** The caller as far as it is known at once. Never throws. */
-  peek(connection: Connection): Container | undefined;
-  /**
-   * Resolves what `peek` does not know. The promise never rejects; undefined when there is nothing to wait for.
-   *
-   * @throws DirectoryUnavailable when the host's own addresses cannot be read
-   */
-  ensureResolved?(connection: Connection): Promise<unknown> | undefined;
-}
-
 export interface PipelineOptions {
   readonly admission: Pick<Admission, 'admit'>;
-  readonly resolver: ConnectionResolver;
+  readonly resolver: Pick<CallerResolver, 'peek' | 'ensureResolved'>;
   readonly tokens: SessionTokens;
   /** Whether reads without a session token are refused. */
   readonly tokenRequired: boolean;
@@ -78,7 +67,7 @@ export class RequestPipeline {
       id: randomUUID(),
       path: '',
       tokenSeconds: undefined,
-      container: undefined,
+      caller: undefined,
       roleRequest: undefined,
       credentials: undefined,
       hadToWait: false,
@@ -111,16 +100,19 @@ export class RequestPipeline {
     }
   }
 
-  /** Waits for the caller only where a session token is made or checked: the token belongs to the caller. */
+  /**
+   * Waits for a host-network caller where a session token is made or checked, because the token belongs to the caller,
+   * and where the request is passed through, because it counts as the caller's. Credentials wait for it themselves.
+   */
   #ensureResolved({ connection, request }: Exchange, { kind }: Route): Promise<unknown> | undefined {
-    const needsCaller = kind === 'session-token' || request.headers[TOKEN_HEADER] !== undefined;
-    return needsCaller ? this.#options.resolver.ensureResolved?.(connection) : undefined;
+    const isToken = kind === 'session-token' || request.headers[TOKEN_HEADER] !== undefined;
+    return isToken || kind === 'pass-through' ? this.#options.resolver.ensureResolved(connection) : undefined;
   }
 
   #handle(exchange: Exchange, { route, role }: Match): void | Promise<void> {
     const { resolver, tokens, tokenRequired, handlers } = this.#options;
     const { request } = exchange;
-    exchange.container = resolver.peek(exchange.connection);
+    exchange.caller = resolver.peek(exchange.connection);
     checkHead(request);
     const { handle, methods, needsToken } = route;
     if (!handle) throw new Refusal(404, 'host_credentials', "the host's credentials are not available to containers");
@@ -147,6 +139,8 @@ export class RequestPipeline {
 
   #answered(exchange: Exchange, route: Route | undefined, failure: unknown): void {
     if (!exchange.connection.answered(exchange.response)) return;
+    // A request that admission refused counts as its caller's, too.
+    exchange.caller ??= this.#options.resolver.peek(exchange.connection);
     this.#options.events.requestAnswered(exchange, route, failure, (performance.now() - exchange.began) / 1000);
   }
 }

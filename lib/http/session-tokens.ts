@@ -46,9 +46,9 @@ export class SessionTokens {
   }
 }
 
-/** Whom a token is for: the container, so that it is valid at all its addresses; else the address of an unknown caller. */
-export function subjectOf({ container, address }: Exchange): string {
-  return container?.id ?? address;
+/** Whom a token is for: the caller, so that it is valid at all its addresses; else the address of an unknown caller. */
+export function subjectOf({ caller, address }: Exchange): string {
+  return caller?.id ?? address;
 }
 
 /**

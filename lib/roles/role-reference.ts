@@ -1,10 +1,7 @@
 import { BadRoleRequest, quote } from './bad-request.ts';
 import { isAccountId, isRoleName, isRolePath, parseRoleArn, type RoleArn } from './role-arn.ts';
 
-/**
- * How a container, or a setting, names a role; `text` is how it was written. Without an account only IAM can tell which
- * role a name means.
- */
+/** A role as a container or a setting names it; `text` is its spelling there. Only IAM can resolve a bare name. */
 export type RoleReference = { readonly text: string } & (
   | { readonly kind: 'arn'; readonly role: RoleArn }
   | { readonly kind: 'account'; readonly name: string; readonly path: string; readonly accountId: string }
@@ -13,13 +10,13 @@ export type RoleReference = { readonly text: string } & (
 
 export const ROLE_STRING_FORMS = '"name", "name@123456789012", "path/name@123456789012" or a role ARN';
 
-/** Account ids by the names that an operator gave them (AWS_ACCOUNT_MAP). */
+/** Account ids by the operator's names for them (AWS_ACCOUNT_MAP). */
 export type AccountNames = ReadonlyMap<string, string>;
 const NO_NAMES: AccountNames = new Map();
 
 /**
- * Reads `name`, `name@account`, `path/name@account` or an ARN of any partition; an account is 12 digits or one of the
- * given names. A role whose own name has an `@` is given by its ARN.
+ * Parses `name`, `name@account`, `path/name@account` or an ARN of any partition; an account is 12 digits or one of the
+ * given names. A role with an `@` in its name needs its ARN.
  *
  * @throws BadRoleRequest
  */
@@ -49,7 +46,12 @@ export function parseRoleReference(text: string, accounts: AccountNames = NO_NAM
   return { kind: 'account', text, name, path, accountId };
 }
 
-/** The role's bare name, which is what containers see. */
+/** A role without an account is in the default account, if there is one. */
+export function inDefaultAccount(role: RoleReference, accountId: string | undefined): RoleReference {
+  return role.kind === 'name' && accountId !== undefined ? { ...role, kind: 'account', accountId } : role;
+}
+
+/** The role's bare name, as containers see it. */
 export function roleName(reference: RoleReference): string {
   return reference.kind === 'arn' ? reference.role.name : reference.name;
 }

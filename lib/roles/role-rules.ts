@@ -1,5 +1,5 @@
 import { array, object, type JsonObject } from '../util/json.ts';
-import type { Container } from '../docker/container.ts';
+import type { CallerDescription } from '../caller.ts';
 import { parseArnPattern, wildcard, type ArnPattern } from './arn-pattern.ts';
 import { BadRoleRequest } from './bad-request.ts';
 import { parseRoleReference, type AccountNames, type RoleReference } from './role-reference.ts';
@@ -9,7 +9,7 @@ import { sessionPolicy } from './session-policy.ts';
 export interface RoleRule {
   /** Its place in the file, from 1. */
   readonly number: number;
-  matches(container: Container): boolean;
+  matches(caller: CallerDescription): boolean;
   /** Whatever the container itself names. */
   readonly role: RoleReference | undefined;
   /** If the container names none. */
@@ -18,7 +18,7 @@ export interface RoleRule {
   readonly policy: string | undefined;
 }
 
-type Test = (container: Container) => boolean;
+type Test = (caller: CallerDescription) => boolean;
 
 const RULE_KEYS = ['match', 'allow', 'role', 'default_role', 'policy'];
 const MATCH_KEYS = ['image', 'name', 'network', 'label'];
@@ -57,7 +57,7 @@ function parseRule(value: unknown, number: number, accounts: AccountNames): Role
     rule[key] === undefined ? undefined : parseRoleReference(text(rule[key], `"${key}"`), accounts);
   return {
     number,
-    matches: (container) => tests.every((test) => test(container)),
+    matches: (caller) => tests.every((test) => test(caller)),
     role: reference('role'),
     defaultRole: reference('default_role'),
     allowed: rule['allow'] === undefined ? undefined : parseAllowed(rule['allow']),
@@ -78,20 +78,20 @@ function parseMatch(value: unknown): Test[] {
   const pattern = (key: string): ((candidate: string) => boolean) => wildcard(text(match[key], `"${key}"`));
   if (match['image'] !== undefined) {
     const image = pattern('image');
-    tests.push((container) => image(container.image));
+    tests.push((caller) => image(caller.image));
   }
   if (match['name'] !== undefined) {
     const name = pattern('name');
-    tests.push((container) => name(container.name));
+    tests.push((caller) => name(caller.name));
   }
   if (match['network'] !== undefined) {
     const network = pattern('network');
-    tests.push((container) => container.networks.some(network));
+    tests.push((caller) => caller.networks.some(network));
   }
   const labels = match['label'] === undefined ? {} : strictObject(match['label'], '"label"');
   for (const [label, wanted] of Object.entries(labels)) {
     const value = wildcard(text(wanted, `the label "${label}"`));
-    tests.push((container) => value(container.labels.get(label) ?? '') && container.labels.has(label));
+    tests.push((caller) => value(caller.labels.get(label) ?? '') && caller.labels.has(label));
   }
   return tests;
 }

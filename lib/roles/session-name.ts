@@ -1,4 +1,4 @@
-import type { Container } from '../docker/container.ts';
+import type { CallerDescription } from '../caller.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 import { parseTemplate, type Template } from './template.ts';
 
@@ -35,29 +35,29 @@ export function sanitiseSessionName(text: string): string {
   return name.length < MIN_LENGTH ? '' : name;
 }
 
-export function sessionName(naming: SessionNaming, container: Container, host: string): string {
+export function sessionName(naming: SessionNaming, caller: CallerDescription, host: string): string {
   switch (naming.kind) {
     case 'container':
-      return containerName(container);
+      return containerName(caller);
     case 'classic':
-      return classicName(container);
+      return classicName(caller);
     case 'shared':
       return sanitiseSessionName(`metadataproxy-${host}`);
     case 'template':
       // A label that is missing may leave nothing.
-      return sanitiseSessionName(naming.template.fill(container, host)) || containerName(container);
+      return sanitiseSessionName(naming.template.fill(caller, host)) || containerName(caller);
   }
 }
 
-function containerName(container: Container): string {
-  const { name, shortId } = container;
+function containerName(caller: CallerDescription): string {
+  const { name, shortId } = caller;
   if (shortId === '') return sanitiseSessionName(name) || sanitiseSessionName(`caller-${name}`);
   const start = name.replace(NOT_ALLOWED, '_').slice(0, MAX_LENGTH - shortId.length - 1);
   return start === '' ? shortId : `${start}-${shortId}`;
 }
 
 /** `{image}-{name}-{id}`: what one of image and name does not need of its half the other may have; their ends are kept. */
-function classicName({ id, name, image }: Container): string {
+function classicName({ id, name, image }: CallerDescription): string {
   const spare = (text: string): number => Math.max(0, CLASSIC_HALF - text.length);
   const cutName = name.slice(-(CLASSIC_HALF + spare(image)));
   const cutImage = image.slice(-(CLASSIC_HALF + spare(cutName)));

@@ -1,4 +1,4 @@
-import type { Container } from '../docker/container.ts';
+import type { CallerDescription } from '../caller.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 
 /** Which labels and environment variables of a container become tags of its role session. */
@@ -36,9 +36,9 @@ export function parseTagSources(text: string): TagSources | undefined {
  *
  * @throws BadRoleRequest for a value that STS would not take: a changed one could mean something else in a policy
  */
-export function sessionTags({ labels, env }: TagSources, container: Container): ReadonlyMap<string, string> {
+export function sessionTags({ labels, env }: TagSources, caller: CallerDescription): ReadonlyMap<string, string> {
   const tags = new Map<string, string>();
-  for (const [names, values] of [[labels, container.labels], [env, container.env]] as const) {
+  for (const [names, values] of [[labels, caller.labels], [env, caller.env]] as const) {
     for (const name of names) {
       const value = values.get(name);
       if (value === undefined) continue;

@@ -1,4 +1,4 @@
-import type { Container } from '../docker/container.ts';
+import type { CallerDescription } from '../caller.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 
 /** Text with places that are filled in for each container: `{container.name}-{label:team}`. */
@@ -7,7 +7,7 @@ export interface Template {
   /** The labels and environment variables that it reads. */
   readonly labels: readonly string[];
   readonly env: readonly string[];
-  fill(container: Container, host: string): string;
+  fill(caller: CallerDescription, host: string): string;
 }
 
 const PLACEHOLDER = /\{([^{}]*)\}/g;
@@ -28,21 +28,21 @@ export function parseTemplate(text: string): Template {
     text,
     labels: named('label:'),
     env: named('env:'),
-    fill: (container, host) => text.replace(PLACEHOLDER, (_, placeholder: string) => fillPlaceholder(placeholder, container, host)),
+    fill: (caller, host) => text.replace(PLACEHOLDER, (_, placeholder: string) => fillPlaceholder(placeholder, caller, host)),
   };
 }
 
-function fillPlaceholder(placeholder: string, container: Container, host: string): string {
+function fillPlaceholder(placeholder: string, caller: CallerDescription, host: string): string {
   switch (placeholder) {
     case 'container.name':
-      return container.name;
+      return caller.name;
     case 'container.id':
-      return container.shortId;
+      return caller.shortId;
     case 'image':
-      return container.image;
+      return caller.image;
     case 'host':
       return host;
   }
   const [kind = '', name = ''] = placeholder.split(/:(.*)/s);
-  return (kind === 'label' ? container.labels : container.env).get(name) ?? '';
+  return (kind === 'label' ? caller.labels : caller.env).get(name) ?? '';
 }

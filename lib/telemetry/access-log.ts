@@ -1,3 +1,4 @@
+import { describe } from '../caller.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Fields, Log } from '../log/log.ts';
 import { LogDeduplicator } from '../log/deduplicator.ts';
@@ -24,18 +25,21 @@ export class AccessLog {
     else this.#logRefusal(exchange, failure, fieldsOf(exchange, failure, seconds));
   }
 
-  #logRefusal({ address, container, response }: Exchange, failure: unknown, fields: Fields): void {
+  #logRefusal({ address, caller, response }: Exchange, failure: unknown, fields: Fields): void {
     const log = (suppressed: number): void => {
       this.#log.info('credentials refused', suppressed === 0 ? fields : { ...fields, suppressed });
     };
     if (this.#log.writes('debug')) log(0);
     // A container that makes thousands of such requests gets two lines a minute.
-    else this.#refusals.deduplicate(`${container?.id ?? address} ${response.statusCode} ${String(failure)}`, log);
+    else this.#refusals.deduplicate(`${caller?.id ?? address} ${response.statusCode} ${String(failure)}`, log);
   }
 }
 
+const UNKNOWN = { name: undefined, shortId: undefined };
+
 function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields {
-  const { id, request, response, path, address, container, credentials, roleRequest } = exchange;
+  const { id, request, response, path, address, caller, credentials, roleRequest } = exchange;
+  const { name, shortId } = caller ? describe(caller) : UNKNOWN;
   return {
     request_id: id,
     method: request.method,
@@ -43,8 +47,8 @@ function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields
     status: response.statusCode,
     ms: Math.round(seconds * 1_000_000) / 1000,
     address,
-    container: container?.name,
-    container_id: container?.shortId || undefined,
+    container: name,
+    container_id: shortId || undefined,
     role_arn: credentials?.roleArn ?? roleRequest?.role.text,
     error: failure instanceof Error ? failure.message : undefined,
   };

@@ -1,9 +1,9 @@
 /**
- * Recent requests, for the status page: the last hour minute by minute, and totals per container. Recording a request
+ * Recent requests, for the status page: the last hour minute by minute, and totals per caller. Recording a request
  * allocates nothing.
  */
 
-import type { Container } from '../docker/container.ts';
+import type { Caller } from '../caller.ts';
 import { quantile } from './metrics/registry.ts';
 
 export const MINUTES = 60;
@@ -25,7 +25,7 @@ export interface Minute {
   readonly p99: number;
 }
 
-export interface ContainerHistory {
+export interface CallerHistory {
   readonly requests: number;
   /** The last refusal or failure; `at` is by the monotonic clock. */
   readonly lastError: { readonly at: number; readonly message: string } | undefined;
@@ -54,13 +54,13 @@ class Tally {
 
 export class RequestHistory {
   readonly #ring = Array.from({ length: MINUTES }, () => new Bucket());
-  readonly #tallies = new WeakMap<Container, Tally>();
+  readonly #tallies = new WeakMap<Caller, Tally>();
 
   /**
    * @param at milliseconds of the monotonic clock
    * @param error undefined if it was served
    */
-  record(container: Container | undefined, outcome: Outcome, at: number, seconds: number, error?: string): void {
+  record(caller: Caller | undefined, outcome: Outcome, at: number, seconds: number, error?: string): void {
     const minute = Math.floor(at / MINUTE_MS);
     const bucket = this.#ring[minute % MINUTES];
     if (!bucket) return; // A negative time.
@@ -71,11 +71,11 @@ export class RequestHistory {
     let slot = 0;
     while (slot < BOUNDS.length && seconds > (BOUNDS[slot] ?? Infinity)) slot += 1;
     bucket.latencies[slot] = (bucket.latencies[slot] ?? 0) + 1;
-    if (container) this.#count(container, at, error);
+    if (caller) this.#count(caller, at, error);
   }
 
-  of(container: Container): ContainerHistory {
-    const { requests = 0, lastError, lastErrorAt = 0 } = this.#tallies.get(container) ?? {};
+  of(caller: Caller): CallerHistory {
+    const { requests = 0, lastError, lastErrorAt = 0 } = this.#tallies.get(caller) ?? {};
     return { requests, lastError: lastError === undefined ? undefined : { at: lastErrorAt, message: lastError } };
   }
 
@@ -112,9 +112,9 @@ export class RequestHistory {
     return bucket?.minute === minute ? bucket : undefined;
   }
 
-  #count(container: Container, at: number, error: string | undefined): void {
-    let tally = this.#tallies.get(container);
-    if (!tally) this.#tallies.set(container, (tally = new Tally()));
+  #count(caller: Caller, at: number, error: string | undefined): void {
+    let tally = this.#tallies.get(caller);
+    if (!tally) this.#tallies.set(caller, (tally = new Tally()));
     tally.requests += 1;
     if (error === undefined) return;
     tally.lastError = error;

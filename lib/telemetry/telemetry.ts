@@ -3,10 +3,10 @@
  * are loaded only if a setting names a receiver.
  */
 
+import { describe, type Caller } from '../caller.ts';
 import type { CallResult } from '../credentials/aws/clients.ts';
 import { AssumeRoleDenied, ROLE_NOT_ALLOWED, type Credentials } from '../credentials/credentials.ts';
 import type { Config } from '../config/config.ts';
-import type { Container } from '../docker/container.ts';
 import type { DirectoryState } from '../docker/directory.ts';
 import type { Events } from '../events.ts';
 import type { Exchange } from '../http/exchange.ts';
@@ -139,7 +139,8 @@ export class Telemetry implements Events {
     this.recentErrors.report('warning', 'cannot follow Docker events; retrying', '', fields);
   }
 
-  roleRequestInvalid({ name, shortId }: Container, { message: error }: BadRoleRequest): void {
+  roleRequestInvalid(caller: Caller, { message: error }: BadRoleRequest): void {
+    const { name, shortId } = describe(caller);
     this.recentErrors.report('error', 'invalid role request', name, { container: name, container_id: shortId, error });
   }
 
@@ -170,17 +171,17 @@ export class Telemetry implements Events {
   }
 
   /** For the status page. */
-  #recordRequest({ id, began, container, response }: Exchange, route: Route | undefined, failure: unknown, seconds: number): void {
+  #recordRequest({ id, began, caller, response }: Exchange, route: Route | undefined, failure: unknown, seconds: number): void {
     const at = began + seconds * 1000;
     if (failure === undefined) {
       // No head was sent to a client that disconnected first, so the upstream IMDS may not have answered.
       if (route?.kind === 'pass-through' && response.headersSent) this.upstream.succeeded();
-      this.requestHistory.record(container, 'served', at, seconds);
+      this.requestHistory.record(caller, 'served', at, seconds);
       return;
     }
     const error = failure instanceof Error ? failure.message : String(failure);
     const isRefusal = response.statusCode >= 400 && response.statusCode < 500;
-    this.requestHistory.record(container, isRefusal ? 'refused' : 'failed', at, seconds, error);
+    this.requestHistory.record(caller, isRefusal ? 'refused' : 'failed', at, seconds, error);
     if (failure instanceof UpstreamUnreachable || failure instanceof UpstreamTimeout) {
       this.upstream.failed(error);
       this.recentErrors.report('warning', 'upstream IMDS does not answer', '', { error, request_id: id });

@@ -6,7 +6,7 @@ import { warmHost } from './warm-host.ts';
 const CONTAINERS = 50;
 /** V8 collects garbage once more some seconds after the start. That is not part of the idle time. */
 const WARM_UP_MS = 30_000;
-const AT_MOST_PERCENT = 0.05;
+const MAX_PERCENT = 0.05;
 
 /** B10: the CPU time of a proxy without requests, over B10_SECONDS (60). */
 export async function idleCpu(): Promise<Row[]> {
@@ -19,7 +19,7 @@ export async function idleCpu(): Promise<Row[]> {
     const value = (scheduledNanoseconds(host.proxy.pid) - before) / 1e9 / seconds * 100;
     return [{
       benchmark: 'B10', what: `CPU time while idle, ${CONTAINERS} containers, ${seconds} s`, proxy: `${short(value)} %`,
-      comparedWith: 'of a core', value, spread: [value, value], target: `≤ ${AT_MOST_PERCENT} %`, met: value <= AT_MOST_PERCENT,
+      comparedWith: 'of a core', value, spread: [value, value], target: `≤ ${MAX_PERCENT} %`, met: value <= MAX_PERCENT,
     }];
   } finally {
     await host.stop();

@@ -4,7 +4,7 @@ import { CREDENTIALS_PATH, warmHost, type WarmHost } from './warm-host.ts';
 import { wrk, type Load, type Loaded } from './wrk.ts';
 
 const SECONDS = 2;
-const AT_LEAST = 0.9;
+const MIN_RATIO = 0.9;
 
 /** B1: warm credentials over keep-alive connections, at the default log level (info, to a file) and at warning. */
 export async function keepAliveConnections(rounds: number): Promise<Row[]> {
@@ -56,7 +56,7 @@ export async function throughputRows(
   const [server, client] = [median(loads.map(({ serverCpu }) => serverCpu)), median(loads.map(({ clientCpu }) => clientCpu))];
   const busy = `server ${percent(server)}, wrk ${percent(client)} of a core`;
   return [
-    ratioRow(benchmark, `${what} (${busy})`, 'req/s', samples, { atLeast: AT_LEAST }),
+    ratioRow(benchmark, `${what} (${busy})`, 'req/s', samples, { atLeast: MIN_RATIO }),
     comparisonRow(benchmark, '… per second of the server\'s CPU time', 'req', perCpuSecond),
   ];
 }

@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import type { Server } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { request } from './client.ts';
 import type { DockerEngine } from './docker-engine.ts';
+import { freePort } from './free-port.ts';
 import type { Imds } from './imds.ts';
 import { Journal } from './journal.ts';
 import type { Sts } from './sts.ts';
@@ -104,6 +106,50 @@ export async function startProxy(test: Test, options: ProxyOptions = {}): Promis
     reload: () => void child.kill('SIGHUP'),
     signal: (signal) => void child.kill(signal),
   };
+}
+
+/** A program whose log a test reads line by line, if at all. */
+export interface RawProxy {
+  readonly port: number;
+  /** 0 if ADMIN_ADDR is "off". */
+  readonly adminPort: number;
+  readonly pid: number;
+  readonly lines: Journal<string>;
+  stop(signal?: NodeJS.Signals): Promise<Exit>;
+  signal(signal: NodeJS.Signals): void;
+}
+
+/**
+ * Starts the built program on chosen ports, for log levels and formats from which startProxy() cannot read them.
+ * Resolves when it answers containers.
+ */
+export async function startProxyWithRawLog(test: Test, options: ProxyOptions): Promise<RawProxy> {
+  const [port, freeAdminPort] = [await freePort(), await freePort()];
+  const env = { PORT: String(port), ADMIN_ADDR: `127.0.0.1:${freeAdminPort}`, ...options.env };
+  const adminPort = env.ADMIN_ADDR === 'off' ? 0 : freeAdminPort;
+  const child = start(environment({ ...options, env }), options);
+  const lines = new Journal<string>('a log line');
+  createInterface({ input: child.stderr }).on('line', (line) => lines.add(line));
+  const exit = exitOf(child);
+  let hasEnded = false;
+  void exit.then(({ code, signal }) => {
+    hasEnded = true;
+    lines.end(`the proxy has ended (${code ?? signal})`);
+  });
+  test.after(async () => {
+    child.kill('SIGKILL');
+    await exit;
+  });
+  const status = (): Promise<number> => request({ port, path: '/healthcheck' }).then((answer) => answer.status, () => 0);
+  while (await status() !== 200) {
+    if (hasEnded) throw new Error(`the proxy has ended: ${lines.entries.join('\n')}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  const stop = (signal: NodeJS.Signals = 'SIGTERM'): Promise<Exit> => {
+    child.kill(signal);
+    return exit;
+  };
+  return { port, adminPort, pid: child.pid ?? 0, lines, stop, signal: (signal) => void child.kill(signal) };
 }
 
 /** Runs the program to its end: for --help, --version and invalid settings. */

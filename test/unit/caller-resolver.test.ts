@@ -1,168 +1,223 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CallerResolver, type OtherSource } from '../../lib/callers/resolver.ts';
+import { CallerUndetermined, UnknownCaller, type Caller, type DemoCaller } from '../../lib/caller.ts';
+import { parseAddressMapping } from '../../lib/callers/address-mapping.ts';
+import type { Connection } from '../../lib/callers/connection.ts';
+import { CallerResolver, type CallerResolverOptions, type OtherSource } from '../../lib/callers/resolver.ts';
 import { DirectoryUnavailable, type Container } from '../../lib/docker/container.ts';
-import { parseAddressMapping, type AddressMapping } from '../../lib/callers/address-mapping.ts';
 import { aContainer } from './helpers/fixtures.ts';
 
-const caller = (name: string): Container => aContainer({
-  id: name.padEnd(64, '0'),
-  shortId: name.padEnd(12, '0'),
-  name,
-  image: '',
-});
+const container = (name: string, more: Partial<Container> = {}): Container =>
+  aContainer({ id: name.padEnd(64, '0'), name, ...more });
 
-type Answer = Container | undefined | Error;
 const A = '10.0.0.7';
-const CONNECTION = {};
-const NOTHING_OPEN = { peersKnown: () => undefined };
+const B = '10.0.0.8';
+const from = (address: string): Connection => ({
+  address,
+  remotePort: 40_404,
+  localAddress: '127.0.0.1',
+  localPort: 18_000,
+});
+const mappingOf = (entries: Record<string, string>) => parseAddressMapping(JSON.stringify(entries), new Map());
 
-function set(answers: { docker?: Answer; others?: Answer[]; mapping?: Record<string, string> }) {
+function resolverOf(options: Partial<CallerResolverOptions> = {}): CallerResolver {
+  return new CallerResolver({
+    directory: { resolve: () => undefined, peek: () => undefined },
+    mapping: () => undefined,
+    others: [],
+    hostAddresses: { has: () => false },
+    ...options,
+  });
+}
+
+type Answer<T> = T | undefined | Error;
+
+/** A resolver over sources that answer as given, asynchronously. */
+function setUp(given: { docker?: Answer<Container>; others?: Answer<Caller>[]; mapping?: Record<string, string> }) {
   const asked: string[] = [];
-  const source = (name: string, answer: Answer): OtherSource => ({
-    resolve: () => {
+  const source = <T>(name: string, answer: Answer<T>) => ({
+    resolve: (): Promise<T | undefined> => {
       asked.push(name);
       return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
     },
   });
-  const mapping: AddressMapping | undefined =
-    answers.mapping && parseAddressMapping(JSON.stringify(answers.mapping), new Map());
-  const resolver = new CallerResolver({
-    directory: { ...source('docker', answers.docker), peek: () => undefined, ...NOTHING_OPEN },
+  const mapping = given.mapping && mappingOf(given.mapping);
+  const resolver = resolverOf({
+    directory: { ...source('docker', given.docker), peek: () => undefined },
     mapping: () => mapping,
-    others: (answers.others ?? []).map((answer, index) => source(`other ${index + 1}`, answer)),
+    others: (given.others ?? []).map((answer, index): OtherSource => source(`other ${index + 1}`, answer)),
   });
-  return { asked, find: async () => (await resolver.resolve(A, CONNECTION))?.name };
+  return { asked, resolve: async () => (await resolver.resolve(from(A))).name };
 }
 
 const away = new DirectoryUnavailable('away');
+const undetermined = new CallerUndetermined('away');
 
-test('without mapping and other sources it is Docker that says', async () => {
-  assert.equal(await set({ docker: caller('web') }).find(), 'web');
-  assert.equal(await set({}).find(), undefined);
-  await assert.rejects(set({ docker: away }).find(), away);
+test('without a mapping and other sources the container directory decides', async () => {
+  assert.equal(await setUp({ docker: container('web') }).resolve(), 'web');
+  await assert.rejects(setUp({}).resolve(), new UnknownCaller(`no container has the address ${A}`));
+  await assert.rejects(setUp({ docker: away }).resolve(), undetermined);
 });
 
-test('what Docker knows at once is found at once', () => {
-  const web = caller('web');
-  const directory = { resolve: () => web, peek: () => web, ...NOTHING_OPEN };
-  const resolver = new CallerResolver({ directory, mapping: () => undefined, others: [] });
-  assert.equal(resolver.resolve(A, CONNECTION), web);
+test('a caller that the directory knows is resolved without a promise, and an unknown one is, too', () => {
+  const web = container('web');
+  assert.equal(resolverOf({ directory: { resolve: () => web, peek: () => web } }).resolve(from(A)), web);
+  assert.throws(() => resolverOf().resolve(from(A)), UnknownCaller);
 });
 
-test('a mapped address is its caller at once, whatever Docker knows or whether it is there', async () => {
-  for (const docker of [caller('web'), away, undefined]) {
-    const { find, asked } = set({ docker, others: [caller('task')], mapping: { [A]: 'mapped', '*': 'any' } });
-    assert.equal(await find(), A);
+test('a mapped address is its caller at once, whatever Docker knows or whether it answers', async () => {
+  for (const docker of [container('web'), away, undefined]) {
+    const { resolve, asked } = setUp({ docker, others: [container('task')], mapping: { [A]: 'mapped', '*': 'any' } });
+    assert.equal(await resolve(), A);
     assert.deepEqual(asked, []);
   }
+});
+
+test('resolve and peek agree on a mapped address', () => {
+  const web = container('web');
+  const mapping = mappingOf({ [A]: 'mapped' });
+  const resolver = resolverOf({ directory: { resolve: () => web, peek: () => web }, mapping: () => mapping });
+  assert.equal(resolver.peek(from(A)), mapping.get(A));
+  assert.equal(resolver.resolve(from(A)), mapping.get(A));
 });
 
 test('Docker counts before the others, they in their order, and "*" last', async () => {
   const mapping = { '*': 'any' };
   for (const [docker, others, expected, asked] of [
-    [caller('web'), [caller('task'), undefined], 'web', ['docker']],
-    [undefined, [caller('task'), caller('other')], 'task', ['docker', 'other 1']],
-    [undefined, [undefined, caller('other')], 'other', ['docker', 'other 1', 'other 2']],
+    [container('web'), [container('task'), undefined], 'web', ['docker']],
+    [undefined, [container('task'), container('other')], 'task', ['docker', 'other 1']],
+    [undefined, [undefined, container('other')], 'other', ['docker', 'other 1', 'other 2']],
     [undefined, [undefined, undefined], 'any-address', ['docker', 'other 1', 'other 2']],
   ] as const) {
-    const made = set({ docker, others: [...others], mapping });
-    assert.equal(await made.find(), expected);
+    const made = setUp({ docker, others: [...others], mapping });
+    assert.equal(await made.resolve(), expected);
     assert.deepEqual(made.asked, asked);
   }
 });
 
-test('who is away does not keep another from saying', async () => {
-  assert.equal(await set({ docker: away, others: [caller('task')] }).find(), 'task');
-  assert.equal(await set({ docker: undefined, others: [away, caller('other')] }).find(), 'other');
+test('a source that is away does not keep another from answering', async () => {
+  assert.equal(await setUp({ docker: away, others: [container('task')] }).resolve(), 'task');
+  assert.equal(await setUp({ docker: undefined, others: [undetermined, container('other')] }).resolve(), 'other');
 });
 
-test('while somebody is away an address that nobody else knows is not "*"', async () => {
-  await assert.rejects(set({ docker: away, others: [undefined], mapping: { '*': 'any' } }).find(), away);
+test('while a source is away, an address that no other source knows is not "*"', async () => {
+  await assert.rejects(setUp({ docker: away, others: [undefined], mapping: { '*': 'any' } }).resolve(), undetermined);
   await assert.rejects(
-    set({ docker: undefined, others: [undefined, away], mapping: { '*': 'any' } }).find(),
-    away,
+    setUp({ docker: undefined, others: [undefined, undetermined], mapping: { '*': 'any' } }).resolve(),
+    undetermined,
   );
 });
 
-test('an address that nobody knows is nobody, unless there is a "*"', async () => {
-  assert.equal(await set({ mapping: { '10.0.0.8': 'other' } }).find(), undefined);
-  assert.equal(await set({ mapping: { '*': 'any' } }).find(), 'any-address');
+test('an address that no source knows is an unknown caller, unless there is a "*"', async () => {
+  await assert.rejects(setUp({ mapping: { [B]: 'other' } }).resolve(), UnknownCaller);
+  await assert.rejects(setUp({ others: [undefined] }).resolve(), UnknownCaller);
+  assert.equal(await setUp({ mapping: { '*': 'any' } }).resolve(), 'any-address');
 });
 
-test('an error that is not of being away is not hidden', async () => {
+test('an unexpected error of a source is not hidden', async () => {
   const error = new Error('a mistake');
-  await assert.rejects(set({ others: [error, caller('task')] }).find(), error);
+  await assert.rejects(setUp({ others: [error, container('task')] }).resolve(), error);
 });
 
-test('a mapping that is read anew counts for the next request', async () => {
-  let mapping = parseAddressMapping(JSON.stringify({ [A]: 'a' }), new Map());
-  const resolver = new CallerResolver({
-    directory: { resolve: () => undefined, peek: () => undefined, ...NOTHING_OPEN },
-    mapping: () => mapping,
-    others: [],
-  });
-  assert.equal((await resolver.resolve(A, CONNECTION))?.env.get('IAM_ROLE'), 'a');
-  mapping = parseAddressMapping(JSON.stringify({ [A]: 'b' }), new Map());
-  assert.equal((await resolver.resolve(A, CONNECTION))?.env.get('IAM_ROLE'), 'b');
-  mapping = parseAddressMapping('{}', new Map());
-  assert.equal(await resolver.resolve(A, CONNECTION), undefined);
+test('a reloaded mapping counts for the next request', async () => {
+  let mapping = mappingOf({ [A]: 'a' });
+  const resolver = resolverOf({ mapping: () => mapping });
+  const resolve = async (): Promise<Caller> => resolver.resolve(from(A));
+  assert.equal(await resolve(), mapping.get(A));
+  mapping = mappingOf({ [A]: 'b' });
+  assert.equal(await resolve(), mapping.get(A));
+  mapping = mappingOf({});
+  await assert.rejects(resolve(), UnknownCaller);
+});
+
+test('in a demonstration, loopback is the demonstration and no other address is', async () => {
+  const demo: DemoCaller = { kind: 'demo', id: 'demo', name: 'demo' };
+  const resolver = resolverOf({ demo });
+  assert.equal(resolver.resolve(from('127.0.0.1')), demo);
+  assert.equal(resolver.peek(from('127.0.0.1')), demo);
+  assert.throws(() => resolver.resolve(from(A)), UnknownCaller);
 });
 
 // The host's own addresses
 
-const CALLER = caller('on the host');
+const ON_HOST = container('on the host', { network: 'host' });
 
-function onHost({ glanced, mapping }: { glanced?: Container; mapping?: Record<string, string> } = {}) {
-  const asked: unknown[] = [];
-  const directory = { resolve: () => glanced, peek: () => glanced, ...NOTHING_OPEN };
-  const resolver = new CallerResolver({
-    directory,
-    mapping: () => mapping && parseAddressMapping(JSON.stringify(mapping), new Map()),
-    others: [{ resolve: async () => caller('task') }],
+/** A is an address of the host; whoever is there is the host-network container. */
+function onHost({ peeked, mapping }: { peeked?: Container; mapping?: Record<string, string> } = {}) {
+  const asked: Connection[] = [];
+  const mapped = mapping && mappingOf(mapping);
+  const resolver = resolverOf({
+    directory: { resolve: () => peeked, peek: () => peeked },
+    mapping: () => mapped,
+    others: [{ resolve: async () => container('task') }],
+    hostAddresses: { has: (address) => address === A },
     hostNetwork: {
-      isHostAddress: (address) => address === A,
-      resolve: async (...args) => {
-        asked.push(args);
-        return CALLER;
+      resolve: async (connection) => {
+        asked.push(connection);
+        return ON_HOST;
       },
-      peek: (connection) => (asked.length > 0 && connection === CONNECTION ? CALLER : undefined),
+      peek: (connection) => (asked.includes(connection) ? ON_HOST : undefined),
     },
   });
-  return { asked, resolver, find: async (address: string) => (await resolver.resolve(address, CONNECTION))?.name };
+  return { asked, resolver, resolve: async (connection: Connection) => (await resolver.resolve(connection)).name };
 }
 
-test('behind an address of the host is whoever has the connection, not what Mesos, DNS or "*" say', async () => {
-  const { asked, find } = onHost({ mapping: { '*': 'any' } });
-  assert.equal(await find(A), 'on the host');
-  assert.deepEqual(asked, [[A, CONNECTION]]);
-  assert.equal(await find('10.0.0.8'), 'task', 'but behind others it is');
+test('behind an address of the host is the process that holds the connection, not what Mesos, DNS or "*" know', async () => {
+  const { asked, resolve } = onHost({ mapping: { '*': 'any' } });
+  const connection = from(A);
+  assert.equal(await resolve(connection), 'on the host');
+  assert.deepEqual(asked, [connection]);
+  assert.equal(await resolve(from(B)), 'task', 'behind other addresses, what they know');
   assert.equal(asked.length, 1);
 });
 
-test('an address of the host that an operator mapped is its caller', async () => {
-  const { asked, find } = onHost({ mapping: { [A]: 'mapped' } });
-  assert.equal(await find(A), A);
+test('an address of the host that the operator mapped is its caller', async () => {
+  const { asked, resolve, resolver } = onHost({ mapping: { [A]: 'mapped' } });
+  assert.equal(await resolve(from(A)), A);
+  assert.equal(resolver.peek(from(A))?.name, A);
+  assert.equal(resolver.ensureResolved(from(A)), undefined);
   assert.deepEqual(asked, []);
 });
 
-test('an address that Docker gave to a container is that container\'s; one that a label claims is not', async () => {
-  assert.equal(await onHost({ glanced: caller('web') }).find(A), 'web');
-  assert.equal(await onHost({ glanced: { ...caller('claims'), labelledAddress: A } }).find(A), 'on the host');
+test("an address that Docker assigned to a container is the container's, and not the host's", async () => {
+  const { resolve, resolver } = onHost({ peeked: container('web') });
+  assert.equal(await resolve(from(A)), 'web');
+  assert.equal(resolver.peek(from(A))?.name, 'web');
+  assert.equal(resolver.isHost(A), false);
 });
 
-test('who is on the host is known at once after it was settled, and settling never fails', async () => {
+test("a label that claims an address of the host is believed by no question", async () => {
+  const { resolve, resolver } = onHost({ peeked: container('claims', { labelledAddress: A }) });
+  const connection = from(A);
+  assert.equal(resolver.isHost(A), true);
+  assert.equal(resolver.peek(connection), undefined, 'not resolved yet');
+  assert.equal(await resolve(connection), 'on the host');
+  assert.equal(resolver.peek(connection), ON_HOST);
+});
+
+test('a host-network caller is known at once after ensureResolved, which never fails', async () => {
   const { resolver } = onHost();
-  assert.equal(resolver.peek(A, CONNECTION), undefined);
-  await resolver.ensureResolved(A, CONNECTION);
-  assert.equal(resolver.peek(A, CONNECTION), CALLER);
-  assert.equal(resolver.ensureResolved(A, CONNECTION), undefined, 'nothing is left to find out');
-  assert.equal(resolver.ensureResolved('10.0.0.8', CONNECTION), undefined, 'nothing has to be');
-  const failing = new CallerResolver({
-    directory: { resolve: () => undefined, peek: () => undefined, ...NOTHING_OPEN },
-    mapping: () => undefined,
-    others: [],
-    hostNetwork: { isHostAddress: () => true, resolve: () => Promise.reject(away), peek: () => undefined },
+  const connection = from(A);
+  assert.equal(resolver.peek(connection), undefined);
+  await resolver.ensureResolved(connection);
+  assert.equal(resolver.peek(connection), ON_HOST);
+  assert.equal(resolver.ensureResolved(connection), undefined, 'nothing is left to resolve');
+  assert.equal(resolver.ensureResolved(from(B)), undefined, 'not a host-network caller');
+  const failing = resolverOf({
+    hostAddresses: { has: () => true },
+    hostNetwork: { resolve: () => Promise.reject(undetermined), peek: () => undefined },
   });
-  await failing.ensureResolved(A, CONNECTION);
+  await failing.ensureResolved(connection);
+});
+
+test('where the system does not tell its addresses, resolve is undetermined and peek knows nothing', () => {
+  const has = (): never => {
+    throw undetermined;
+  };
+  const resolver = resolverOf({
+    hostAddresses: { has },
+    hostNetwork: { resolve: () => Promise.reject(undetermined), peek: () => undefined },
+  });
+  assert.throws(() => resolver.resolve(from(A)), undetermined);
+  assert.equal(resolver.peek(from(A)), undefined);
 });

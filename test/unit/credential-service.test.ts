@@ -1,13 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DirectoryUnavailable, UnknownCaller } from '../../lib/docker/container.ts';
+import { CallerUndetermined, UnknownCaller } from '../../lib/caller.ts';
 import { CredentialService, type CredentialServiceOptions } from '../../lib/http/credential-service.ts';
 import { sendText } from '../../lib/http/exchange.ts';
-import { containerCredentials } from '../../lib/http/handlers/container-credentials.ts';
-import { iamInfo } from '../../lib/http/handlers/iam-info.ts';
-import { iamListing } from '../../lib/http/handlers/iam-listing.ts';
-import { roleCredentials } from '../../lib/http/handlers/role-credentials.ts';
-import { roleNameListing } from '../../lib/http/handlers/role-name.ts';
+import { credentialHandlers } from '../../lib/http/handlers/credentials.ts';
 import { NoRole } from '../../lib/assignments.ts';
 import { request } from '../support/client.ts';
 import { aContainer, aRequest, someCredentials } from './helpers/fixtures.ts';
@@ -24,8 +20,8 @@ const CREDENTIALS = someCredentials({
 
 function credentialService(sources: Partial<CredentialServiceOptions> = {}): CredentialService {
   return new CredentialService({
-    resolver: { resolve: () => CONTAINER, peersKnown: () => assert.fail('it names a role') },
-    assignments: { requestFor: () => REQUEST, mayUsePeerRole: () => false },
+    resolver: { resolve: () => CONTAINER },
+    assignments: { requestFor: () => REQUEST },
     store: { get: () => CREDENTIALS, obtain: () => assert.fail('there is no need to wait') },
     ...sources,
   });
@@ -33,18 +29,14 @@ function credentialService(sources: Partial<CredentialServiceOptions> = {}): Cre
 
 function handlersOf(all: CredentialService) {
   return {
-    iamListing: iamListing(all),
-    iamInfo: iamInfo(all),
-    roleName: roleNameListing(all),
-    roleCredentials: roleCredentials(all),
-    containerCredentials: containerCredentials(all),
+    ...credentialHandlers(all),
     passThrough: (exchange: Parameters<typeof sendText>[0]) => sendText(exchange, 'passed'),
   };
 }
 
 const IAM = '/latest/meta-data/iam';
 
-test('a container with a role is told what there is, and gets its credentials through every door', async (t) => {
+test('a container with a role gets the listing, and its credentials at every endpoint', async (t) => {
   const { port } = await startServer(t, handlersOf(credentialService()));
   const get = async (path: string): Promise<string> => {
     const { status, body } = await request({ port, path });
@@ -71,49 +63,20 @@ test('another role than its own is 404, also one that differs in case or by its 
   }
 });
 
-const nothingOpen = { peersKnown: () => undefined };
+const throws = (error: Error) => (): never => {
+  throw error;
+};
 
 for (const [what, sources, status] of [
-  ['no container has the address', { resolver: { ...nothingOpen, resolve: () => undefined } }, 404],
-  ['no container has the address after a look', { resolver: { ...nothingOpen, resolve: async () => undefined } }, 404],
+  ['no container has the address', { resolver: { resolve: throws(new UnknownCaller()) } }, 404],
+  ['no container has the address after a lookup', { resolver: { resolve: async () => throws(new UnknownCaller())() } }, 404],
+  ['the caller is undetermined', { resolver: { resolve: async () => throws(new CallerUndetermined())() } }, 503],
   [
-    'it cannot be told which container asks',
-    {
-      resolver: {
-        ...nothingOpen,
-        resolve: async () => {
-          throw new DirectoryUnavailable();
-        },
-      },
-    },
+    'the network peers of the container are undetermined',
+    { assignments: { requestFor: async () => throws(new CallerUndetermined())() } },
     503,
   ],
-  [
-    'it cannot be told who shares the network of a container that names no role',
-    {
-      resolver: {
-        resolve: () => CONTAINER,
-        peersKnown: async () => {
-          throw new DirectoryUnavailable();
-        },
-      },
-      assignments: { requestFor: () => REQUEST, mayUsePeerRole: () => true },
-    },
-    503,
-  ],
-  [
-    'the container has no role',
-    {
-      resolver: { ...nothingOpen, resolve: () => CONTAINER },
-      assignments: {
-        mayUsePeerRole: () => true,
-        requestFor: () => {
-          throw new NoRole();
-        },
-      },
-    },
-    404,
-  ],
+  ['the container has no role', { assignments: { requestFor: throws(new NoRole()) } }, 404],
 ] as const) {
   test(`when ${what}, every question about its role is answered ${status}`, async (t) => {
     const { port } = await startServer(t, handlersOf(credentialService(sources)));
@@ -133,28 +96,53 @@ for (const [what, sources, status] of [
   });
 }
 
-test('whoever names no role has one only when it is known who shares its network', async (t) => {
-  const { promise, resolve } = deferred<void>();
-  let isKnown = false;
+test('each step waits for the one before it', async (t) => {
+  const caller = deferred<typeof CONTAINER>();
+  const role = deferred<typeof REQUEST>();
+  const steps: string[] = [];
   const all = credentialService({
-    resolver: { resolve: () => CONTAINER, peersKnown: () => promise.then(() => void (isKnown = true)) },
+    resolver: { resolve: () => caller.promise },
     assignments: {
-      mayUsePeerRole: (container) => container === CONTAINER,
-      requestFor: () => (isKnown ? REQUEST : assert.fail('it is not known yet')),
+      requestFor: (found) => {
+        assert.equal(found, CONTAINER);
+        steps.push('role');
+        queueMicrotask(() => role.resolve(REQUEST));
+        return role.promise;
+      },
+    },
+    store: {
+      get: (request) => {
+        assert.equal(request, REQUEST);
+        steps.push('credentials');
+        return CREDENTIALS;
+      },
+      obtain: () => assert.fail('they are ready'),
     },
   });
   const { port } = await startServer(t, handlersOf(all));
-  const answer = request({ port, path: `${IAM}/security-credentials/` });
-  resolve();
-  assert.equal((await answer).body, 'app');
+  const answer = request({ port, path: '/creds' });
+  caller.resolve(CONTAINER);
+  assert.match((await answer).body, /ASIATEST/);
+  assert.deepEqual(steps, ['role', 'credentials']);
 });
 
-test('whoever is found stands in the exchange, for the log', async (t) => {
+test('where nothing has to be waited for, no step makes a promise', async (t) => {
+  const handlers = credentialHandlers(credentialService());
+  const results: unknown[] = [];
+  const { port } = await startServer(t, {
+    ...handlersOf(credentialService()),
+    containerCredentials: (exchange) => void results.push(handlers.containerCredentials(exchange)),
+  });
+  assert.match((await request({ port, path: '/creds' })).body, /ASIATEST/);
+  assert.deepEqual(results, [undefined]);
+});
+
+test('the log has the caller and its role', async (t) => {
   const { port, lines } = await startServer(
     t,
     handlersOf(
       credentialService({
-        resolver: { ...nothingOpen, resolve: async () => CONTAINER },
+        resolver: { resolve: async () => CONTAINER },
         store: { get: () => undefined, obtain: async () => CREDENTIALS },
       }),
     ),
@@ -165,8 +153,10 @@ test('whoever is found stands in the exchange, for the log', async (t) => {
   assert.doesNotMatch(JSON.stringify(lines.entries), /ASIATEST/);
 });
 
-test('a caller whom nobody knows is named by its address in the log alone', async (t) => {
-  const { port, lines } = await startServer(t, handlersOf(credentialService({ resolver: { ...nothingOpen, resolve: () => undefined } })));
+test('the address of an unknown caller is in the log, and not in the answer', async (t) => {
+  const { port, lines } = await startServer(t, handlersOf(credentialService({
+    resolver: { resolve: ({ address }) => throws(new UnknownCaller(`no container has the address ${address}`))() },
+  })));
   const { body } = await request({ port, from: '127.0.0.7', path: '/creds' });
   assert.doesNotMatch(body, /127\.0\.0\.7/);
   const line = await lines.first(({ msg }) => msg === 'credentials refused');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DirectoryUnavailable, UnknownCaller } from '../../lib/docker/container.ts';
+import { CallerUndetermined, UnknownCaller } from '../../lib/caller.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import { BadTarget } from '../../lib/http/canonical-path.ts';
 import { errorPage, failureOf, Refusal } from '../../lib/http/errors.ts';
@@ -18,7 +18,7 @@ const TABLE: readonly (readonly [what: string, error: unknown, status: number, c
   ['its role is invalid', new BadRoleRequest(SECRET), 404],
   ['STS denies the role', new AssumeRoleDenied('AccessDenied', SECRET), 403, 'AssumeRoleUnauthorizedAccess'],
   ['STS fails in a way that may pass', new CredentialsUnavailable(SECRET), 503, 'ServiceUnavailable'],
-  ['the caller cannot be determined now', new DirectoryUnavailable(SECRET), 503, 'ServiceUnavailable'],
+  ['the caller cannot be determined now', new CallerUndetermined(SECRET), 503, 'ServiceUnavailable'],
   ['the upstream IMDS cannot be reached', new UpstreamUnreachable(SECRET), 502],
   ['the upstream IMDS times out', new UpstreamTimeout(SECRET), 504],
   ['anything else happens', new TypeError(SECRET), 500],
@@ -51,7 +51,7 @@ test('a retryable error has Retry-After in whole seconds, at least one', () => {
     const error = Object.assign(new CredentialsUnavailable(''), { retryAfter: milliseconds });
     assert.deepEqual(failureOf(error).headers, ['Retry-After', seconds]);
   }
-  assert.deepEqual(failureOf(new DirectoryUnavailable('')).headers, ['Retry-After', '1']);
+  assert.deepEqual(failureOf(new CallerUndetermined('')).headers, ['Retry-After', '1']);
 });
 
 test('a refusal has the status and the headers that it was made with', () => {

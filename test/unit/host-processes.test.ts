@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { systemClock, type Clock } from '../../lib/util/clock.ts';
 import { HostProcesses, type HostConnection, type SocketProcess } from '../../lib/callers/host/processes.ts';
-import { DirectoryUnavailable } from '../../lib/docker/container.ts';
+import { CallerUndetermined } from '../../lib/caller.ts';
 
 const A = 'a1'.repeat(32);
 const B = 'b2'.repeat(32);
@@ -65,7 +65,7 @@ const inContainer = (id: string): SocketProcess => ({
   ownPids: true,
 });
 const unavailable = (why: RegExp) => (error: Error): boolean =>
-  error instanceof DirectoryUnavailable && why.test(error.message);
+  error instanceof CallerUndetermined && why.test(error.message);
 
 test('the process is the one that has the socket at the other end', async (t) => {
   const processes = {
@@ -96,16 +96,16 @@ for (const [what, rows, why] of [
   ['a socket at that port of another address', [row('0B00000A:9DD4', IMDS)], /not among the sockets/],
   ['a socket that is connected elsewhere', [row(PEER, '08080808:01BB'), row(PEER, 'FEA9FEA9:0051')], /not among/],
   ['two sockets that might be it', [row(PEER, IMDS), row(PEER, PROXY, '4712')], /several sockets/],
-  ['a socket that nobody has', [row(PEER, IMDS, '9')], /no process is seen/],
+  ['a socket that nobody has', [row(PEER, IMDS, '9')], /no visible process/],
 ] as const) {
-  test(`it cannot be told with ${what}`, async (t) => {
+  test(`undetermined: ${what}`, async (t) => {
     await assert.rejects(made(t, { 5: container(A) }, rows).find(), unavailable(why));
   });
 }
 
-test('a user who is not redirected cannot have come by the redirect, but directly', async (t) => {
+test('a user whom the firewall does not redirect cannot have come by the redirect, but directly', async (t) => {
   const processes = { 5: container(A) };
-  await assert.rejects(made(t, processes, [row(PEER, IMDS, '4711', 0)]).find([0, 5]), unavailable(/not redirected/));
+  await assert.rejects(made(t, processes, [row(PEER, IMDS, '4711', 0)]).find([0, 5]), unavailable(/does not redirect/));
   assert.equal((await made(t, processes, [row(PEER, IMDS, '4711', 1)]).find([0, 5])).length, 1);
   assert.equal((await made(t, processes, [row(PEER, PROXY, '4711', 0)]).find([0, 5])).length, 1);
 });
@@ -128,7 +128,7 @@ test('a process whose groups cannot be read is not left out', async (t) => {
   const { proc, find } = made(t, { 5: container(A), 6: container(B) }, [row(PEER, IMDS)]);
   rmSync(join(proc, '6/cgroup'));
   mkdirSync(join(proc, '6/cgroup'));
-  await assert.rejects(find(), DirectoryUnavailable);
+  await assert.rejects(find(), CallerUndetermined);
 });
 
 test('a process that has gone since it was seen does not count', async (t) => {
@@ -136,7 +136,7 @@ test('a process that has gone since it was seen does not count', async (t) => {
   rmSync(join(proc, '6/cgroup'));
   assert.deepEqual(await find(), [inContainer(A)]);
   rmSync(join(proc, '5/cgroup'));
-  await assert.rejects(find(), unavailable(/no process is seen/));
+  await assert.rejects(find(), unavailable(/no visible process/));
 });
 
 test('look-ups that come together share a look, and the next one comes after a rest', async (t) => {
@@ -177,7 +177,7 @@ test('a host without IPv6 has no table of it', async (t) => {
   rmSync(join(proc, 'net/tcp6'));
   assert.deepEqual(await find(), [inContainer(A)]);
   rmSync(join(proc, 'net/tcp'));
-  await assert.rejects(find(), DirectoryUnavailable);
+  await assert.rejects(find(), CallerUndetermined);
 });
 
 test('all processes are counted, and placed by their numbers', async (t) => {

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { MesosTasks } from '../../lib/callers/mesos.ts';
-import { DirectoryUnavailable } from '../../lib/docker/container.ts';
+import { CallerUndetermined, describe } from '../../lib/caller.ts';
 
 /** An agent whose every answer is what `state` says, and a client with a clock of its own. */
 async function agent(t: TestContext, state: { text: string; status?: number }) {
@@ -47,7 +47,7 @@ const task = (
 });
 const stateOf = (...tasks: object[]): string => JSON.stringify({ frameworks: [{ executors: [{ tasks }] }] });
 
-test('a running task is found by each of its addresses, with its labels as labels and variables', async (t) => {
+test('a running task is found by each of its addresses, with its labels', async (t) => {
   const { tasks } = await agent(t, {
     text: stateOf(
       task('one', [{ state: 'TASK_RUNNING', addresses: ['10.0.0.7', 'FD00::0007'] }], {
@@ -65,7 +65,7 @@ test('a running task is found by each of its addresses, with its labels as label
       ['team', 'shop'],
     ],
   );
-  assert.deepEqual([...found.env], [...found.labels]);
+  assert.equal(describe(found).env, found.labels, 'which stand for environment variables, too');
   assert.equal((await tasks.resolve('fd00::7'))?.id, found.id);
   assert.equal(await tasks.resolve('10.0.0.8'), undefined);
 });
@@ -131,7 +131,7 @@ for (const [what, answer] of [
   test(`while the agent answers ${what} nobody can tell whose an address is`, async (t) => {
     const { tasks, url } = await agent(t, answer);
     await assert.rejects(tasks.resolve('10.0.0.7'), (error) => {
-      assert.ok(error instanceof DirectoryUnavailable);
+      assert.ok(error instanceof CallerUndetermined);
       assert.ok(error.message.startsWith(`the Mesos agent at ${url.href}: `), error.message);
       return true;
     });
@@ -141,7 +141,7 @@ for (const [what, answer] of [
 test('an agent that is not there is asked again after a second', async (t) => {
   const state = { status: 500, text: '' };
   const { tasks, time } = await agent(t, state);
-  await assert.rejects(tasks.resolve('10.0.0.7'), DirectoryUnavailable);
+  await assert.rejects(tasks.resolve('10.0.0.7'), CallerUndetermined);
   Object.assign(state, {
     status: 200,
     text: stateOf(task('one', [{ state: 'TASK_RUNNING', addresses: ['10.0.0.7'] }])),

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
-import { UnknownCaller, type Container } from '../../lib/docker/container.ts';
+import { UnknownCaller } from '../../lib/caller.ts';
+import type { Container } from '../../lib/docker/container.ts';
 import { CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
 import type { Exchange } from '../../lib/http/exchange.ts';
 import { raw, request } from '../support/client.ts';
@@ -216,7 +217,7 @@ test('bytes after a refused body are not served as a request', async (t) => {
 test('each credential answer is logged with its container, its status and its duration', async (t) => {
   const { port, lines } = await startServer(t, {
     containerCredentials: (exchange) => {
-      exchange.container = container('0123456789abcdef');
+      exchange.caller = container('0123456789abcdef');
       exchange.credentials = someCredentials({ roleArn: 'arn:aws:iam::123456789012:role/app' });
       exchange.response.end();
     },
@@ -267,7 +268,7 @@ test('close() waits for the requests in flight', async (t) => {
   await closed;
 });
 
-test('only a request for a token, or with one, waits until its caller is resolved', async (t) => {
+test('a token request, one with a token and one that is passed through wait until their caller is resolved, others do not', async (t) => {
   const known = new Map<unknown, Container>();
   let next = 'one';
   const { port } = await startServer(t, {}, {
@@ -279,13 +280,15 @@ test('only a request for a token, or with one, waits until its caller is resolve
       },
     },
   });
-  const get = async (token?: string): Promise<number> => {
-    return (await request({ port, path: ID_PATH, headers: token === undefined ? {} : { [TOKEN]: token } })).status;
+  const get = async (token?: string, path = ID_PATH): Promise<number> => {
+    return (await request({ port, path, headers: token === undefined ? {} : { [TOKEN]: token } })).status;
   };
-  assert.equal(await get(), 200);
+  for (const path of ['/healthcheck', '/metrics', '/creds']) assert.equal(await get(undefined, path), 200);
   assert.equal(known.size, 0);
-  const { body: token } = await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: '60' } });
+  assert.equal(await get(), 200);
   assert.equal(known.size, 1);
+  const { body: token } = await request({ port, method: 'PUT', path: TOKEN_PATH, headers: { [TTL]: '60' } });
+  assert.equal(known.size, 2);
   assert.equal(await get(token), 200, 'on another connection of the same container');
   next = 'other';
   assert.equal(await get(token), 401, 'on one of another container, from the same address');
@@ -293,17 +296,19 @@ test('only a request for a token, or with one, waits until its caller is resolve
 
 test('every request has the caller that is known, whatever its route', async (t) => {
   const answered = new Journal<[path: string, caller: string | undefined]>('an answer');
-  const requestAnswered = ({ path, container: caller }: Exchange): void => answered.add([path, caller?.id]);
+  const requestAnswered = ({ path, caller }: Exchange): void => answered.add([path, caller?.id]);
   const { port, containers } = await startServer(t, {}, { events: { requestAnswered } });
   containers.set('127.0.0.2', container('a'));
   await request({ port, from: '127.0.0.2', path: ID_PATH });
   await request({ port, from: '127.0.0.2', path: TOKEN_PATH, method: 'PUT', headers: { [TTL]: '60' } });
   await request({ port, from: '127.0.0.2', path: '/latest/meta-data/iam/unknown' });
+  await request({ port, from: '127.0.0.2', path: '/a%zz' });
   await request({ port, from: '127.0.0.3', path: ID_PATH });
   assert.deepEqual(answered.entries, [
     [ID_PATH, 'a'],
     [TOKEN_PATH, 'a'],
     ['/latest/meta-data/iam/unknown', 'a'],
+    ['', 'a'],
     [ID_PATH, undefined],
   ]);
 });

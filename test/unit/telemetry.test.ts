@@ -40,7 +40,7 @@ function aTelemetry(env: Environment = {}) {
 async function setUp(t: TestContext, handlers: Partial<Handlers> = {}, env: Environment = {}, container = aContainer()) {
   const { telemetry, series } = aTelemetry(env);
   const { port } = await startServer(t, handlers, {
-    resolver: { peek: () => container },
+    resolver: { peek: () => container, ensureResolved: () => undefined },
     events: telemetry,
   });
   const ask = (path = ID_PATH) => request({ port, path, from: '127.0.0.2' });

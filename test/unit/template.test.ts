@@ -1,18 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Container } from '../../lib/docker/container.ts';
+import type { CallerDescription } from '../../lib/caller.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
 import { parseTemplate } from '../../lib/roles/template.ts';
 
-const WEB: Container = {
+const WEB: CallerDescription = {
   id: 'abcdef012345'.padEnd(64, '0'),
   shortId: 'abcdef012345',
   name: 'web',
   image: 'shop/web:1',
-  hostname: 'inner',
   networks: [],
-  network: 'own',
-  labelledAddress: undefined,
   env: new Map([
     ['STAGE', 'prod'],
     ['LABEL:x', '{host}'],

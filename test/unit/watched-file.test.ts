@@ -29,15 +29,19 @@ async function whileTouched<T>(path: string, seen: Promise<T>): Promise<T> {
 function follow(t: TestContext, path: string) {
   const changes = new Journal<readonly [now: string, before: string]>('a change');
   const failures = new Journal<string>('a failure');
+  const reloads: (readonly [setting: string, path: string])[] = [];
   const file = new WatchedFile({
     setting: 'A_SETTING',
     path,
     parse: upperCase,
-    onChange: (now, before) => changes.add([now, before]),
-    onBroken: ({ message }) => failures.add(message),
+    events: {
+      fileReloaded: (...reloaded) => reloads.push(reloaded),
+      fileReloadFailed: (_setting, _path, { message }) => failures.add(message),
+    },
   });
+  file.follow((now, before) => changes.add([now, before]));
   t.after(() => file.close());
-  return { file, changes, failures };
+  return { file, changes, failures, reloads };
 }
 
 test('without a path there is no file', () => {
@@ -70,10 +74,11 @@ test('an unreadable or invalid file is an invalid setting', (t) => {
 
 test('reload reads the file again, and onChange gets both contents', (t) => {
   const path = pathOf(t, 'one');
-  const { file, changes } = follow(t, path);
+  const { file, changes, reloads } = follow(t, path);
   writeFileSync(path, 'two');
   file.reload();
   assert.equal(file.value, 'TWO');
+  assert.deepEqual(reloads, [['A_SETTING', path]]);
   assert.deepEqual(changes.all(), [['TWO', 'ONE']]);
 });
 
@@ -105,6 +110,17 @@ test('a file that is written or replaced is reloaded automatically', async (t) =
     ['TWO', 'ONE'],
     ['THREE', 'TWO'],
   ]);
+});
+
+test('a change between reading and following is not missed', (t) => {
+  const path = pathOf(t, 'one');
+  const events = { fileReloaded: () => {}, fileReloadFailed: () => assert.fail('it can be read') };
+  const file = new WatchedFile({ setting: 'A_SETTING', path, parse: upperCase, events });
+  t.after(() => file.close());
+  writeFileSync(path, 'two');
+  const changes: unknown[] = [];
+  file.follow((...change) => changes.push(change));
+  assert.deepEqual(changes, [['TWO', 'ONE']]);
 });
 
 test('two settings may share a file, and closing one keeps the other', async (t) => {

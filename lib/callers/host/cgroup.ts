@@ -1,15 +1,15 @@
-/** Which container a process is in, by the names of its control groups. */
+/** The container that a process is in, by the names of its control groups. */
 
-/** What the file /proc/PID/cgroup says of a process. */
+/** The content of /proc/PID/cgroup. */
 export type CgroupIdentity =
-  /** No name on the way has anything of a container. */
+  /** No part of the path has a container's name. */
   | { readonly kind: 'host' }
   | {
       readonly kind: 'container';
       readonly id: string;
       /**
-       * The container's own groups that it is in, each with its hierarchy. Whoever may make groups may give them any
-       * name, so the names are only believed where the container's first process is in the same ones.
+       * The container's groups that the process is in, each with its hierarchy. A user who may create groups can give
+       * them any name, so the caller compares them with those of the container's first process.
        */
       readonly groups: readonly string[];
     }
@@ -18,9 +18,9 @@ export type CgroupIdentity =
 const ID = /(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/;
 
 /**
- * Reads the text of /proc/PID/cgroup, of either version or both. Source: cgroups(7).
+ * Parses /proc/PID/cgroup, of cgroup v1, v2 or both. Source: cgroups(7).
  *
- * The names that engines give, after whatever --cgroup-parent says:
+ * Engines create these names, below --cgroup-parent:
  *
  *   /docker/ID, /ecs/TASK/ID, /kubepods/…/ID                          Docker, driver cgroupfs
  *   /system.slice/docker-ID.scope                                     Docker, driver systemd
@@ -29,7 +29,7 @@ const ID = /(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/;
  *   /libpod_parent/libpod-ID, /libpod_parent/POD/libpod-ID            Podman, driver cgroupfs
  *   /system.slice/NAME.service/libpod-payload-ID                      Podman, --cgroups=split
  *
- * A container may make groups below its own, under any name: so the first name from the root that has an id counts.
+ * A container may create groups of any name below its own, so the first id from the root counts.
  */
 export function parseCgroups(text: string): CgroupIdentity {
   const lines = text.split('\n').filter((line) => line !== '').map(parseLine);
@@ -55,7 +55,7 @@ export function parseCgroups(text: string): CgroupIdentity {
   return id === undefined ? { kind: 'host' } : { kind: 'container', id, groups };
 }
 
-/** `number:controllers:path`; the path may have colons of its own. */
+/** `number:controllers:path`; the path may contain colons. */
 function parseLine(line: string): { hierarchy: string; path: string } | undefined {
   const [, hierarchy, path] = /^\d+:([^:]*):(\/.*)$/.exec(line) ?? [];
   return hierarchy === undefined || path === undefined ? undefined : { hierarchy, path };
@@ -71,7 +71,7 @@ function outermostContainer(path: string): { id: string; group: string } | undef
   return undefined;
 }
 
-/** Podman's pods have ids that look like those of containers. */
+/** A pod's id in Podman looks like a container's. */
 function isPod(name: string, parent: string | undefined): boolean {
   return name.endsWith('.slice') || (parent === 'libpod_parent' && /^[0-9a-f]+$/.test(name));
 }

@@ -3,33 +3,31 @@
 import { endianness } from 'node:os';
 import { normalAddress } from '../../util/ip-address.ts';
 
-/** One end of a connection; the address in its normal form. */
+/** One end of a connection. */
 export interface End {
+  /** In its normal form. */
   readonly address: string;
   readonly port: number;
 }
 
-/** A socket that is one end of a connection. */
+/** A socket that is one end of a connection, by a row of the table. */
 export interface SocketRow {
   readonly local: End;
-  /** Where its process wanted to connect to; a redirect does not show here. */
+  /** The address that the process connected to; a redirect does not show here. */
   readonly remote: End;
-  /** Who made it. */
+  /** The user that created it. */
   readonly uid: number;
-  /** As /proc/PID/fd names it; the row of a socket that no process holds any more has 0, and is left out. */
+  /** As in the links of /proc/PID/fd. A socket that no process holds has 0; such rows are skipped. */
   readonly inode: string;
 }
 
 /**
- * One that neither end has closed. Sockets whose other end has closed may lie around for as long as their process
- * likes, when nothing keeps their port from somebody else any more. Source: include/net/tcp_states.h.
+ * Neither end has closed the connection. A process may keep a socket that its peer has closed; by then another process
+ * may have its port. Source: include/net/tcp_states.h.
  */
 const ESTABLISHED = '01';
 
-/**
- * The open sockets with a local port, of a table's text. A host may have tens of thousands of others, so only the rows
- * with that port are read.
- */
+/** The established connections with a local port. Parses only their rows: a host may have tens of thousands of others. */
 export function socketsAtPort(table: string, port: number): SocketRow[] {
   const rows: SocketRow[] = [];
   const needle = `:${port.toString(16).toUpperCase().padStart(4, '0')} `;
@@ -38,14 +36,14 @@ export function socketsAtPort(table: string, port: number): SocketRow[] {
     const found = table.indexOf('\n', at);
     const end = found === -1 ? table.length : found;
     const row = parseRow(table.slice(table.lastIndexOf('\n', at) + 1, end));
-    // The port may be that of its other end.
+    // The match may be the remote port.
     if (row?.local.port === port) rows.push(row);
     at = table.indexOf(needle, end);
   }
   return rows;
 }
 
-/** @returns undefined for what is no row, or none of an open socket */
+/** @returns undefined for anything but the row of an established connection */
 export function parseRow(line: string): SocketRow | undefined {
   // sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …
   const [, localText = '', remoteText = '', state = '', , , , uid = '', , inode = ''] = line.trim().split(/\s+/);
@@ -55,7 +53,7 @@ export function parseRow(line: string): SocketRow | undefined {
   return { local, remote, uid: Number(uid), inode };
 }
 
-/** `0100007F:4650`: the address as words of 32 bits in the machine's order of bytes, the port as one would write it. */
+/** `0100007F:4650`: the address as 32-bit words in host byte order, the port in network byte order. */
 function parseEnd(text: string): End | undefined {
   const [, words, port] = /^([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4})$/.exec(text) ?? [];
   if (words === undefined || port === undefined) return undefined;

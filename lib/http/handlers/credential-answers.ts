@@ -1,18 +1,18 @@
 import type { Credentials } from '../../credentials/credentials.ts';
 
-/** What can be asked of credentials, each in its own JSON. */
+/** The JSON forms of credentials. */
 export type CredentialForm = 'imds' | 'imds-extended' | 'ecs' | 'info';
 
-const made = new WeakMap<Credentials, Partial<Record<CredentialForm, string>>>();
+const bodies = new WeakMap<Credentials, Partial<Record<CredentialForm, string>>>();
 
 /**
- * The answer's body, made once for each credentials. Keys and their order are those of IMDS ("Retrieve security
- * credentials from instance metadata" in the EC2 user guide) and of the ECS agent ("Task IAM role").
+ * The answer's body, cached with the credentials. Keys and their order are those of IMDS ("Retrieve security credentials
+ * from instance metadata" in the EC2 user guide) and of the ECS agent ("Task IAM role").
  */
 export function credentialAnswer(credentials: Credentials, form: CredentialForm): string {
-  let answers = made.get(credentials);
-  if (!answers) made.set(credentials, (answers = {}));
-  return (answers[form] ??= JSON.stringify(describe(credentials, form), null, 2));
+  let byForm = bodies.get(credentials);
+  if (!byForm) bodies.set(credentials, (byForm = {}));
+  return (byForm[form] ??= JSON.stringify(describe(credentials, form), null, 2));
 }
 
 function describe(credentials: Credentials, form: CredentialForm): Record<string, string> {
@@ -37,7 +37,7 @@ function describe(credentials: Credentials, form: CredentialForm): Record<string
   }
 }
 
-/** ISO 8601 UTC to the second, as IMDS has it. */
+/** ISO 8601 UTC to the second, as IMDS writes it. */
 function imdsTime(milliseconds: number): string {
   return `${new Date(milliseconds).toISOString().slice(0, 19)}Z`;
 }

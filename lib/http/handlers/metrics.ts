@@ -1,21 +1,19 @@
-import { isLoopback } from '../../util/ip-address.ts';
-import { hostAddresses } from '../../util/host-addresses.ts';
-import type { Exposition } from '../../telemetry/metrics/prometheus.ts';
 import { send, type Exchange, type Handler } from '../exchange.ts';
 import { Refusal } from '../errors.ts';
 
 /**
  * The metrics on the containers' port, where go-metadataproxy has them: for scrapers on this host, not for containers.
  *
- * @param expose undefined where Prometheus is not enabled
+ * @param expose the metrics in the format of an Accept header; undefined where Prometheus is not enabled
+ * @param isHost whether an address is one of the host itself
  */
 export function metrics(
-  expose: ((accept: string) => Exposition) | undefined,
-  isContainer: (address: string) => boolean,
+  expose: ((accept: string) => { readonly type: string; readonly text: string }) | undefined,
+  isHost: (address: string) => boolean,
 ): Handler {
   return (exchange: Exchange) => {
     const { address, request } = exchange;
-    if (!expose || isContainer(address) || !(isLoopback(address) || hostAddresses().has(address))) {
+    if (!expose || !isHost(address)) {
       throw new Refusal(404, 'not_metrics', 'metrics are only served to scrapers on this host');
     }
     const { type, text } = expose(request.headers.accept ?? '');

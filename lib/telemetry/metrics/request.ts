@@ -3,7 +3,7 @@
  * conventions.
  */
 
-import type { Container } from '../../docker/container.ts';
+import { describe, type Caller, type CallerDescription } from '../../caller.ts';
 import { AssumeRoleDenied } from '../../credentials/credentials.ts';
 import type { Exchange } from '../../http/exchange.ts';
 import { failureOf, type FailureReason } from '../../http/errors.ts';
@@ -38,7 +38,7 @@ const REQUEST_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 /** A container requests credentials as soon as its program has loaded an SDK, or never. */
 const LEAD_SECONDS = [0, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600];
 
-type LabelSource = (container: Container) => string | undefined;
+type LabelSource = (container: CallerDescription) => string | undefined;
 
 /** go-metadataproxy's descriptions. The other reasons are described by their own names. */
 const ERROR_DESCRIPTIONS: Partial<Record<FailureReason, string>> = {
@@ -71,10 +71,10 @@ export class RequestMetrics {
   readonly #codes = new Memo(MAX_CACHED_CODES, (status: number) => String(status));
   readonly #headers: readonly string[];
   readonly #containerLabels: readonly LabelSource[];
-  readonly #containerValues = new WeakMap<Container, readonly string[]>();
+  readonly #containerValues = new WeakMap<Caller, readonly string[]>();
   readonly #noContainerValues: readonly string[];
   /** Those whose first request for credentials was counted. */
-  readonly #served = new WeakSet<Container>();
+  readonly #served = new WeakSet<Caller>();
   /** Reused for each request, so that counting one allocates nothing. */
   readonly #values: string[] = [];
   readonly #handlerAndCode = ['', ''];
@@ -175,19 +175,19 @@ export class RequestMetrics {
     if (reason === 'upstream_timeout' || reason === 'upstream_unreachable') this.#upstreamErrors.labels([reason]).add();
   }
 
-  #countCredentials({ container, credentials, hadToWait }: Exchange, failure: unknown): void {
+  #countCredentials({ caller, credentials, hadToWait }: Exchange, failure: unknown): void {
     if (!hadToWait) this.#credentialHits.add();
     else if (credentials) this.#credentialRequests.labels(['waited']).add();
     else this.#credentialRequests.labels([failure instanceof AssumeRoleDenied ? 'denied' : 'unavailable']).add();
-    if (!credentials || !container || this.#served.has(container)) return;
-    this.#served.add(container);
+    if (!credentials || !caller || this.#served.has(caller)) return;
+    this.#served.add(caller);
     const lead = hadToWait ? 0 : (this.#now() - credentials.lastUpdated) / 1000;
     this.#prefetchLead.observe(Math.max(lead, 0));
   }
 
   /** Under go-metadataproxy's names. */
   #countRequest(exchange: Exchange, route: Route | undefined, code: string, reason: FailureReason | undefined): void {
-    const { upstream, path, container, roleRequest, response } = exchange;
+    const { upstream, path, caller, roleRequest, response } = exchange;
     // The status of a response without a head is still Node's default, 200.
     if (response.headersSent) this.#paths.observe(path, route?.kind, response.statusCode);
     const values = this.#values;
@@ -197,12 +197,12 @@ export class RequestMetrics {
     if (isEnabled.handler_name) values.push(route?.metric?.handler ?? route?.kind ?? 'refused');
     if (isEnabled.request_path) values.push(route?.metric?.path ?? this.#paths.path(path));
     if (isEnabled.api_version) values.push(this.#paths.version(path));
-    if (isEnabled.remote_addr) values.push(container ? exchange.address : OTHER);
+    if (isEnabled.remote_addr) values.push(caller ? exchange.address : OTHER);
     if (isEnabled.role_name) values.push(roleRequest ? roleName(roleRequest.role) : '');
     if (isEnabled.response_code) values.push(code);
     if (isEnabled.error_description) values.push(reason === undefined ? '' : (ERROR_DESCRIPTIONS[reason] ?? reason));
     if (isEnabled.service) values.push(SERVICE);
-    for (const value of container ? this.#valuesOf(container) : this.#noContainerValues) values.push(value);
+    for (const value of caller ? this.#valuesOf(caller) : this.#noContainerValues) values.push(value);
     for (const name of this.#headers) values.push(String(exchange.request.headers[name] ?? '').slice(0, MAX_VALUE_LENGTH));
     this.#requests.labels(values).add();
     if (!upstream || upstream.answering === 0) return;
@@ -211,11 +211,12 @@ export class RequestMetrics {
     this.#connectionTime.labels(values).set(upstream.connecting * NS_PER_MS);
   }
 
-  #valuesOf(container: Container): readonly string[] {
-    let values = this.#containerValues.get(container);
+  #valuesOf(caller: Caller): readonly string[] {
+    let values = this.#containerValues.get(caller);
     if (!values) {
-      values = this.#containerLabels.map((source) => (source(container) ?? '').slice(0, MAX_VALUE_LENGTH));
-      this.#containerValues.set(container, values);
+      const description = describe(caller);
+      values = this.#containerLabels.map((source) => (source(description) ?? '').slice(0, MAX_VALUE_LENGTH));
+      this.#containerValues.set(caller, values);
     }
     return values;
   }

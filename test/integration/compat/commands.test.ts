@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runToEnd, startProxy, type ProxyOptions, type Test } from '../../support/proxy.ts';
-import { arnOf, directory, fileWith, host, standIns, type StandIns } from './host.ts';
+import { arnOf, directory, fileWith, host, startFakes, type Fakes } from './host.ts';
 
 const A = '127.0.0.21';
 const B = '127.0.0.22';
@@ -21,7 +24,7 @@ interface Check {
 const REDIRECT =
   '-A PREROUTING -d 169.254.169.254/32 -i docker0 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 18000';
 
-/** A directory with an iptables that prints these rules for the one command that only looks at them. */
+/** A PATH with an iptables that prints these rules for its list command and fails for any other. */
 function iptables(t: Test, rules: readonly string[], exitCode = 0): string {
   const path = directory(t);
   const script = `#!/bin/sh
@@ -38,12 +41,12 @@ exit ${exitCode}
 
 async function check(
   t: Test,
-  others: Partial<StandIns>,
+  fakes: Partial<Fakes>,
   env: ProxyOptions['env'] = {},
   args: readonly string[] = [],
 ) {
   const { code, stdout } = await runToEnd({
-    ...others,
+    ...fakes,
     args: ['check', '--json', ...args],
     env: {
       PORT: '18000',
@@ -54,24 +57,24 @@ async function check(
     },
   });
   const { ok, checks } = JSON.parse(stdout) as { ok: boolean; checks: Check[] };
-  const of = (name: string): Check => {
+  const checkOf = (name: string): Check => {
     const found = checks.find((one) => one.name === name);
     assert.ok(found, `no check ${name} in ${stdout}`);
     return found;
   };
-  return { code, ok, checks, of };
+  return { code, ok, checks, checkOf };
 }
 
 const failed = (checks: readonly Check[]): string[] =>
   checks.filter(({ outcome }) => outcome === 'failed').map(({ name }) => name);
 
-test('metadataproxy check: where everything is in place all is ok, and the exit code 0', async (t) => {
-  const others = await standIns(t);
-  await others.docker.host.run({ name: 'web', address: A });
-  const { code, ok, checks } = await check(t, others);
+test('metadataproxy check: with a complete set-up all checks are ok and the exit code is 0', async (t) => {
+  const fakes = await startFakes(t);
+  await fakes.docker.host.run({ name: 'web', address: A });
+  const { code, ok, checks } = await check(t, fakes);
   assert.deepEqual({ code, ok }, { code: 0, ok: true });
   assert.deepEqual(checks, [
-    { name: 'Docker Engine', outcome: 'ok', detail: `unix://${others.docker.socketPath} answers; 1 running` },
+    { name: 'Docker Engine', outcome: 'ok', detail: `unix://${fakes.docker.socketPath} answers; 1 running` },
     { name: 'metadata service', outcome: 'ok', detail: 'IMDSv1 and IMDSv2' },
     {
       name: "the proxy's credentials",
@@ -80,13 +83,14 @@ test('metadataproxy check: where everything is in place all is ok, and the exit 
     },
     { name: 'default role', outcome: 'ok', detail: `${arnOf('fallback')} can be assumed` },
     { name: 'firewall', outcome: 'ok', detail: REDIRECT },
+    { name: 'port', outcome: 'unknown', detail: 'nothing listens on port 18000: the proxy does not run' },
   ]);
 });
 
-test('metadataproxy check prints a table, and what to do about each that fails', async (t) => {
-  const others = await standIns(t);
+test('metadataproxy check prints a table, and advice for each failure', async (t) => {
+  const fakes = await startFakes(t);
   const good = await runToEnd({
-    ...others,
+    ...fakes,
     args: ['check'],
     env: { PORT: '18000', PATH: iptables(t, [REDIRECT]) },
   });
@@ -102,12 +106,13 @@ test('metadataproxy check prints a table, and what to do about each that fails',
       ["the proxy's credentials", 'ok'],
       ['default role', 'ok'],
       ['firewall', 'ok'],
+      ['port', '?'],
     ],
   );
 
   const bad = await runToEnd({
-    imds: others.imds,
-    sts: others.sts,
+    imds: fakes.imds,
+    sts: fakes.sts,
     args: ['check'],
     env: { PORT: '18000', PATH: iptables(t, []) },
   });
@@ -124,61 +129,61 @@ test('metadataproxy check prints a table, and what to do about each that fails',
 });
 
 test('metadataproxy check: a Docker Engine that does not answer fails', async (t) => {
-  const { imds, sts } = await standIns(t);
-  const { code, ok, checks, of } = await check(t, { imds, sts });
+  const { imds, sts } = await startFakes(t);
+  const { code, ok, checks, checkOf } = await check(t, { imds, sts });
   assert.deepEqual({ code, ok, failed: failed(checks) }, { code: 1, ok: false, failed: ['Docker Engine'] });
   assert.match(
-    of('Docker Engine').detail,
+    checkOf('Docker Engine').detail,
     /^the Docker Engine at unix:\/\/\/nonexistent\/docker\.sock cannot be used: .*ENOENT/,
   );
-  assert.match(of('Docker Engine').advice ?? '', /DOCKER_URL/);
+  assert.match(checkOf('Docker Engine').advice ?? '', /DOCKER_URL/);
 });
 
 test('metadataproxy check: a Docker Engine that answers an error fails', async (t) => {
-  const others = await standIns(t);
-  others.docker.fault('/containers/json', { kind: 'status', status: 500, message: 'no containers today' });
-  const { code, checks, of } = await check(t, others);
+  const fakes = await startFakes(t);
+  fakes.docker.fault('/containers/json', { kind: 'status', status: 500, message: 'no containers today' });
+  const { code, checks, checkOf } = await check(t, fakes);
   assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ['Docker Engine'] });
-  assert.match(of('Docker Engine').detail, /answered \/containers\/json with 500: .*no containers today/);
+  assert.match(checkOf('Docker Engine').detail, /answered \/containers\/json with 500: .*no containers today/);
 });
 
-test('metadataproxy check: tells which versions of the metadata service answer, and fails if none does', async (t) => {
-  const others = await standIns(t);
-  others.imds.v2Only = true;
-  assert.equal((await check(t, others)).of('metadata service').detail, 'IMDSv2 only');
-  others.imds.v2Only = false;
-  const noTokens = others.imds.fault('/latest/api/token', { kind: 'status', status: 403 });
-  const v1 = await check(t, others);
+test('metadataproxy check: reports which IMDS versions answer, and fails if none does', async (t) => {
+  const fakes = await startFakes(t);
+  fakes.imds.v2Only = true;
+  assert.equal((await check(t, fakes)).checkOf('metadata service').detail, 'IMDSv2 only');
+  fakes.imds.v2Only = false;
+  const noTokens = fakes.imds.fault('/latest/api/token', { kind: 'status', status: 403 });
+  const v1 = await check(t, fakes);
   assert.deepEqual(
-    [v1.code, v1.of('metadata service').outcome, v1.of('metadata service').detail],
+    [v1.code, v1.checkOf('metadata service').outcome, v1.checkOf('metadata service').detail],
     [0, 'ok', 'IMDSv1 only'],
   );
-  others.imds.v2Only = true;
-  const neither = await check(t, others);
+  fakes.imds.v2Only = true;
+  const neither = await check(t, fakes);
   assert.deepEqual(
-    [neither.code, failed(neither.checks), neither.of('metadata service').detail],
+    [neither.code, failed(neither.checks), neither.checkOf('metadata service').detail],
     [1, ['metadata service'], 'answers neither IMDSv1 nor IMDSv2'],
   );
   noTokens.lift();
-  await others.imds.stop();
-  const none = await check(t, others);
+  await fakes.imds.stop();
+  const none = await check(t, fakes);
   assert.deepEqual([none.code, failed(none.checks)], [1, ['metadata service']]);
-  assert.match(none.of('metadata service').detail, /ECONNREFUSED/);
-  assert.match(none.of('metadata service').advice ?? '', /METADATA_URL/);
+  assert.match(none.checkOf('metadata service').detail, /ECONNREFUSED/);
+  assert.match(none.checkOf('metadata service').advice ?? '', /METADATA_URL/);
 });
 
-test('metadataproxy check: base credentials that do not work fail, and say why', async (t) => {
-  const others = await standIns(t);
-  others.sts.fault({ kind: 'expired-token' });
-  const { code, checks, of } = await check(t, others, { DEFAULT_ROLE: undefined });
+test('metadataproxy check: source credentials that AWS refuses fail with the reason', async (t) => {
+  const fakes = await startFakes(t);
+  fakes.sts.fault({ kind: 'expired-token' });
+  const { code, checks, checkOf } = await check(t, fakes, { DEFAULT_ROLE: undefined });
   assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ["the proxy's credentials"] });
-  assert.match(of("the proxy's credentials").detail, /ExpiredToken/);
-  assert.match(of("the proxy's credentials").advice ?? '', /AWS_ACCESS_KEY_ID/);
+  assert.match(checkOf("the proxy's credentials").detail, /ExpiredToken/);
+  assert.match(checkOf("the proxy's credentials").advice ?? '', /AWS_ACCESS_KEY_ID/);
 });
 
-test('metadataproxy check: where there are no base credentials at all it fails', async (t) => {
-  const others = await standIns(t);
-  const { code, checks } = await check(t, others, {
+test('metadataproxy check: missing source credentials fail', async (t) => {
+  const fakes = await startFakes(t);
+  const { code, checks } = await check(t, fakes, {
     DEFAULT_ROLE: undefined,
     AWS_ACCESS_KEY_ID: undefined,
     AWS_SECRET_ACCESS_KEY: undefined,
@@ -187,24 +192,24 @@ test('metadataproxy check: where there are no base credentials at all it fails',
 });
 
 test('metadataproxy check: a default role that cannot be assumed fails', async (t) => {
-  const others = await standIns(t);
-  others.sts.fault({ kind: 'deny' }, arnOf('fallback'));
-  const { code, checks, of } = await check(t, others);
+  const fakes = await startFakes(t);
+  fakes.sts.fault({ kind: 'deny' }, arnOf('fallback'));
+  const { code, checks, checkOf } = await check(t, fakes);
   assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ['default role'] });
-  assert.match(of('default role').detail, /not authorized to perform: sts:AssumeRole/);
-  assert.match(of('default role').advice ?? '', /trust policy/);
+  assert.match(checkOf('default role').detail, /not authorized to perform: sts:AssumeRole/);
+  assert.match(checkOf('default role').advice ?? '', /trust policy/);
 });
 
 test('metadataproxy check: a default role that ALLOWED_ROLES does not allow fails', async (t) => {
-  const others = await standIns(t);
-  const { code, checks } = await check(t, others, { ALLOWED_ROLES: arnOf('app-*') });
+  const fakes = await startFakes(t);
+  const { code, checks } = await check(t, fakes, { ALLOWED_ROLES: arnOf('app-*') });
   assert.deepEqual({ code, failed: failed(checks) }, { code: 1, failed: ['default role'] });
 });
 
 test('metadataproxy check: no default role is ok', async (t) => {
-  const { code, of } = await check(t, await standIns(t), { DEFAULT_ROLE: undefined });
+  const { code, checkOf } = await check(t, await startFakes(t), { DEFAULT_ROLE: undefined });
   assert.equal(code, 0);
-  assert.deepEqual(of('default role'), {
+  assert.deepEqual(checkOf('default role'), {
     name: 'default role',
     outcome: 'ok',
     detail: 'not set; containers without a role get 404',
@@ -240,36 +245,80 @@ for (const [what, rules, outcome, detail] of [
   ],
 ] as const) {
   test(`metadataproxy check: the firewall with ${what} is ${outcome}`, async (t) => {
-    const { code, of } = await check(t, await standIns(t), { PATH: iptables(t, rules) });
-    const { outcome: found, detail: told } = of('firewall');
+    const { code, checkOf } = await check(t, await startFakes(t), { PATH: iptables(t, rules) });
+    const { outcome: found, detail: reported } = checkOf('firewall');
     assert.deepEqual({ code, found }, { code: outcome === 'ok' ? 0 : 1, found: outcome });
-    assert.equal(told, detail ?? rules[0]);
+    assert.equal(reported, detail ?? rules[0]);
   });
 }
 
-test('metadataproxy check: PORT and --server say to which port the firewall must lead', async (t) => {
-  const others = await standIns(t);
-  const PATH = iptables(t, [REDIRECT.replace('18000', '8000')]);
-  assert.equal((await check(t, others, { PATH, PORT: '8000' })).of('firewall').outcome, 'ok');
-  assert.equal((await check(t, others, { PATH }, ['--server', ':8000'])).of('firewall').outcome, 'ok');
+test('metadataproxy check: the nftables table counts where it redirects', async (t) => {
+  const PATH = iptables(t, []);
+  const table = `iifname "docker0" ip daddr 169.254.169.254 tcp dport 80 redirect to :18000`;
+  writeFileSync(join(PATH.split(':')[0] ?? '', 'nft'), `#!/bin/sh\necho '${table}'\n`, { mode: 0o755 });
+  const { checkOf } = await check(t, await startFakes(t), { PATH });
+  assert.deepEqual([checkOf('firewall').outcome, checkOf('firewall').detail], ['ok', table]);
 });
 
-test('metadataproxy check: without iptables, or without the right to use it, the firewall is unknown, which is no failure', async (t) => {
-  const others = await standIns(t);
-  const missing = await check(t, others, { PATH: directory(t) });
+for (const [status, outcome, detail] of [
+  [0, 'ok', 'nft and routing rules: all in place'],
+  [1, 'failed', 'missing a; missing b; missing c; and 1 more'],
+] as const) {
+  test(`metadataproxy check: what the firewall script says counts most (exit status ${status})`, { skip: process.getuid?.() !== 0 }, async (t) => {
+    const PATH = iptables(t, [REDIRECT]);
+    const says = status === 0 ? `echo '${detail}'` : "printf 'missing a\\nmissing b\\nmissing c\\nmissing d\\n'";
+    const asked = `[ "$*" = 'status --proxy-port 18000 --host-network --ecs' ] || exit 3`;
+    const script = `#!/bin/sh\n${asked}\n${says}\nexit ${status}\n`;
+    writeFileSync(join(PATH.split(':')[0] ?? '', 'metadataproxy-firewall'), script, { mode: 0o755 });
+    const { checkOf } = await check(t, await startFakes(t), { PATH, FIREWALL_OPTIONS: '--host-network  --ecs' });
+    assert.deepEqual([checkOf('firewall').outcome, checkOf('firewall').detail], [outcome, detail]);
+  });
+}
+
+test('metadataproxy check says who holds the port', async (t) => {
+  const listener = createServer();
+  t.after(() => listener.close());
+  await once(listener.listen(0, '127.0.0.1'), 'listening');
+  const { port } = listener.address() as AddressInfo;
+  const { checkOf } = await check(t, await startFakes(t), { PORT: String(port) });
+  assert.equal(checkOf('port').outcome, 'ok');
+  assert.match(checkOf('port').detail, new RegExp(`^user ${process.getuid?.()}, \\w+ \\(PID ${process.pid}\\)$`));
+});
+
+test('metadataproxy check: another user that holds the port is a failure', { skip: process.getuid?.() !== 0 }, async (t) => {
+  const squatter = spawn(process.execPath, ['-e', "require('net').createServer().listen(0, '127.0.0.1', function () { console.log(this.address().port) })"], {
+    uid: 65534, stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => squatter.kill());
+  const [line] = (await once(squatter.stdout, 'data')) as [Buffer];
+  const { code, checkOf } = await check(t, await startFakes(t), { PORT: String(line).trim() });
+  assert.deepEqual([code, checkOf('port').outcome], [1, 'failed']);
+  assert.match(checkOf('port').detail, /belongs to another user: user 65534/);
+});
+
+test('metadataproxy check: the firewall must redirect to the port of PORT or --server', async (t) => {
+  const fakes = await startFakes(t);
+  const PATH = iptables(t, [REDIRECT.replace('18000', '8000')]);
+  assert.equal((await check(t, fakes, { PATH, PORT: '8000' })).checkOf('firewall').outcome, 'ok');
+  assert.equal((await check(t, fakes, { PATH }, ['--server', ':8000'])).checkOf('firewall').outcome, 'ok');
+});
+
+test('metadataproxy check: without iptables, or the right to use it, the firewall is unknown, which is not a failure', async (t) => {
+  const fakes = await startFakes(t);
+  const missing = await check(t, fakes, { PATH: directory(t) });
   assert.deepEqual(
-    [missing.code, missing.of('firewall').outcome, missing.of('firewall').detail],
+    [missing.code, missing.checkOf('firewall').outcome, missing.checkOf('firewall').detail],
     [0, 'unknown', 'this host has no iptables'],
   );
-  const refused = await check(t, others, { PATH: iptables(t, [], 4) });
+  const refused = await check(t, fakes, { PATH: iptables(t, [], 4) });
   assert.deepEqual(
-    [refused.code, refused.of('firewall').outcome, refused.of('firewall').detail],
+    [refused.code, refused.checkOf('firewall').outcome, refused.checkOf('firewall').detail],
     [0, 'unknown', 'cannot read the iptables rules'],
   );
-  assert.match(refused.of('firewall').advice ?? '', /as root/);
+  assert.match(refused.checkOf('firewall').advice ?? '', /as root/);
 });
 
-test('metadataproxy check: wrong settings end it with exit code 2', async () => {
+test('metadataproxy check: invalid settings end it with exit code 2', async () => {
   const { code, stdout, stderr } = await runToEnd({ args: ['check'], env: { PORT: 'x' } });
   assert.deepEqual({ code, stdout }, { code: 2, stdout: '' });
   assert.equal(
@@ -298,7 +347,7 @@ async function rows(options: ProxyOptions): Promise<Row[]> {
   return (JSON.parse(stdout) as Row[]).sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-async function runSome({ docker }: StandIns): Promise<void> {
+async function runSome({ docker }: Fakes): Promise<void> {
   await docker.host.run({
     name: 'a-variable',
     image: 'shop/web:1',
@@ -333,18 +382,18 @@ const SOURCES = [
   ],
 ];
 
-test('metadataproxy roles: from the running proxy, with the state of the credentials', async (t) => {
+test('metadataproxy roles: the running proxy\'s rows have the state of the credentials', async (t) => {
   const env = {
     DEFAULT_ROLE: arnOf('fallback'),
     ROLE_RULES: fileWith(t, JSON.stringify([{ match: { name: 'd-*' }, role: arnOf('forced') }])),
   };
   const { docker, imds, sts, proxy, statusFor } = await host(t, {
     env,
-    before: ({ sts: standIn }) => void standIn.fault({ kind: 'deny' }, arnOf('forced')),
+    before: ({ sts }) => void sts.fault({ kind: 'deny' }, arnOf('forced')),
   });
   await runSome({ docker, imds, sts });
   for (const address of [A, B, '127.0.0.24', '127.0.0.25']) await statusFor(address);
-  // Without Docker: so it is the proxy that answered.
+  // Without Docker, so the proxy must have answered.
   const options = { env: { ADMIN_ADDR: `127.0.0.1:${proxy.adminPort}` } };
   const found = await rows(options);
   assert.deepEqual(
@@ -377,11 +426,11 @@ test('metadataproxy roles: from the running proxy, with the state of the credent
   assert.match(stdout, /\(from the running proxy\)\n$/);
 });
 
-test('metadataproxy roles: from Docker where no proxy answers, with the state of the credentials unknown', async (t) => {
-  const others = await standIns(t);
-  await runSome(others);
+test('metadataproxy roles: without a proxy the rows come from Docker and the state of the credentials is unknown', async (t) => {
+  const fakes = await startFakes(t);
+  await runSome(fakes);
   const options = {
-    ...others,
+    ...fakes,
     env: {
       ADMIN_ADDR: 'off',
       DEFAULT_ROLE: arnOf('fallback'),
@@ -398,16 +447,16 @@ test('metadataproxy roles: from Docker where no proxy answers, with the state of
     ['unknown', 'unknown', 'unknown', 'unknown', 'none'],
   );
   assert.deepEqual([...(found[1]?.addresses ?? [])].sort(), [B, C]);
-  assert.deepEqual(others.sts.calls.all(), [], 'looking assumes no role');
+  assert.deepEqual(fakes.sts.calls.all(), [], 'the command assumes no role');
   const { stdout } = await runToEnd({ ...options, args: ['roles'] });
   assert.match(stdout, /\(from Docker; no proxy answers, so the state of the credentials is unknown\)\n$/);
 });
 
-test('metadataproxy roles: no secret is in it', async (t) => {
-  const others = await standIns(t);
-  const proxy = await startProxy(t, others);
+test('metadataproxy roles: the output contains no secret', async (t) => {
+  const fakes = await startFakes(t);
+  const proxy = await startProxy(t, fakes);
   await proxy.awaitLog('containers known');
-  await others.docker.host.run({
+  await fakes.docker.host.run({
     name: 'web',
     address: A,
     env: { IAM_ROLE: arnOf('app'), IAM_EXTERNAL_ID: 'the-external-id' },
@@ -421,7 +470,7 @@ test('metadataproxy roles: no secret is in it', async (t) => {
   assert.doesNotMatch(stdout, /StandInSecret|StandInToken|the-external-id/);
 });
 
-test('metadataproxy roles: where neither a proxy nor Docker answers it ends with exit code 1 and says why', async () => {
+test('metadataproxy roles: without a proxy and Docker it ends with exit code 1 and the reason', async () => {
   const { code, stdout, stderr } = await runToEnd({ args: ['roles'], env: { ADMIN_ADDR: 'off' } });
   assert.deepEqual({ code, stdout }, { code: 1, stdout: '' });
   assert.match(
@@ -430,7 +479,7 @@ test('metadataproxy roles: where neither a proxy nor Docker answers it ends with
   );
 });
 
-test('metadataproxy roles: wrong settings and broken rules end it with exit code 2', async (t) => {
+test('metadataproxy roles: invalid settings and rules end it with exit code 2', async (t) => {
   const file = fileWith(t, '{}');
   const broken = await runToEnd({ args: ['roles'], env: { ADMIN_ADDR: 'off', ROLE_RULES: file } });
   assert.deepEqual(

@@ -10,7 +10,7 @@ import {
   INSTANCE_ID_PATH,
   isMessage,
   SECURITY_CREDENTIALS,
-  standIns,
+  startFakes,
 } from './host.ts';
 
 const A = '127.0.0.21';
@@ -25,14 +25,14 @@ for (const [spelling, args] of [
   ['-rARN', [`-r${arnOf('fallback')}`]],
   ['--role ARN, of its first version', ['--role', arnOf('fallback')]],
 ] as const) {
-  test(`docker-ec2-metadata: ${spelling} is the role of a container that names none`, async (t) => {
+  test(`docker-ec2-metadata: ${spelling} is the default role`, async (t) => {
     const { docker, callFor } = await host(t, { args });
     await docker.host.run({ address: A });
     assert.equal((await callFor(A)).roleArn, arnOf('fallback'));
   });
 }
 
-test('docker-ec2-metadata: an empty --default-iam-role, as its service files give it, is none', async (t) => {
+test('docker-ec2-metadata: an empty --default-iam-role, as in its service files, means no default role', async (t) => {
   for (const args of [['--default-iam-role', ''], ['--default-iam-role='], ['-r', '']]) {
     const { docker, proxy, statusFor } = await host(t, { args });
     await docker.host.run({ address: A });
@@ -47,10 +47,10 @@ for (const [spelling, argsFor] of [
   ['-s HOST:PORT', (port) => ['-s', `127.0.0.1:${port}`]],
   ['--server :PORT', (port) => ['--server', `:${port}`]],
 ] satisfies [string, (port: number) => string[]][]) {
-  test(`docker-ec2-metadata: ${spelling} says where the proxy listens`, async (t) => {
-    const others = await standIns(t);
+  test(`docker-ec2-metadata: ${spelling} sets the proxy's address`, async (t) => {
+    const fakes = await startFakes(t);
     const port = await freePort();
-    const proxy = await startProxy(t, { ...others, args: argsFor(port) });
+    const proxy = await startProxy(t, { ...fakes, args: argsFor(port) });
     assert.equal(proxy.port, port);
     assert.equal((await request({ port, path: INSTANCE_ID_PATH })).status, 200);
   });
@@ -72,7 +72,7 @@ for (const [args, isDebug] of [
   });
 }
 
-// SESSION_NAME=classic: its rule, and the examples of its own tests.
+// SESSION_NAME=classic: its rule, and the examples in its tests.
 
 const REGISTRY = 'docker-registry.host.com/container/path:tag';
 const CLASSIC = [
@@ -86,7 +86,7 @@ const CLASSIC = [
 ] as const;
 
 for (const [image, name, session] of CLASSIC) {
-  test(`docker-ec2-metadata: SESSION_NAME=classic calls the session of ${name} from ${image} ${session}`, async (t) => {
+  test(`docker-ec2-metadata: SESSION_NAME=classic names the session of ${name} from ${image} ${session}`, async (t) => {
     const { docker, callFor } = await host(t, { env: { SESSION_NAME: 'classic' } });
     await docker.host.run({ id: ID, address: A, image, name, env: { IAM_ROLE: arnOf('app') } });
     assert.equal((await callFor(A)).roleSessionName, session);
@@ -94,9 +94,9 @@ for (const [image, name, session] of CLASSIC) {
   });
 }
 
-// What its containers and its oldest README have
+// Its containers' variables and its oldest README
 
-test('docker-ec2-metadata: IAM_ROLE is an ARN, with a path or without', async (t) => {
+test('docker-ec2-metadata: IAM_ROLE is an ARN with or without a path', async (t) => {
   const { docker, callFor, ask } = await host(t);
   await docker.host.run({
     address: A,
@@ -106,13 +106,13 @@ test('docker-ec2-metadata: IAM_ROLE is an ARN, with a path or without', async (t
   assert.equal((await ask(A, SECURITY_CREDENTIALS)).body, 'ContainerRoleName');
 });
 
-test('docker-ec2-metadata: its whole command line is understood', async (t) => {
-  const others = await standIns(t);
+test('docker-ec2-metadata: its whole command line works', async (t) => {
+  const fakes = await startFakes(t);
   const port = await freePort();
   const args = ['--server', `127.0.0.1:${port}`, '--default-iam-role', arnOf('fallback'), '--verbose'];
-  const proxy = await startProxy(t, { ...others, args });
+  const proxy = await startProxy(t, { ...fakes, args });
   await proxy.awaitLog('containers known');
-  await others.docker.host.run({ address: A });
-  assert.equal((await hostOf(proxy, others).callFor(A)).roleArn, arnOf('fallback'));
+  await fakes.docker.host.run({ address: A });
+  assert.equal((await hostOf(proxy, fakes).callFor(A)).roleArn, arnOf('fallback'));
   assert.equal(proxy.port, port);
 });

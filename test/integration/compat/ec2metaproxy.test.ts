@@ -11,7 +11,7 @@ import {
   isMessage,
   POLICY,
   refusal,
-  standIns,
+  startFakes,
 } from './host.ts';
 
 const A = '127.0.0.21';
@@ -27,7 +27,7 @@ for (const [spelling, args] of [
   ['--default-iam-policy JSON', ['--default-iam-policy', POLICY]],
   ['--default-iam-policy=JSON', [`--default-iam-policy=${POLICY}`]],
 ] as const) {
-  test(`ec2metaproxy: ${spelling} is the session policy of a container that names neither a role nor a policy`, async (t) => {
+  test(`ec2metaproxy: ${spelling} is the session policy of a container that declares neither a role nor a policy`, async (t) => {
     const { docker, callFor } = await host(t, { args: ['--default-iam-role', arnOf('fallback'), ...args] });
     await docker.host.run({ address: A });
     await docker.host.run({ address: B, env: { IAM_ROLE: arnOf('own') } });
@@ -37,7 +37,7 @@ for (const [spelling, args] of [
   });
 }
 
-test('ec2metaproxy: IAM_POLICY is the session policy of its container, with its own role and with the default one', async (t) => {
+test('ec2metaproxy: IAM_POLICY is the container\'s session policy, with a declared role and with the default role', async (t) => {
   const { docker, callFor } = await host(t, {
     args: ['-r', arnOf('fallback'), '--default-iam-policy', POLICY],
   });
@@ -57,7 +57,7 @@ test('ec2metaproxy: containers with one role and different policies do not share
   assert.equal(sts.assumed().length, 2);
 });
 
-test('ec2metaproxy: an IAM_POLICY that is no policy is 404 for that container, and one line in the log', async (t) => {
+test('ec2metaproxy: an invalid IAM_POLICY is 404 for that container and one log line', async (t) => {
   const { docker, proxy, sts, statusFor } = await host(t);
   await docker.host.run({
     name: 'mistaken',
@@ -81,13 +81,13 @@ test('ec2metaproxy: an IAM_POLICY that is no policy is 404 for that container, a
   assert.equal(errorOf('long'), 'the session policy has 2049 characters; STS takes 2048');
 });
 
-/** A policy of so many characters. */
+/** A policy with so many characters. */
 function policyOf(characters: number): string {
   const of = (filling: string): string => JSON.stringify({ Statement: { Sid: filling } });
   return of('x'.repeat(characters - of('').length));
 }
 
-test('ec2metaproxy: --default-iam-policy of 2048 characters is taken, one more ends the program', async (t) => {
+test('ec2metaproxy: --default-iam-policy may have 2048 characters; one more ends the program', async (t) => {
   const { docker, callFor } = await host(t, {
     args: ['-r', arnOf('fallback'), '--default-iam-policy', policyOf(2048)],
   });
@@ -102,7 +102,7 @@ test('ec2metaproxy: --default-iam-policy of 2048 characters is taken, one more e
   );
 });
 
-test('ec2metaproxy: a --default-iam-policy that is no policy ends the program with exit code 2', async () => {
+test('ec2metaproxy: an invalid --default-iam-policy ends the program with exit code 2', async () => {
   assert.deepEqual(await refusal({ args: ['--default-iam-policy', '["ec2:*"]'] }), {
     code: 2,
     lines: [
@@ -119,18 +119,18 @@ for (const [order, argsFor] of [
   ['last', (url) => ['--default-iam-role', arnOf('fallback'), `--docker-endpoint=${url}`, 'docker']],
   ['in the middle', (url) => ['--default-iam-role', arnOf('fallback'), 'docker', '--docker-endpoint', url]],
 ] satisfies [string, (url: string) => string[]][]) {
-  test(`ec2metaproxy: the word docker may stand ${order}`, async (t) => {
-    const others = await standIns(t);
-    await others.docker.host.run({ address: A, env: { IAM_ROLE: arnOf('own') } });
-    const args = argsFor(others.docker.url);
+  test(`ec2metaproxy: the argument docker may be ${order}`, async (t) => {
+    const fakes = await startFakes(t);
+    await fakes.docker.host.run({ address: A, env: { IAM_ROLE: arnOf('own') } });
+    const args = argsFor(fakes.docker.url);
     const env = args.length > 1 ? { DOCKER_URL: undefined } : {};
-    const proxy = await startProxy(t, { ...others, args, env });
+    const proxy = await startProxy(t, { ...fakes, args, env });
     await proxy.awaitLog('containers known');
-    assert.equal((await hostOf(proxy, others).callFor(A)).roleArn, arnOf('own'));
+    assert.equal((await hostOf(proxy, fakes).callFor(A)).roleArn, arnOf('own'));
   });
 }
 
-test('ec2metaproxy: another platform than docker ends the program with exit code 2', async () => {
+test('ec2metaproxy: a platform other than docker ends the program with exit code 2', async () => {
   assert.deepEqual(await refusal({ args: ['flynn'] }), {
     code: 2,
     lines: ['metadataproxy: unknown command "flynn"; see metadataproxy --help'],
@@ -141,11 +141,11 @@ test('ec2metaproxy: another platform than docker ends the program with exit code
   });
 });
 
-test('ec2metaproxy: the line of its run-docker.sh works, with an empty policy and docker as the last word', async (t) => {
-  const others = await standIns(t);
+test('ec2metaproxy: the command in its run-docker.sh works, with an empty policy and docker as the last argument', async (t) => {
+  const fakes = await startFakes(t);
   const port = await freePort();
   const proxy = await startProxy(t, {
-    ...others,
+    ...fakes,
     args: [
       '--default-iam-role',
       arnOf('DefaultRole'),
@@ -157,15 +157,15 @@ test('ec2metaproxy: the line of its run-docker.sh works, with an empty policy an
     ],
   });
   await proxy.awaitLog('containers known');
-  await others.docker.host.run({ address: A });
-  const { roleArn, policy } = await hostOf(proxy, others).callFor(A);
+  await fakes.docker.host.run({ address: A });
+  const { roleArn, policy } = await hostOf(proxy, fakes).callFor(A);
   assert.deepEqual(
     { port: proxy.port, roleArn, policy },
     { port, roleArn: arnOf('DefaultRole'), policy: undefined },
   );
 });
 
-test('ec2metaproxy: an empty --default-iam-role leaves containers that name none without a role', async (t) => {
+test('ec2metaproxy: an empty --default-iam-role means no default role', async (t) => {
   const { docker, statusFor } = await host(t, {
     args: ['--default-iam-role', '', '--default-iam-policy', '', 'docker'],
   });
@@ -174,18 +174,18 @@ test('ec2metaproxy: an empty --default-iam-role leaves containers that name none
 });
 
 for (const spelling of ['--metadata-url', '-metadata-url'] as const) {
-  test(`ec2metaproxy: ${spelling} is where everything but credentials comes from`, async (t) => {
-    const others = await standIns(t, { metadata: { tree: { 'meta-data/instance-id': 'i-of-the-flag' } } });
+  test(`ec2metaproxy: ${spelling} is the upstream IMDS`, async (t) => {
+    const fakes = await startFakes(t, { metadata: { tree: { 'meta-data/instance-id': 'i-of-the-flag' } } });
     const proxy = await startProxy(t, {
-      ...others,
+      ...fakes,
       env: { METADATA_URL: 'http://127.0.0.1:1' },
-      args: [spelling, others.imds.url],
+      args: [spelling, fakes.imds.url],
     });
-    assert.equal((await hostOf(proxy, others).ask(A, INSTANCE_ID_PATH)).body, 'i-of-the-flag');
+    assert.equal((await hostOf(proxy, fakes).ask(A, INSTANCE_ID_PATH)).body, 'i-of-the-flag');
   });
 }
 
-test('ec2metaproxy: --verbose logs every request, before and after the word docker', async (t) => {
+test('ec2metaproxy: --verbose logs every request, before and after the argument docker', async (t) => {
   for (const args of [
     ['--verbose', 'docker'],
     ['docker', '--verbose'],
@@ -197,7 +197,7 @@ test('ec2metaproxy: --verbose logs every request, before and after the word dock
   }
 });
 
-test('ec2metaproxy: a --default-iam-role that is no role ends the program with exit code 2', async () => {
+test('ec2metaproxy: an invalid --default-iam-role ends the program with exit code 2', async () => {
   assert.deepEqual(await refusal({ args: ['--default-iam-role', 'arn:aws:iam::1234:role/x'] }), {
     code: 2,
     lines: [
@@ -206,7 +206,7 @@ test('ec2metaproxy: a --default-iam-role that is no role ends the program with e
   });
 });
 
-test('ec2metaproxy: IAM_ROLE and IAM_POLICY of its README are understood', async (t) => {
+test('ec2metaproxy: IAM_ROLE and IAM_POLICY from its README work', async (t) => {
   const { docker, callFor } = await host(t);
   await docker.host.run({
     address: A,

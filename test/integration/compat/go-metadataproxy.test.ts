@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
 import { test } from 'node:test';
-import { request } from '../../support/proxy.ts';
+import { request, startProxyWithRawLog } from '../../support/proxy.ts';
 import { SECRET_MARK, TOKEN_MARK } from '../../support/sts.ts';
 import {
   ACCOUNT,
@@ -12,8 +12,7 @@ import {
   jsonOf,
   refusal,
   SECURITY_CREDENTIALS,
-  standIns,
-  startWithLogs,
+  startFakes,
 } from './host.ts';
 
 const A = '127.0.0.21';
@@ -22,7 +21,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{1
 
 // Roles
 
-test('go: IAM_ROLE is a name that IAM is asked for, a name with an account, or an ARN', async (t) => {
+test('go: IAM_ROLE is a name that IAM resolves, a name with an account, or an ARN', async (t) => {
   const { docker, callFor } = await host(t, {
     before: ({ sts }) => void sts.roleArns.set('looked-up', arnOf('path/looked-up')),
   });
@@ -38,7 +37,7 @@ test('go: IAM_ROLE is a name that IAM is asked for, a name with an account, or a
   }
 });
 
-test('go: DEFAULT_ROLE and DEFAULT_ACCOUNT_ID name the role of a container that names none', async (t) => {
+test('go: DEFAULT_ROLE and DEFAULT_ACCOUNT_ID set the role of a container that declares none', async (t) => {
   const { docker, callFor } = await host(t, {
     env: { DEFAULT_ROLE: 'fallback', DEFAULT_ACCOUNT_ID: '111122223333' },
   });
@@ -46,19 +45,17 @@ test('go: DEFAULT_ROLE and DEFAULT_ACCOUNT_ID name the role of a container that 
   assert.equal((await callFor(A)).roleArn, 'arn:aws:iam::111122223333:role/fallback');
 });
 
-test('go: DOCKER_HOST is where Docker is, if DOCKER_URL is not set', async (t) => {
-  const { docker, imds, sts } = await standIns(t);
+test('go: DOCKER_HOST is Docker\'s address if DOCKER_URL is not set', async (t) => {
+  const { docker, imds, sts } = await startFakes(t);
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
-  const { port, lines } = await startWithLogs(
-    t,
-    { docker, imds, sts },
-    { DOCKER_URL: '', DOCKER_HOST: docker.url, LOG_FORMAT: 'json' },
-  );
+  const { port, lines } = await startProxyWithRawLog(t, {
+    docker, imds, sts, env: { DOCKER_URL: '', DOCKER_HOST: docker.url, LOG_FORMAT: 'json' },
+  });
   await lines.first((line) => line.includes('"containers known"'));
   assert.equal((await request({ port, from: A, path: SECURITY_CREDENTIALS })).body, 'app');
 });
 
-test('go: every credential answer has the fields of the EC2 metadata service', async (t) => {
+test('go: every credential answer has IMDS\'s fields', async (t) => {
   const { docker, ask } = await host(t);
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
   const answer = jsonOf(await ask(A, `/2016-09-02/meta-data/iam/security-credentials/app`));
@@ -75,7 +72,7 @@ test('go: every credential answer has the fields of the EC2 metadata service', a
 
 // ROLE_CACHE_OFFSET is in lyft.test.ts, with ROLE_EXPIRATION_THRESHOLD.
 
-test('go: ROLE_CACHE_OFFSET is a duration as Go writes it, and anything else ends the program', async (t) => {
+test('go: ROLE_CACHE_OFFSET is a Go duration; any other value ends the program', async (t) => {
   for (const offset of ['60s', '5m30s', '1.5h', '0'])
     await (await host(t, { env: { ROLE_CACHE_OFFSET: offset } })).proxy.stop();
   assert.deepEqual(await refusal({ env: { ROLE_CACHE_OFFSET: '15' } }), {
@@ -88,17 +85,20 @@ test('go: ROLE_CACHE_OFFSET is a duration as Go writes it, and anything else end
 
 // LOG_LEVEL
 
-/** Which levels are logged of a run that has something for each to say. */
-async function levelsLogged(t: Parameters<typeof standIns>[0], level: string): Promise<string[]> {
-  const others = await standIns(t);
-  const { port, lines, stop } = await startWithLogs(t, others, {
-    LOG_LEVEL: level,
-    LOG_FORMAT: 'json',
-    ROLE_CACHE_OFFSET: '5m',
-    ROLE_EXPIRATION_THRESHOLD: '6',
+/** The logged levels of a run with events of every level. */
+async function levelsLogged(t: Parameters<typeof startFakes>[0], level: string): Promise<string[]> {
+  const fakes = await startFakes(t);
+  const { port, lines, stop } = await startProxyWithRawLog(t, {
+    ...fakes,
+    env: {
+      LOG_LEVEL: level,
+      LOG_FORMAT: 'json',
+      ROLE_CACHE_OFFSET: '5m',
+      ROLE_EXPIRATION_THRESHOLD: '6',
+    },
   });
-  await others.docker.subscriptions.first();
-  await others.docker.host.run({ address: A, env: { IAM_ROLE: 'not a role' } });
+  await fakes.docker.subscriptions.first();
+  await fakes.docker.host.run({ address: A, env: { IAM_ROLE: 'not a role' } });
   assert.equal((await request({ port, from: A, path: '/creds' })).status, 404);
   assert.equal((await request({ port, from: A, path: INSTANCE_ID_PATH })).status, 200);
   await stop();
@@ -124,9 +124,9 @@ for (const [level, expected] of [
 
 // LOG_FORMAT
 
-test('go: LOG_FORMAT=text has the time, the level, the message and name=value', async (t) => {
-  const others = await standIns(t);
-  const { lines, port } = await startWithLogs(t, others, { LOG_FORMAT: 'text' });
+test('go: LOG_FORMAT=text writes time, level, message and name=value', async (t) => {
+  const fakes = await startFakes(t);
+  const { lines, port } = await startProxyWithRawLog(t, { ...fakes, env: { LOG_FORMAT: 'text' } });
   const listening = await lines.first((line) => line.includes('listening'));
   assert.match(
     listening,
@@ -135,9 +135,9 @@ test('go: LOG_FORMAT=text has the time, the level, the message and name=value', 
   assert.ok(listening.endsWith(`:${port}`));
 });
 
-test('go: LOG_FORMAT=json has time, level, msg and the fields, an object a line', async (t) => {
-  const others = await standIns(t);
-  const { lines } = await startWithLogs(t, others, { LOG_FORMAT: 'json' });
+test('go: LOG_FORMAT=json writes one object per line with time, level, msg and the fields', async (t) => {
+  const fakes = await startFakes(t);
+  const { lines } = await startProxyWithRawLog(t, { ...fakes, env: { LOG_FORMAT: 'json' } });
   const { time, ...rest } = JSON.parse(
     await lines.first((line) => line.includes('containers known')),
   ) as Record<string, unknown>;
@@ -148,24 +148,27 @@ test('go: LOG_FORMAT=json has time, level, msg and the fields, an object a line'
 const SYSLOG = { debug: 7, info: 6, warning: 4, error: 3 };
 
 test('go: LOG_FORMAT=gelf is GELF 1.1, field by field', async (t) => {
-  const others = await standIns(t);
+  const fakes = await startFakes(t);
   const began = Date.now() / 1000;
-  const { lines, port, stop } = await startWithLogs(t, others, {
-    LOG_FORMAT: 'gelf',
-    LOG_LEVEL: 'debug',
-    ROLE_CACHE_OFFSET: '5m',
-    ROLE_EXPIRATION_THRESHOLD: '6',
+  const { lines, port, stop } = await startProxyWithRawLog(t, {
+    ...fakes,
+    env: {
+      LOG_FORMAT: 'gelf',
+      LOG_LEVEL: 'debug',
+      ROLE_CACHE_OFFSET: '5m',
+      ROLE_EXPIRATION_THRESHOLD: '6',
+    },
   });
-  await others.docker.subscriptions.first();
-  await others.docker.host.run({ name: 'web', address: A, env: { IAM_ROLE: arnOf('app') } });
-  await others.docker.host.run({ name: 'mistaken', address: B, env: { IAM_ROLE: 'not a role' } });
+  await fakes.docker.subscriptions.first();
+  await fakes.docker.host.run({ name: 'web', address: A, env: { IAM_ROLE: arnOf('app') } });
+  await fakes.docker.host.run({ name: 'mistaken', address: B, env: { IAM_ROLE: 'not a role' } });
   for (const from of [A, B])
     for (const path of ['/creds', INSTANCE_ID_PATH]) await request({ port, from, path });
   await stop();
 
-  const told = lines.all().map((line) => JSON.parse(line) as Record<string, unknown>);
+  const entries = lines.all().map((line) => JSON.parse(line) as Record<string, unknown>);
   const levels = new Set<unknown>();
-  for (const { version, host: from, short_message: message, timestamp, level, ...extras } of told) {
+  for (const { version, host: from, short_message: message, timestamp, level, ...extras } of entries) {
     assert.equal(version, '1.1');
     assert.equal(from, hostname());
     assert.ok(typeof message === 'string' && message !== '');
@@ -175,21 +178,21 @@ test('go: LOG_FORMAT=gelf is GELF 1.1, field by field', async (t) => {
     );
     levels.add(level);
     for (const [name, value] of Object.entries(extras)) {
-      // GELF keeps `_id` for itself, and takes texts and numbers only.
+      // GELF reserves `_id`, and allows only strings and numbers.
       assert.match(name, /^_(?!id$)[\w.-]+$/);
       assert.match(typeof value, /^(?:string|number)$/, `${name} of ${message}`);
     }
   }
   assert.deepEqual([...levels].sort(), Object.values(SYSLOG).sort());
-  const served = told.find((line) => line['short_message'] === 'credentials served');
+  const served = entries.find((line) => line['short_message'] === 'credentials served');
   assert.equal(served?.['_container'], 'web');
   assert.equal(served['_status'], 200);
   assert.match(String(served['_request_id']), UUID);
 });
 
 test('go: a GELF line has the name of its level in _level_name', async (t) => {
-  const others = await standIns(t);
-  const { lines } = await startWithLogs(t, others, { LOG_FORMAT: 'gelf' });
+  const fakes = await startFakes(t);
+  const { lines } = await startProxyWithRawLog(t, { ...fakes, env: { LOG_FORMAT: 'gelf' } });
   const line = JSON.parse(await lines.first((text) => text.includes('containers known'))) as Record<
     string,
     unknown
@@ -199,10 +202,10 @@ test('go: a GELF line has the name of its level in _level_name', async (t) => {
 });
 
 for (const format of ['text', 'json', 'gelf']) {
-  test(`go: no secret is in a log at LOG_LEVEL=debug and LOG_FORMAT=${format}`, async (t) => {
-    const others = await standIns(t);
-    const { lines, port, stop } = await startWithLogs(t, others, { LOG_FORMAT: format, LOG_LEVEL: 'debug' });
-    await others.docker.host.run({
+  test(`go: a log at LOG_LEVEL=debug and LOG_FORMAT=${format} contains no secret`, async (t) => {
+    const fakes = await startFakes(t);
+    const { lines, port, stop } = await startProxyWithRawLog(t, { ...fakes, env: { LOG_FORMAT: format, LOG_LEVEL: 'debug' } });
+    await fakes.docker.host.run({
       address: A,
       env: { IAM_ROLE: arnOf('app'), IAM_EXTERNAL_ID: 'the-external-id' },
     });
@@ -216,7 +219,7 @@ for (const format of ['text', 'json', 'gelf']) {
 
 // Response headers
 
-test('go: every answer has X-Powered-By and an X-Request-ID of its own', async (t) => {
+test('go: every answer has X-Powered-By and a unique X-Request-ID', async (t) => {
   const { docker, ask } = await host(t);
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
   const ids = new Set<string>();
@@ -260,7 +263,7 @@ test('go: the X-Request-ID of an answer is in every line of the log about that r
     const { headers } = await ask(from, path);
     const id = headers['x-request-id'];
     await proxy.logs.first(({ fields }) => fields['request_id'] === id);
-    // Whatever was logged meanwhile and is about a request is about this one.
+    // Every request line that was logged meanwhile belongs to this request.
     const about = proxy.logs.entries
       .slice(seen)
       .filter(({ fields }) => 'path' in fields || 'request_id' in fields);
@@ -275,7 +278,7 @@ test('go: the X-Request-ID of an answer is in every line of the log about that r
 
 // For metrics
 
-test('go: COPY_DOCKER_LABELS, COPY_DOCKER_ENV, COPY_REQUEST_HEADERS and LABEL_SEPARATOR make labels, and change no answer', async (t) => {
+test('go: COPY_DOCKER_LABELS, COPY_DOCKER_ENV, COPY_REQUEST_HEADERS and LABEL_SEPARATOR add labels and change no answer', async (t) => {
   const { docker, proxy, ask, callFor } = await host(t, {
     env: {
       ENABLE_PROMETHEUS: 'true',
@@ -301,7 +304,7 @@ test('go: COPY_DOCKER_LABELS, COPY_DOCKER_ENV, COPY_REQUEST_HEADERS and LABEL_SE
   });
 });
 
-test('go: settings that are empty are as if they were not set', async (t) => {
+test('go: empty settings count as not set', async (t) => {
   const { docker, callFor } = await host(t, {
     env: {
       DEFAULT_ROLE: '',
@@ -316,7 +319,7 @@ test('go: settings that are empty are as if they were not set', async (t) => {
   assert.equal((await callFor(A)).roleArn, arnOf('app'));
 });
 
-test('go: a container whose role is refused gets 403 with the reason, and another role than its own 404', async (t) => {
+test('go: a denied role is 403 with the reason, and a role other than the container\'s is 404', async (t) => {
   const { docker, sts, proxy, ask } = await host(t);
   sts.fault({ kind: 'deny' }, arnOf('denied'));
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('denied') } });

@@ -1,15 +1,9 @@
-import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { DockerEngine, type EngineOptions } from '../../support/docker-engine.ts';
-import { freePort } from '../../support/free-port.ts';
 import { Imds, type ImdsOptions } from '../../support/imds.ts';
-import { Journal } from '../../support/journal.ts';
 import {
-  SOURCE_ACCESS_KEY,
-  SOURCE_SECRET_KEY,
   request,
   runToEnd,
   startProxy,
@@ -20,23 +14,25 @@ import {
 } from '../../support/proxy.ts';
 import type { Response } from '../../support/client.ts';
 import { Sts, type StsCall } from '../../support/sts.ts';
+import { jsonOf } from '../host.ts';
+
+export { INSTANCE_ID_PATH, jsonOf, SECURITY_CREDENTIALS, until } from '../host.ts';
 
 export const ACCOUNT = '123456789012';
 /** The role `name` in the account of all these tests. */
 export const arnOf = (name: string): string => `arn:aws:iam::${ACCOUNT}:role/${name}`;
-export const SECURITY_CREDENTIALS = '/latest/meta-data/iam/security-credentials/';
-export const INSTANCE_ID_PATH = '/latest/meta-data/instance-id';
 export const POLICY =
   '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Resource":"*","Action":"ec2:*"}}';
 
-export interface StandIns {
+/** The services around the program. */
+export interface Fakes {
   readonly docker: DockerEngine;
   readonly imds: Imds;
   readonly sts: Sts;
 }
 
-/** The program under test between the stand-ins, with questions that a container would ask. */
-export interface Host extends StandIns {
+/** The program under test with the fakes, and a container's requests. */
+export interface Host extends Fakes {
   readonly proxy: Proxy;
   ask(
     from: string,
@@ -44,23 +40,23 @@ export interface Host extends StandIns {
     headers?: Readonly<Record<string, string>>,
     method?: string,
   ): Promise<Response>;
-  /** The AssumeRole call whose credentials a caller is given. */
+  /** The AssumeRole call whose credentials a caller gets. */
   callFor(from: string): Promise<StsCall>;
-  /** The status of a caller's request for credentials. */
+  /** The status of a caller's credential request. */
   statusFor(from: string): Promise<number>;
 }
 
 export interface HostOptions extends ProxyOptions {
   readonly engine?: EngineOptions;
   readonly metadata?: ImdsOptions;
-  /** Made before the program starts. */
-  readonly before?: (standIns: StandIns) => void | Promise<void>;
+  /** Runs before the program starts. */
+  readonly before?: (fakes: Fakes) => void | Promise<void>;
 }
 
-export async function standIns(
+export async function startFakes(
   t: Test,
   options: Pick<HostOptions, 'engine' | 'metadata'> = {},
-): Promise<StandIns> {
+): Promise<Fakes> {
   const [docker, imds, sts] = await Promise.all([
     DockerEngine.start(options.engine),
     Imds.start(options.metadata),
@@ -70,32 +66,28 @@ export async function standIns(
   return { docker, imds, sts };
 }
 
-/** Stand-ins and the program, which knows the containers; `docker: undefined` leaves Docker out. */
+/** Starts the fakes and the program. Resolves when it knows the containers. `docker: undefined` omits Docker. */
 export async function host(t: Test, options: HostOptions = {}): Promise<Host> {
   const { engine, metadata, before, ...rest } = options;
-  const others = await standIns(t, { ...(engine && { engine }), ...(metadata && { metadata }) });
-  await before?.(others);
-  const proxy = await startProxy(t, { ...others, ...rest });
+  const fakes = await startFakes(t, { ...(engine && { engine }), ...(metadata && { metadata }) });
+  await before?.(fakes);
+  const proxy = await startProxy(t, { ...fakes, ...rest });
   await proxy.awaitLog('containers known');
-  return hostOf(proxy, others);
+  return hostOf(proxy, fakes);
 }
 
-export function hostOf(proxy: Proxy, others: StandIns): Host {
+export function hostOf(proxy: Proxy, fakes: Fakes): Host {
   const ask: Host['ask'] = (from, path, headers = {}, method = 'GET') =>
     request({ port: proxy.port, path, headers, method, ...(from.includes(':') ? { host: from } : { from }) });
   const callFor = async (from: string): Promise<StsCall> => {
     const answer = await ask(from, '/creds');
     if (answer.status !== 200) throw new Error(`no credentials: ${answer.status} ${answer.body}`);
-    return others.sts.issuedAs(jsonOf(answer)['AccessKeyId'] ?? '').call;
+    return fakes.sts.issuedAs(jsonOf(answer)['AccessKeyId'] ?? '').call;
   };
-  return { ...others, proxy, ask, callFor, statusFor: async (from) => (await ask(from, '/creds')).status };
+  return { ...fakes, proxy, ask, callFor, statusFor: async (from) => (await ask(from, '/creds')).status };
 }
 
-export function jsonOf(answer: Response): Record<string, string> {
-  return JSON.parse(answer.body) as Record<string, string>;
-}
-
-/** A file that is gone at the test's end. */
+/** A file that is removed at the end of the test. */
 export function fileWith(t: Test, text: string, name = 'file.json'): string {
   const path = join(directory(t), name);
   writeFileSync(path, text);
@@ -108,71 +100,10 @@ export function directory(t: Test): string {
   return path;
 }
 
-/** What the program writes of itself, not as a log, when it refuses its settings. */
+/** The error lines of a program that rejects its settings. They are not part of its log. */
 export async function refusal(options: ProxyOptions): Promise<{ code: number | null; lines: string[] }> {
   const { code, stderr } = await runToEnd(options);
   return { code, lines: stderr.split('\n').filter((line) => line.startsWith('metadataproxy: ')) };
-}
-
-/**
- * The program on ports that are chosen here, for logs in which startProxy() would not find them; resolves when it
- * answers on the containers' port.
- */
-export async function startWithLogs(
-  t: Test,
-  { docker, imds, sts }: StandIns,
-  settings: Readonly<Record<string, string>>,
-): Promise<{ port: number; pid: number; lines: Journal<string>; stop(): Promise<void> }> {
-  const port = await freePort();
-  const child = spawn(process.execPath, ['bin/metadataproxy'], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: {
-      HOST: '127.0.0.1',
-      PORT: String(port),
-      ADMIN_ADDR: 'off',
-      DOCKER_URL: docker.url,
-      METADATA_URL: imds.url,
-      AWS_ENDPOINT_URL_STS: sts.url,
-      AWS_ENDPOINT_URL_IAM: sts.url,
-      AWS_ACCESS_KEY_ID: SOURCE_ACCESS_KEY,
-      AWS_SECRET_ACCESS_KEY: SOURCE_SECRET_KEY,
-      AWS_CONFIG_FILE: '/dev/null',
-      AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
-      ...settings,
-      AWS_EC2_METADATA_DISABLED: 'true',
-    },
-  });
-  const lines = new Journal<string>('a line of the log');
-  createInterface({ input: child.stderr }).on('line', (line) => lines.add(line));
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
-  void ended.then(() => lines.end('the program has ended'));
-  t.after(async () => {
-    child.kill('SIGKILL');
-    await ended;
-  });
-  await until(
-    () =>
-      request({ port, path: '/healthcheck' }).then(
-        ({ status }) => status,
-        () => 0,
-      ),
-    (status) => status === 200,
-  );
-  const stop = async (): Promise<void> => {
-    child.kill('SIGTERM');
-    await ended;
-  };
-  return { port, pid: child.pid ?? 0, lines, stop };
-}
-
-/** Asks again and again until the answer is as wanted; for what no event tells of. */
-export async function until<T>(ask: () => T | Promise<T>, isWanted: (answer: T) => boolean): Promise<T> {
-  for (const giveUp = Date.now() + 20_000; ;) {
-    const answer = await ask();
-    if (isWanted(answer)) return answer;
-    if (Date.now() > giveUp) throw new Error(`in vain; last: ${JSON.stringify(answer)}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 export const isMessage =

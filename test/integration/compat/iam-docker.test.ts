@@ -10,7 +10,7 @@ import {
   isMessage,
   refusal,
   SECURITY_CREDENTIALS,
-  standIns,
+  startFakes,
 } from './host.ts';
 
 const A = '127.0.0.21';
@@ -19,9 +19,9 @@ const C = '127.0.0.23';
 const PROFILE = 'com.swipely.iam-docker.iam-profile';
 const EXTERNAL_ID = 'com.swipely.iam-docker.iam-externalid';
 
-// What a container says
+// Labels and variables
 
-test('iam-docker: the label com.swipely.iam-docker.iam-profile counts before IAM_ROLE', async (t) => {
+test('iam-docker: the label com.swipely.iam-docker.iam-profile takes precedence over IAM_ROLE', async (t) => {
   const { docker, callFor } = await host(t);
   await docker.host.run({ address: A, labels: { [PROFILE]: arnOf('by-label') } });
   await docker.host.run({
@@ -35,7 +35,7 @@ test('iam-docker: the label com.swipely.iam-docker.iam-profile counts before IAM
   assert.equal((await callFor(C)).roleArn, arnOf('by-variable'));
 });
 
-test('iam-docker: the external id is in the label iam-externalid, or in IAM_ROLE_EXTERNALID', async (t) => {
+test('iam-docker: the external ID is in the label iam-externalid or in IAM_ROLE_EXTERNALID', async (t) => {
   const { docker, callFor } = await host(t);
   await docker.host.run({ address: A, labels: { [PROFILE]: arnOf('app'), [EXTERNAL_ID]: 'label-id' } });
   await docker.host.run({ address: B, env: { IAM_ROLE: arnOf('app'), IAM_ROLE_EXTERNALID: 'variable-id' } });
@@ -43,7 +43,7 @@ test('iam-docker: the external id is in the label iam-externalid, or in IAM_ROLE
   assert.equal((await callFor(B)).externalId, 'variable-id');
 });
 
-test('iam-docker: containers with one role and different external ids do not share credentials', async (t) => {
+test('iam-docker: containers with one role and different external IDs do not share credentials', async (t) => {
   const { docker, callFor } = await host(t, { env: { SESSION_NAME: 'shared' } });
   await docker.host.run({ address: A, labels: { [PROFILE]: arnOf('app'), [EXTERNAL_ID]: 'one-id' } });
   assert.equal((await callFor(A)).externalId, 'one-id');
@@ -51,7 +51,7 @@ test('iam-docker: containers with one role and different external ids do not sha
   assert.equal((await callFor(B)).externalId, undefined);
 });
 
-// Flags, each in every form of Go's
+// Flags in all of Go's forms
 
 const forms = (flag: string, value: string): [string, string[]][] => [
   [`--${flag} ${value}`, [`--${flag}`, value]],
@@ -61,22 +61,22 @@ const forms = (flag: string, value: string): [string, string[]][] => [
 ];
 
 for (const [form] of forms('listen-addr', ':PORT')) {
-  test(`iam-docker: ${form} says where the proxy listens`, async (t) => {
-    const others = await standIns(t);
+  test(`iam-docker: ${form} sets the proxy's address`, async (t) => {
+    const fakes = await startFakes(t);
     const port = await freePort();
     const args = form.replace('PORT', String(port)).split(' ');
-    const proxy = await startProxy(t, { ...others, args });
+    const proxy = await startProxy(t, { ...fakes, args });
     assert.equal(proxy.port, port);
     assert.equal((await request({ port, path: '/healthcheck' })).status, 200);
   });
 }
 
 for (const [form] of forms('meta-data-api', 'URL')) {
-  test(`iam-docker: ${form} is where everything but credentials comes from`, async (t) => {
-    const others = await standIns(t, { metadata: { tree: { 'meta-data/instance-id': 'i-of-the-flag' } } });
-    const args = form.replace('URL', others.imds.url).split(' ');
-    const proxy = await startProxy(t, { ...others, env: { METADATA_URL: undefined }, args });
-    assert.equal((await hostOf(proxy, others).ask(A, INSTANCE_ID_PATH)).body, 'i-of-the-flag');
+  test(`iam-docker: ${form} is the upstream IMDS`, async (t) => {
+    const fakes = await startFakes(t, { metadata: { tree: { 'meta-data/instance-id': 'i-of-the-flag' } } });
+    const args = form.replace('URL', fakes.imds.url).split(' ');
+    const proxy = await startProxy(t, { ...fakes, env: { METADATA_URL: undefined }, args });
+    assert.equal((await hostOf(proxy, fakes).ask(A, INSTANCE_ID_PATH)).body, 'i-of-the-flag');
   });
 }
 
@@ -96,7 +96,7 @@ for (const [form, isDisabled] of [
   ['--disable-upstream=false', false],
   ['-disable-upstream=false', false],
 ] as const) {
-  test(`iam-docker: ${form} passes ${isDisabled ? 'nothing' : 'everything but credentials'} through`, async (t) => {
+  test(`iam-docker: with ${form} ${isDisabled ? 'nothing' : 'everything but credentials'} passes through`, async (t) => {
     const { docker, imds, ask, callFor } = await host(t, { args: [form] });
     await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
     for (const path of [INSTANCE_ID_PATH, '/latest/user-data', '/']) {
@@ -141,7 +141,7 @@ test('iam-docker: --read-timeout 1s ends a request that does not arrive', async 
   );
 });
 
-test('iam-docker: --write-timeout 1s ends a connection that is silent in the middle of an answer', async (t) => {
+test('iam-docker: --write-timeout 1s ends a connection that is silent during an answer', async (t) => {
   await Promise.all(
     forms('write-timeout', '1s').map(async ([, args]) => {
       const { imds, proxy } = await host(t, { args });
@@ -201,18 +201,18 @@ for (const [form, isDebug] of [
   });
 }
 
-test('iam-docker: all its flags together are understood, and Docker is where DOCKER_HOST says', async (t) => {
-  const others = await standIns(t);
+test('iam-docker: all its flags work together, with Docker at DOCKER_HOST', async (t) => {
+  const fakes = await startFakes(t);
   const port = await freePort();
-  await others.docker.host.run({ address: A, labels: { [PROFILE]: arnOf('app') } });
+  await fakes.docker.host.run({ address: A, labels: { [PROFILE]: arnOf('app') } });
   const proxy = await startProxy(t, {
-    ...others,
-    env: { DOCKER_URL: undefined, DOCKER_HOST: others.docker.url, METADATA_URL: undefined },
+    ...fakes,
+    env: { DOCKER_URL: undefined, DOCKER_HOST: fakes.docker.url, METADATA_URL: undefined },
     args: [
       '-listen-addr',
       `127.0.0.1:${port}`,
       '-meta-data-api',
-      others.imds.url,
+      fakes.imds.url,
       '-disable-upstream=false',
       '-docker-sync-period',
       '1m',
@@ -229,18 +229,18 @@ test('iam-docker: all its flags together are understood, and Docker is where DOC
   });
   await proxy.awaitLog('containers known');
   assert.equal(proxy.port, port);
-  assert.equal((await hostOf(proxy, others).callFor(A)).roleArn, arnOf('app'));
+  assert.equal((await hostOf(proxy, fakes).callFor(A)).roleArn, arnOf('app'));
 });
 
 // Routes
 
-test('iam-docker: GET /healthcheck is 200 with nothing in it', async (t) => {
+test('iam-docker: GET /healthcheck is 200 with an empty body', async (t) => {
   const { ask } = await host(t);
   const { status, body } = await ask(A, '/healthcheck');
   assert.deepEqual({ status, body }, { status: 200, body: '' });
 });
 
-test('iam-docker: only the whole name of its role gets a container credentials, not an end of it', async (t) => {
+test('iam-docker: a container gets credentials only for its whole role name, not for a suffix of it', async (t) => {
   const { docker, ask } = await host(t);
   await docker.host.run({ address: A, labels: { [PROFILE]: arnOf('some-role') } });
   assert.equal((await ask(A, SECURITY_CREDENTIALS)).body, 'some-role');

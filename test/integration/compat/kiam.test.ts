@@ -6,20 +6,20 @@ const A = '127.0.0.21';
 const ZONE = '/latest/meta-data/placement/availability-zone';
 const USER_DATA = '/latest/user-data';
 
-/** What is passed through of these paths; the others are 404, and the real metadata service never hears of them. */
+/** Those of these paths that pass through. The others are 404 and never reach the upstream IMDS. */
 async function passed({ imds, ask }: Host, paths: readonly string[]): Promise<string[]> {
   const through: string[] = [];
   for (const path of paths) {
     imds.requests.clear();
     const { status } = await ask(A, path);
-    const isHeard = imds.requests.all(({ method }) => method === 'GET').length > 0;
-    if (isHeard) through.push(path);
+    const isForwarded = imds.requests.all(({ method }) => method === 'GET').length > 0;
+    if (isForwarded) through.push(path);
     else assert.equal(status, 404, path);
   }
   return through;
 }
 
-test('kiam: PASSTHROUGH_ALLOW passes through only the paths in which it is found', async (t) => {
+test('kiam: only paths that match PASSTHROUGH_ALLOW pass through', async (t) => {
   const running = await host(t, {
     env: { PASSTHROUGH_ALLOW: `(${ZONE}|/latest/dynamic/instance-identity/document)` },
   });
@@ -30,24 +30,24 @@ test('kiam: PASSTHROUGH_ALLOW passes through only the paths in which it is found
   );
 });
 
-test('kiam: PASSTHROUGH_ALLOW may match anywhere in the path, as its patterns do', async (t) => {
+test('kiam: PASSTHROUGH_ALLOW may match anywhere in the path', async (t) => {
   const running = await host(t, { env: { PASSTHROUGH_ALLOW: 'meta-data' } });
   assert.deepEqual(await passed(running, [INSTANCE_ID_PATH, USER_DATA]), [INSTANCE_ID_PATH]);
 });
 
-test('kiam: PASSTHROUGH_ALLOW=^$, its default, passes nothing through', async (t) => {
+test('kiam: with PASSTHROUGH_ALLOW=^$, its default, nothing passes through', async (t) => {
   const running = await host(t, { env: { PASSTHROUGH_ALLOW: '^$' } });
   assert.deepEqual(await passed(running, [INSTANCE_ID_PATH, USER_DATA, '/']), []);
 });
 
-test('kube2iam: PASSTHROUGH_DENY keeps containers from user-data', async (t) => {
+test('kube2iam: PASSTHROUGH_DENY denies user-data', async (t) => {
   const running = await host(t, { env: { PASSTHROUGH_DENY: '/user-data' } });
   assert.deepEqual(await passed(running, [USER_DATA, '/2019-10-01/user-data', INSTANCE_ID_PATH]), [
     INSTANCE_ID_PATH,
   ]);
 });
 
-test('kiam, kube2iam: PASSTHROUGH_DENY wins over PASSTHROUGH_ALLOW', async (t) => {
+test('kiam, kube2iam: PASSTHROUGH_DENY takes precedence over PASSTHROUGH_ALLOW', async (t) => {
   const running = await host(t, {
     env: { PASSTHROUGH_ALLOW: '.*', PASSTHROUGH_DENY: 'user-data|placement' },
   });
@@ -93,7 +93,7 @@ test('kiam, kube2iam: credentials and session tokens are not subject to the patt
   assert.equal(token.status, 200);
 });
 
-test('kiam, kube2iam: a pattern allows no path to credentials of the host', async (t) => {
+test('kiam, kube2iam: no pattern allows a path to the host\'s credentials', async (t) => {
   const running = await host(t, { env: { PASSTHROUGH_ALLOW: '.*' } });
   assert.deepEqual(
     await passed(running, [
@@ -105,7 +105,7 @@ test('kiam, kube2iam: a pattern allows no path to credentials of the host', asyn
 });
 
 for (const setting of ['PASSTHROUGH_ALLOW', 'PASSTHROUGH_DENY'] as const) {
-  test(`kiam, kube2iam: a ${setting} that is no regular expression ends the program with exit code 2`, async () => {
+  test(`kiam, kube2iam: an invalid ${setting} ends the program with exit code 2`, async () => {
     const { code, lines } = await refusal({ env: { [setting]: '(' } });
     assert.equal(code, 2);
     assert.equal(lines.length, 1);

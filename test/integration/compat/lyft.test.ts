@@ -18,7 +18,7 @@ import {
   jsonOf,
   refusal,
   SECURITY_CREDENTIALS,
-  standIns,
+  startFakes,
   until,
 } from './host.ts';
 
@@ -29,7 +29,7 @@ const BROKEN = 'cannot reload file; keeping the previous version';
 
 // Roles
 
-test('lyft: DEFAULT_ROLE is the role of a container that names none, or an empty one', async (t) => {
+test('lyft: DEFAULT_ROLE is the role of a container that declares none, or an empty one', async (t) => {
   const { docker, callFor, statusFor } = await host(t, { env: { DEFAULT_ROLE: `fallback@${ACCOUNT}` } });
   await docker.host.run({ address: A });
   await docker.host.run({ address: B, env: { IAM_ROLE: '' } });
@@ -40,7 +40,7 @@ test('lyft: DEFAULT_ROLE is the role of a container that names none, or an empty
   assert.equal(await statusFor('127.0.0.99'), 404, 'an address that belongs to no container has no role');
 });
 
-test('lyft: without DEFAULT_ROLE a container that names no role gets 404', async (t) => {
+test('lyft: without DEFAULT_ROLE a container that declares no role gets 404', async (t) => {
   const { docker, ask } = await host(t);
   await docker.host.run({ address: A });
   assert.equal((await ask(A, SECURITY_CREDENTIALS)).status, 404);
@@ -53,7 +53,7 @@ test('lyft: DEFAULT_ROLE may be the ARN of any partition', async (t) => {
   assert.equal((await callFor(A)).roleArn, arn);
 });
 
-test('lyft: DEFAULT_ACCOUNT_ID is the account of a role that names none, and IAM is not asked', async (t) => {
+test('lyft: DEFAULT_ACCOUNT_ID is the account of a role without one, and IAM is not called', async (t) => {
   const { docker, sts, callFor } = await host(t, {
     env: { DEFAULT_ACCOUNT_ID: '111122223333', DEFAULT_ROLE: 'fallback' },
   });
@@ -75,7 +75,7 @@ test('lyft: without DEFAULT_ACCOUNT_ID the account comes from iam:GetRole', asyn
   assert.equal((await callFor(A)).roleArn, 'arn:aws:iam::444455556666:role/app');
 });
 
-test('lyft: AWS_ACCOUNT_MAP gives an account a name, for role@account-name', async (t) => {
+test('lyft: AWS_ACCOUNT_MAP names accounts, for role@account-name', async (t) => {
   const map = '{"prod": "111122223333", "stage": "444455556666"}';
   const { docker, callFor } = await host(t, {
     env: { AWS_ACCOUNT_MAP: map, DEFAULT_ROLE: 'fallback@stage' },
@@ -88,7 +88,7 @@ test('lyft: AWS_ACCOUNT_MAP gives an account a name, for role@account-name', asy
   assert.equal((await callFor(C)).roleArn, arnOf('app'));
 });
 
-test('lyft: an account that AWS_ACCOUNT_MAP does not name is 404 for that container, and one line in the log', async (t) => {
+test('lyft: an account name that is not in AWS_ACCOUNT_MAP is 404 for that container and one log line', async (t) => {
   const { docker, proxy, statusFor } = await host(t, {
     env: { AWS_ACCOUNT_MAP: '{"prod": "111122223333"}' },
   });
@@ -105,7 +105,7 @@ test('lyft: an account that AWS_ACCOUNT_MAP does not name is 404 for that contai
   );
 });
 
-test('lyft: IAM_EXTERNAL_ID is the external id of IAM_ROLE', async (t) => {
+test('lyft: IAM_EXTERNAL_ID is the external ID of IAM_ROLE', async (t) => {
   const { docker, callFor } = await host(t);
   await docker.host.run({
     address: A,
@@ -114,16 +114,16 @@ test('lyft: IAM_EXTERNAL_ID is the external id of IAM_ROLE', async (t) => {
   assert.equal((await callFor(A)).externalId, 'random-unique-string');
 });
 
-// Where everything is
+// Addresses
 
-test('lyft: DOCKER_URL with two slashes, as its README has it, means the absolute path', async (t) => {
-  const others = await standIns(t);
-  const url = `unix:/${others.docker.socketPath}`;
+test('lyft: DOCKER_URL with two slashes, as in its README, means the absolute path', async (t) => {
+  const fakes = await startFakes(t);
+  const url = `unix:/${fakes.docker.socketPath}`;
   assert.match(url, /^unix:\/\/[^/]/);
-  await others.docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
-  const proxy = await startProxy(t, { ...others, env: { DOCKER_URL: url } });
+  await fakes.docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
+  const proxy = await startProxy(t, { ...fakes, env: { DOCKER_URL: url } });
   await proxy.awaitLog('containers known');
-  assert.equal((await hostOf(proxy, others).callFor(A)).roleArn, arnOf('app'));
+  assert.equal((await hostOf(proxy, fakes).callFor(A)).roleArn, arnOf('app'));
 });
 
 test('lyft: DOCKER_URL may be a TCP endpoint', async (t) => {
@@ -133,17 +133,17 @@ test('lyft: DOCKER_URL may be a TCP endpoint', async (t) => {
   assert.equal((await callFor(A)).roleArn, arnOf('app'));
 });
 
-test('lyft: METADATA_URL is where everything but credentials comes from', async (t) => {
+test('lyft: METADATA_URL is the upstream IMDS', async (t) => {
   const { imds, ask } = await host(t, { metadata: { tree: { 'meta-data/instance-id': 'i-of-this-test' } } });
   assert.equal((await ask(A, INSTANCE_ID_PATH)).body, 'i-of-this-test');
   await imds.requests.first(({ method, target }) => method === 'GET' && target === INSTANCE_ID_PATH);
 });
 
-test('lyft: HOST and PORT say where the proxy listens', async (t) => {
-  const others = await standIns(t);
+test('lyft: HOST and PORT set the proxy\'s address', async (t) => {
+  const fakes = await startFakes(t);
   const port = await freePort();
   const proxy = await startProxy(t, {
-    ...others,
+    ...fakes,
     env: { HOST: '127.0.0.88', PORT: String(port), WORKERS: '1', DEBUG: 'False' },
   });
   assert.equal((await proxy.awaitLog('listening')).fields['address'], `127.0.0.88:${port}`);
@@ -151,7 +151,7 @@ test('lyft: HOST and PORT say where the proxy listens', async (t) => {
   await assert.rejects(request({ host: '127.0.0.1', port, path: INSTANCE_ID_PATH }), /ECONNREFUSED/);
 });
 
-test('lyft: AWS_REGION is the region whose STS is asked, and whose partition a role without one is in', async (t) => {
+test('lyft: AWS_REGION is the region of STS and of the partition of roles without one', async (t) => {
   const { docker, callFor } = await host(t, { env: { AWS_REGION: 'cn-north-1' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: `app@${ACCOUNT}` } });
   const { region, roleArn } = await callFor(A);
@@ -186,9 +186,9 @@ for (const [value, isDebug] of [
   });
 }
 
-// Credentials' remaining time
+// Remaining validity of credentials
 
-/** Milliseconds between the second AssumeRole and the third, for credentials that live 8 s. */
+/** Milliseconds between the second and the third AssumeRole, for credentials with a lifetime of 8 s. */
 async function renewedAfter(t: Test, env: Record<string, string>): Promise<number> {
   const { docker, sts, proxy } = await host(t, {
     env,
@@ -203,8 +203,8 @@ async function renewedAfter(t: Test, env: Record<string, string>): Promise<numbe
   return between;
 }
 
-test('lyft: ROLE_EXPIRATION_THRESHOLD is the least time that credentials have left, in minutes', async (t) => {
-  // 0 minutes: they are good for 7 to 8 s, and renewed after 2.8 s or more; otherwise after 2.4 s or less.
+test('lyft: ROLE_EXPIRATION_THRESHOLD is the minimum remaining validity in minutes', async (t) => {
+  // 0 minutes: they are valid for 7 to 8 s and refreshed after 2.8 s or more; with the default after 2.4 s or less.
   assert.ok((await renewedAfter(t, { ROLE_EXPIRATION_THRESHOLD: '0' })) > 2600);
 });
 
@@ -214,12 +214,12 @@ test('lyft, go: ROLE_CACHE_OFFSET takes precedence over ROLE_EXPIRATION_THRESHOL
 
 const BOTH = 'ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ; ROLE_CACHE_OFFSET takes precedence';
 
-test('lyft, go: a warning tells when ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD differ', async (t) => {
+test('lyft, go: different ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD log a warning', async (t) => {
   const { proxy } = await host(t, { env: { ROLE_CACHE_OFFSET: '5m30s', ROLE_EXPIRATION_THRESHOLD: '5' } });
   assert.equal((await proxy.awaitLog(BOTH)).level, 'warning');
 });
 
-test('lyft, go: there is no warning when ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD are the same', async (t) => {
+test('lyft, go: equal ROLE_CACHE_OFFSET and ROLE_EXPIRATION_THRESHOLD log no warning', async (t) => {
   const { proxy } = await host(t, { env: { ROLE_CACHE_OFFSET: '10m', ROLE_EXPIRATION_THRESHOLD: '10' } });
   assert.deepEqual(
     proxy.logs.all(({ level }) => level === 'warning'),
@@ -229,13 +229,13 @@ test('lyft, go: there is no warning when ROLE_CACHE_OFFSET and ROLE_EXPIRATION_T
 
 // ROLE_SESSION_KEY
 
-test('lyft: ROLE_SESSION_KEY takes the session name from a variable', async (t) => {
+test('lyft: ROLE_SESSION_KEY reads the session name from a variable', async (t) => {
   const { docker, callFor } = await host(t, { env: { ROLE_SESSION_KEY: 'Env:SERVICE' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app'), SERVICE: 'billing' } });
   assert.equal((await callFor(A)).roleSessionName, 'billing');
 });
 
-test('lyft: ROLE_SESSION_KEY takes the session name from a label', async (t) => {
+test('lyft: ROLE_SESSION_KEY reads the session name from a label', async (t) => {
   const { docker, callFor } = await host(t, { env: { ROLE_SESSION_KEY: 'Labels:com.example.service' } });
   await docker.host.run({
     address: A,
@@ -245,7 +245,7 @@ test('lyft: ROLE_SESSION_KEY takes the session name from a label', async (t) => 
   assert.equal((await callFor(A)).roleSessionName, 'billing');
 });
 
-test('lyft: the session name of ROLE_SESSION_KEY is made one that STS takes, of 64 characters at most', async (t) => {
+test('lyft: the session name of ROLE_SESSION_KEY is made valid for STS, with at most 64 characters', async (t) => {
   const { docker, callFor } = await host(t, { env: { ROLE_SESSION_KEY: 'Env:SERVICE' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app'), SERVICE: 'a b/c:d+e=f,g.h@i-jä' } });
   await docker.host.run({ address: B, env: { IAM_ROLE: arnOf('app'), SERVICE: 'x'.repeat(65) } });
@@ -255,7 +255,7 @@ test('lyft: the session name of ROLE_SESSION_KEY is made one that STS takes, of 
   assert.equal((await callFor(C)).roleSessionName, 'ab');
 });
 
-test('lyft: without the variable of ROLE_SESSION_KEY, or with one character in it, the session has its default name', async (t) => {
+test('lyft: a missing or one-character variable of ROLE_SESSION_KEY gives the default session name', async (t) => {
   const { docker, callFor } = await host(t, { env: { ROLE_SESSION_KEY: 'Env:SERVICE' } });
   const missing = await docker.host.run({ name: 'web', address: A, env: { IAM_ROLE: arnOf('app') } });
   const short = await docker.host.run({
@@ -269,7 +269,7 @@ test('lyft: without the variable of ROLE_SESSION_KEY, or with one character in i
 
 // ROLE_MAPPING_FILE
 
-test('lyft: ROLE_MAPPING_FILE names roles by address, as a text or as an object', async (t) => {
+test('lyft: ROLE_MAPPING_FILE maps addresses to roles, as a string or an object', async (t) => {
   const file = fileWith(
     t,
     JSON.stringify({
@@ -305,7 +305,7 @@ test('lyft: ROLE_MAPPING_FILE names roles by address, as a text or as an object'
   assert.equal(await statusFor('127.0.0.37'), 404);
 });
 
-test('lyft: what is null in an entry of ROLE_MAPPING_FILE is as if it were missing', async (t) => {
+test('lyft: null in an entry of ROLE_MAPPING_FILE counts as missing', async (t) => {
   const entry = { name: 'app', account_id: null, external_id: null, session_name: null };
   const { callFor } = await host(t, {
     env: { ROLE_MAPPING_FILE: fileWith(t, JSON.stringify({ [A]: entry })), DEFAULT_ACCOUNT_ID: ACCOUNT },
@@ -314,7 +314,7 @@ test('lyft: what is null in an entry of ROLE_MAPPING_FILE is as if it were missi
   assert.deepEqual({ roleArn, externalId }, { roleArn: arnOf('app'), externalId: undefined });
 });
 
-test('lyft: an address in ROLE_MAPPING_FILE counts before Docker, "*" after it', async (t) => {
+test('lyft: an address in ROLE_MAPPING_FILE takes precedence over Docker, and Docker over "*"', async (t) => {
   const file = fileWith(t, JSON.stringify({ [A]: arnOf('mapped'), '*': arnOf('anybody') }));
   const { docker, callFor } = await host(t, { env: { ROLE_MAPPING_FILE: file } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('own') } });
@@ -324,13 +324,13 @@ test('lyft: an address in ROLE_MAPPING_FILE counts before Docker, "*" after it',
   assert.equal((await callFor(C)).roleArn, arnOf('anybody'));
 });
 
-test('lyft: ROLE_MAPPING_FILE works where there is no Docker', async (t) => {
-  const others = await standIns(t);
+test('lyft: ROLE_MAPPING_FILE works without Docker', async (t) => {
+  const fakes = await startFakes(t);
   const env = {
     ROLE_MAPPING_FILE: fileWith(t, JSON.stringify({ [A]: arnOf('mapped') })),
     DOCKER_URL: 'unix:///nonexistent',
   };
-  const { callFor } = hostOf(await startProxy(t, { ...others, env }), others);
+  const { callFor } = hostOf(await startProxy(t, { ...fakes, env }), fakes);
   assert.equal((await callFor(A)).roleArn, arnOf('mapped'));
 });
 
@@ -366,7 +366,7 @@ for (const [how, write] of [
   });
 }
 
-test('lyft: a broken ROLE_MAPPING_FILE leaves the old one in force, and the log says why', async (t) => {
+test('lyft: after an invalid change of ROLE_MAPPING_FILE the previous version stays in force, and the log has the reason', async (t) => {
   const file = fileWith(t, JSON.stringify({ [A]: arnOf('before') }));
   const { proxy, callFor, statusFor } = await host(t, { env: { ROLE_MAPPING_FILE: file } });
   const broken: readonly (readonly [text: string, reason: RegExp])[] = [
@@ -383,7 +383,7 @@ test('lyft: a broken ROLE_MAPPING_FILE leaves the old one in force, and the log 
   for (const [text, reason] of broken) {
     writeFileSync(file, text);
     proxy.reload();
-    // The file is looked at without being asked as well, perhaps while it is being written.
+    // The proxy also watches the file, and may read it while it is being written.
     const { msg, level, fields } = await proxy.logs.first((line) =>
       reason.test(String(line.fields['error'])),
     );
@@ -396,7 +396,7 @@ test('lyft: a broken ROLE_MAPPING_FILE leaves the old one in force, and the log 
   }
 });
 
-test('lyft: a ROLE_MAPPING_FILE that is broken or missing at the start ends the program with exit code 2', async (t) => {
+test('lyft: an invalid or missing ROLE_MAPPING_FILE at the start ends the program with exit code 2', async (t) => {
   const file = fileWith(t, '[]');
   assert.deepEqual(await refusal({ env: { ROLE_MAPPING_FILE: file } }), {
     code: 2,
@@ -410,24 +410,24 @@ test('lyft: a ROLE_MAPPING_FILE that is broken or missing at the start ends the 
   });
 });
 
-// ROLE_REVERSE_LOOKUP: 127.0.0.1 is the one address whose name every machine has in /etc/hosts.
+// ROLE_REVERSE_LOOKUP: 127.0.0.1 is the only address with a name in every machine's /etc/hosts.
 
 const LOCAL = '127.0.0.1';
 const { hostname: localName } = await lookupService(LOCAL, 0);
 
-test('lyft: ROLE_REVERSE_LOOKUP finds the container whose hostname is the name of the address', async (t) => {
+test('lyft: ROLE_REVERSE_LOOKUP resolves an address to the container with that hostname', async (t) => {
   const { docker, callFor } = await host(t, { env: { ROLE_REVERSE_LOOKUP: 'true' } });
   await docker.host.run({ address: A, hostname: localName, env: { IAM_ROLE: arnOf('by-name') } });
   assert.equal((await callFor(LOCAL)).roleArn, arnOf('by-name'));
 });
 
-test('lyft: ROLE_REVERSE_LOOKUP is off unless it is set', async (t) => {
+test('lyft: ROLE_REVERSE_LOOKUP is off by default', async (t) => {
   const { docker, statusFor } = await host(t);
   await docker.host.run({ address: A, hostname: localName, env: { IAM_ROLE: arnOf('by-name') } });
   assert.equal(await statusFor(LOCAL), 404);
 });
 
-test('lyft: ROLE_REVERSE_LOOKUP compares the hostname together with the domainname', async (t) => {
+test('lyft: ROLE_REVERSE_LOOKUP compares hostname.domainname', async (t) => {
   const { docker, statusFor } = await host(t, { env: { ROLE_REVERSE_LOOKUP: 'true' } });
   await docker.host.run({
     address: A,
@@ -438,7 +438,7 @@ test('lyft: ROLE_REVERSE_LOOKUP compares the hostname together with the domainna
   assert.equal(await statusFor(LOCAL), 404);
 });
 
-test('lyft: HOSTNAME_MATCH_REGEX picks the part of both names that is compared', async (t) => {
+test('lyft: HOSTNAME_MATCH_REGEX selects the compared part of both names', async (t) => {
   const { docker, callFor } = await host(t, {
     env: { ROLE_REVERSE_LOOKUP: 'true', HOSTNAME_MATCH_REGEX: '^([^.]+)' },
   });
@@ -457,7 +457,7 @@ test('lyft: HOSTNAME_MATCH_REGEX picks the part of both names that is compared',
   assert.equal((await callFor(LOCAL)).roleArn, arnOf('by-part'));
 });
 
-test('lyft: ROLE_REVERSE_LOOKUP gives two containers of one name no role of each other', async (t) => {
+test('lyft: ROLE_REVERSE_LOOKUP gives no role if two containers have the same name', async (t) => {
   const { docker, statusFor } = await host(t, { env: { ROLE_REVERSE_LOOKUP: 'true' } });
   await docker.host.run({ address: A, hostname: localName, env: { IAM_ROLE: arnOf('x') } });
   await docker.host.run({ address: B, hostname: localName, env: { IAM_ROLE: arnOf('y') } });
@@ -488,7 +488,7 @@ test('lyft: Rancher: the label io.rancher.container.ip is an address of its cont
 });
 
 for (const labelled of ['before', 'after', 'before the proxy starts'] as const) {
-  test(`lyft: Rancher: a label takes no address away from the container that Docker gave it to (labelled ${labelled})`, async (t) => {
+  test(`lyft: Rancher: a label cannot claim an address that Docker gave to another container (labelled ${labelled})`, async (t) => {
     const label = {
       address: B,
       env: { IAM_ROLE: arnOf('claims') },
@@ -520,7 +520,7 @@ for (const labelled of ['before', 'after', 'before the proxy starts'] as const) 
   });
 }
 
-test('lyft: Rancher: an address goes with the container whose label claims it', async (t) => {
+test('lyft: Rancher: a claimed address is dropped with its container', async (t) => {
   const { docker, callFor, statusFor } = await host(t);
   await docker.host.run({
     name: 'one',
@@ -544,7 +544,7 @@ interface Task {
   readonly state?: string;
 }
 
-/** The state of a Mesos agent, as far as anybody reads it. */
+/** The state of a Mesos agent, as far as the proxy reads it. */
 function mesosState(tasks: readonly Task[]): string {
   const of = ({ address, labels = {}, state = 'TASK_RUNNING' }: Task, index: number): object => ({
     id: `task-${index}`,
@@ -575,7 +575,7 @@ async function mesosAgent(t: Test, answer: RequestListener): Promise<{ url: stri
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/state`, asked: () => asked };
 }
 
-test('lyft: MESOS_STATE_LOOKUP finds the running task that has the address, and takes its labels for variables', async (t) => {
+test('lyft: MESOS_STATE_LOOKUP resolves an address to the running task, whose labels replace variables', async (t) => {
   const agent = await mesosAgent(
     t,
     (_, response) =>
@@ -606,22 +606,22 @@ test('lyft: MESOS_STATE_LOOKUP finds the running task that has the address, and 
   assert.equal(await statusFor(C), 404);
 });
 
-test('lyft: a Mesos task is found where there is no Docker', async (t) => {
+test('lyft: MESOS_STATE_LOOKUP works without Docker', async (t) => {
   const agent = await mesosAgent(
     t,
     (_, response) => void response.end(mesosState([{ address: A, labels: { IAM_ROLE: arnOf('app') } }])),
   );
-  const others = await standIns(t);
+  const fakes = await startFakes(t);
   const env = {
     MESOS_STATE_LOOKUP: 'true',
     MESOS_STATE_URL: agent.url,
     DOCKER_URL: 'unix:///nonexistent/docker.sock',
   };
-  const { callFor } = hostOf(await startProxy(t, { ...others, env }), others);
+  const { callFor } = hostOf(await startProxy(t, { ...fakes, env }), fakes);
   assert.equal((await callFor(A)).roleArn, arnOf('app'));
 });
 
-test('lyft: a container of Docker counts before a Mesos task of its address', async (t) => {
+test('lyft: a Docker container takes precedence over a Mesos task with the same address', async (t) => {
   const agent = await mesosAgent(
     t,
     (_, response) => void response.end(mesosState([{ address: A, labels: { IAM_ROLE: arnOf('task') } }])),
@@ -633,7 +633,7 @@ test('lyft: a container of Docker counts before a Mesos task of its address', as
   assert.equal((await callFor(A)).roleArn, arnOf('container'));
 });
 
-test('lyft: without MESOS_STATE_LOOKUP the agent is not asked', async (t) => {
+test('lyft: without MESOS_STATE_LOOKUP the agent gets no request', async (t) => {
   const agent = await mesosAgent(
     t,
     (_, response) => void response.end(mesosState([{ address: A, labels: { IAM_ROLE: arnOf('app') } }])),
@@ -643,7 +643,7 @@ test('lyft: without MESOS_STATE_LOOKUP the agent is not asked', async (t) => {
   assert.equal(agent.asked(), 0);
 });
 
-test('lyft: a Mesos agent that is silent for MESOS_STATE_TIMEOUT seconds is 503, and no role', async (t) => {
+test('lyft: a Mesos agent that does not answer within MESOS_STATE_TIMEOUT is 503', async (t) => {
   const agent = await mesosAgent(t, () => {});
   const { statusFor } = await host(t, {
     env: {
@@ -669,7 +669,7 @@ for (const [what, answer] of [
     },
   ],
 ] satisfies [string, RequestListener][]) {
-  test(`lyft: a Mesos agent that answers ${what} is 503, and no role`, async (t) => {
+  test(`lyft: a Mesos agent that answers ${what} is 503`, async (t) => {
     const agent = await mesosAgent(t, answer);
     const { statusFor } = await host(t, {
       env: { MESOS_STATE_LOOKUP: 'true', MESOS_STATE_URL: agent.url, DEFAULT_ROLE: arnOf('x') },
@@ -681,7 +681,7 @@ for (const [what, answer] of [
 // MOCK_API
 
 const MACS = 'meta-data/network/interfaces/macs/AE:30:76:CE:38:62';
-/** What the mock of lyft's 2.2.0 answers below a version; directories with and without their slash. */
+/** The paths below a version in the mock of lyft's 2.2.0; directories with and without their slash. */
 const MOCKED = [
   'meta-data/',
   'meta-data/ami-id',
@@ -755,7 +755,7 @@ for (const path of MOCKED.flatMap((one) => (one.endsWith('/') ? [one, one.slice(
   });
 }
 
-test('lyft: MOCK_API answers the same under every version', async () => {
+test('lyft: MOCK_API answers alike under every version', async () => {
   for (const version of ['latest', '2012-01-12', '2021-07-15', 'any']) {
     assert.equal(
       (await mocked.ask(A, `/${version}/`)).body.split('\n').includes('meta-data/'),
@@ -766,7 +766,7 @@ test('lyft: MOCK_API answers the same under every version', async () => {
   }
 });
 
-test('lyft: MOCK_API answers the listings that its mock answers', async () => {
+test('lyft: MOCK_API answers the listings of its mock', async () => {
   const lines = async (path: string): Promise<string[]> =>
     (await mocked.ask(A, `/latest/${path}`)).body.split('\n');
   const has = async (path: string, ...names: string[]): Promise<void> => {
@@ -811,12 +811,12 @@ test('lyft: MOCK_API answers the listings that its mock answers', async () => {
   await has('dynamic/instance-identity/', 'document', 'pkcs7', 'signature', 'dsa2048');
 });
 
-test('lyft: MOCK_API lists iam/, as it answers it', async () => {
+test('lyft: MOCK_API lists iam/', async () => {
   const { body } = await mocked.ask(A, '/latest/meta-data/');
   assert.ok(body.split('\n').includes('iam/'), body);
 });
 
-test('lyft: MOCKED_INSTANCE_ID is the instance id, also in the instance identity document', async () => {
+test('lyft: MOCKED_INSTANCE_ID is the instance ID, also in the instance identity document', async () => {
   const document = jsonOf(await mocked.ask(A, '/latest/dynamic/instance-identity/document'));
   assert.equal(document['instanceId'], 'i-mockedid');
   for (const key of [
@@ -838,7 +838,7 @@ test('lyft: MOCKED_INSTANCE_ID is the instance id, also in the instance identity
     assert.ok(key in document, key);
 });
 
-test("lyft: MOCK_API answers roles' credentials from STS, and nothing from the real metadata service", async () => {
+test("lyft: with MOCK_API credentials come from STS, and nothing from the upstream IMDS", async () => {
   assert.equal((await mocked.ask(A, SECURITY_CREDENTIALS)).body, 'app');
   const { AccessKeyId } = jsonOf(await mocked.ask(A, `${SECURITY_CREDENTIALS}app`));
   assert.equal(mocked.sts.issuedAs(AccessKeyId ?? '').call.roleArn, arnOf('app'));
@@ -847,7 +847,7 @@ test("lyft: MOCK_API answers roles' credentials from STS, and nothing from the r
 
 // Routes
 
-test("lyft: iam/info answers the assumed role's ARN and id in the place of an instance profile", async (t) => {
+test("lyft: iam/info answers the assumed role's ARN and ID instead of an instance profile", async (t) => {
   const { docker, ask } = await host(t, { env: { ROLE_SESSION_KEY: 'Env:SERVICE' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app'), SERVICE: 'billing' } });
   for (const path of [
@@ -862,7 +862,7 @@ test("lyft: iam/info answers the assumed role's ARN and id in the place of an in
   }
 });
 
-test('lyft: another role than its own is 404 for a container', async (t) => {
+test('lyft: a role other than the container\'s is 404', async (t) => {
   const { docker, ask } = await host(t);
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
   assert.equal((await ask(A, `${SECURITY_CREDENTIALS}other`)).status, 404);

@@ -25,7 +25,7 @@ const BROKEN = 'cannot reload file; keeping the previous version';
 
 // ALLOWED_ROLES
 
-test('ALLOWED_ROLES allows only the roles whose ARN it matches', async (t) => {
+test('ALLOWED_ROLES allows only matching role ARNs', async (t) => {
   const allowed = `${arnOf('app-*')}, ${arnOf('web/*')} arn:aws-cn:iam::*:role/any`;
   const { docker, sts, callFor, statusFor } = await host(t, { env: { ALLOWED_ROLES: allowed } });
   const roles: [role: string, isAllowed: boolean][] = [
@@ -46,10 +46,10 @@ test('ALLOWED_ROLES allows only the roles whose ARN it matches', async (t) => {
       assert.match((await callFor(from)).roleArn ?? '', /:role\/(app-one|web\/two|web\/three|any)$/);
     else assert.equal(await statusFor(from), 403, role);
   }
-  assert.equal(sts.assumed().length, 4, 'STS is asked for no role that is not allowed');
+  assert.equal(sts.assumed().length, 4, 'no role that is not allowed is assumed');
 });
 
-test('ALLOWED_ROLES is compared with the ARN that IAM gives, not with what the container wrote', async (t) => {
+test('ALLOWED_ROLES is compared with the ARN from IAM, not with the declared role', async (t) => {
   const { docker, callFor, statusFor } = await host(t, {
     env: { ALLOWED_ROLES: arnOf('team/*') },
     before: ({ sts }) => {
@@ -63,7 +63,7 @@ test('ALLOWED_ROLES is compared with the ARN that IAM gives, not with what the c
   assert.equal(await statusFor(B), 403);
 });
 
-test('ALLOWED_ROLES holds for the default role, too', async (t) => {
+test('ALLOWED_ROLES applies to the default role, too', async (t) => {
   const { docker, statusFor } = await host(t, {
     env: { ALLOWED_ROLES: arnOf('app-*'), DEFAULT_ROLE: arnOf('fallback') },
   });
@@ -80,20 +80,20 @@ test('a role that is not allowed is a 403 with Code and Message', async (t) => {
   assert.match(jsonOf(answer)['Message'] ?? '', /RoleNotAllowed/);
 });
 
-test('a role that is not allowed is one warning in the log, which names the container', async (t) => {
+test('a role that is not allowed logs one warning with the container\'s name', async (t) => {
   const { docker, proxy, statusFor } = await host(t, { env: { ALLOWED_ROLES: arnOf('app-*') } });
   await docker.host.run({ name: 'greedy', address: A, env: { IAM_ROLE: arnOf('admin') } });
   for (let count = 0; count < 3; count += 1) await statusFor(A);
   await proxy.logs.several(1, isMessage('credentials refused'));
-  const told = proxy.logs.all(({ level, text }) => level !== 'info' && text.includes(arnOf('admin')));
+  const warnings = proxy.logs.all(({ level, text }) => level !== 'info' && text.includes(arnOf('admin')));
   assert.deepEqual(
-    told.map(({ level }) => level),
+    warnings.map(({ level }) => level),
     ['warning'],
   );
-  assert.match(told[0]?.text ?? '', /greedy/);
+  assert.match(warnings[0]?.text ?? '', /greedy/);
 });
 
-test('without ALLOWED_ROLES and ROLE_RULES a container has any role that STS gives', async (t) => {
+test('without ALLOWED_ROLES and ROLE_RULES a container gets any role that STS allows', async (t) => {
   const { docker, callFor } = await host(t);
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('admin') } });
   assert.equal((await callFor(A)).roleArn, arnOf('admin'));
@@ -101,7 +101,7 @@ test('without ALLOWED_ROLES and ROLE_RULES a container has any role that STS giv
 
 // ROLE_RULES
 
-test('ROLE_RULES matches on image, name, network and label, and what matches first counts', async (t) => {
+test('ROLE_RULES matches image, name, network and label; the first match applies', async (t) => {
   const rules = [
     {
       match: {
@@ -148,7 +148,7 @@ test('ROLE_RULES matches on image, name, network and label, and what matches fir
   }
 });
 
-test('ROLE_RULES: "role" is what the container gets whatever it names, "default_role" only if it names none', async (t) => {
+test('ROLE_RULES: "role" overrides the declared role, "default_role" applies only without one', async (t) => {
   const rules = [
     { match: { name: 'forced*' }, role: 'forced@prod' },
     { match: { name: 'free*' }, default_role: 'rule-default@prod' },
@@ -170,7 +170,7 @@ test('ROLE_RULES: "role" is what the container gets whatever it names, "default_
   assert.equal((await callFor(D)).roleArn, arnOf('fallback'));
 });
 
-test('ROLE_RULES: "allow" holds the only roles that a container may have, and none if it is empty', async (t) => {
+test('ROLE_RULES: "allow" lists the only allowed roles; an empty list allows none', async (t) => {
   const rules = [
     { match: { name: 'shop*' }, allow: [arnOf('shop-*'), arnOf('common')] },
     { match: {}, allow: [] },
@@ -186,7 +186,7 @@ test('ROLE_RULES: "allow" holds the only roles that a container may have, and no
   assert.equal(await statusFor(C), 403);
 });
 
-test('ROLE_RULES: "policy" is the session policy in the place of the container\'s own', async (t) => {
+test('ROLE_RULES: "policy" replaces the container\'s session policy', async (t) => {
   const rules = [{ match: { name: 'bound' }, policy: JSON.parse(POLICY) as unknown }];
   const { docker, callFor } = await host(t, { env: { ROLE_RULES: fileWith(t, JSON.stringify(rules)) } });
   const own = '{"Statement":{"Effect":"Allow","Resource":"*","Action":"*"}}';
@@ -196,7 +196,7 @@ test('ROLE_RULES: "policy" is the session policy in the place of the container\'
   assert.deepEqual(JSON.parse((await callFor(B)).policy ?? ''), JSON.parse(own));
 });
 
-test('ALLOWED_ROLES and ROLE_RULES hold together', async (t) => {
+test('a role must be allowed by both ALLOWED_ROLES and ROLE_RULES', async (t) => {
   const rules = [
     { match: { name: 'forced' }, role: arnOf('admin') },
     { allow: [arnOf('*-web'), arnOf('admin')] },
@@ -212,7 +212,7 @@ test('ALLOWED_ROLES and ROLE_RULES hold together', async (t) => {
   assert.deepEqual([await statusFor(B), await statusFor(C), await statusFor(D)], [403, 403, 403]);
 });
 
-test('a container that may not have a role gets no credentials that another obtained with it', async (t) => {
+test('a container without permission for a role does not get another container\'s credentials of it', async (t) => {
   const rules = [{ match: { name: 'trusted' } }, { allow: [arnOf('nothing')] }];
   const { docker, sts, callFor, statusFor, ask } = await host(t, {
     env: { SESSION_NAME: 'shared', ROLE_RULES: fileWith(t, JSON.stringify(rules)) },
@@ -255,7 +255,7 @@ for (const [rules, reason] of REFUSED_RULES) {
   });
 }
 
-// What is taken for a rule that matches everything would give everybody what was meant for some.
+// A typing error must not turn a rule into one that matches every container.
 for (const rules of [
   [{ match: 'web-*', role: arnOf('admin') }],
   [{ match: ['web-*'], role: arnOf('admin') }],
@@ -267,7 +267,7 @@ for (const rules of [
   [[], { allow: [] }],
 ]) {
   test(`a ROLE_RULES of ${JSON.stringify(rules)} ends the program`, async (t) => {
-    // An address that this host does not have ends a program that has taken the rules, too, but with exit code 1.
+    // If the rules were accepted, this address, which the host does not have, would end the program with exit code 1.
     const { code, lines } = await refusal({
       env: { ROLE_RULES: fileWith(t, JSON.stringify(rules)), HOST: '192.0.2.1' },
     });
@@ -276,7 +276,7 @@ for (const rules of [
   });
 }
 
-test('ROLE_RULES is read again on SIGHUP, and holds for containers that run already', async (t) => {
+test('ROLE_RULES is read again on SIGHUP and applies to running containers', async (t) => {
   const file = fileWith(t, JSON.stringify([{ default_role: arnOf('before') }]));
   const { docker, proxy, sts, callFor, statusFor } = await host(t, { env: { ROLE_RULES: file } });
   await docker.host.run({ address: A });
@@ -305,7 +305,7 @@ test('ROLE_RULES is read again when it changes', async (t) => {
   assert.equal((await callFor(A)).roleArn, arnOf('after'));
 });
 
-test('a broken ROLE_RULES leaves the old one in force, and the log says why', async (t) => {
+test('after an invalid change of ROLE_RULES the previous version stays in force, and the log has the reason', async (t) => {
   const file = fileWith(t, JSON.stringify([{ allow: [arnOf('app')] }]));
   const { docker, proxy, callFor, statusFor } = await host(t, { env: { ROLE_RULES: file } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
@@ -316,7 +316,7 @@ test('a broken ROLE_RULES leaves the old one in force, and the log says why', as
   ] as const) {
     writeFileSync(file, text);
     proxy.reload();
-    // The file is looked at without being asked as well, perhaps while it is being written.
+    // The proxy also watches the file, and may read it while it is being written.
     const { msg, level, fields } = await proxy.logs.first((line) =>
       reason.test(String(line.fields['error'])),
     );
@@ -328,7 +328,7 @@ test('a broken ROLE_RULES leaves the old one in force, and the log says why', as
 
 // Labels
 
-test('metadataproxy.role counts before the label of iam-docker and before IAM_ROLE', async (t) => {
+test('metadataproxy.role takes precedence over iam-docker\'s label and IAM_ROLE', async (t) => {
   const { docker, callFor, ask } = await host(t);
   const iamDocker = { 'com.swipely.iam-docker.iam-profile': arnOf('iam-docker') };
   await docker.host.run({
@@ -346,7 +346,7 @@ test('metadataproxy.role counts before the label of iam-docker and before IAM_RO
   assert.equal((await callFor(B)).roleArn, arnOf('variable'));
 });
 
-test('the labels external-id, policy, session-name and duration say what the session is', async (t) => {
+test('the labels external-id, policy, session-name and duration configure the session', async (t) => {
   const { docker, callFor } = await host(t, {
     env: { ROLE_DURATION: '1h', ROLE_SESSION_KEY: 'Env:SERVICE' },
   });
@@ -393,11 +393,11 @@ for (const [label, value, error] of [
   [
     'metadataproxy.external-id',
     'a b',
-    'the external id is not one that STS takes; expected ^[\\w+=,.@:/-]{2,1224}$',
+    'STS does not accept the external ID; expected ^[\\w+=,.@:/-]{2,1224}$',
   ],
   ['metadataproxy.policy', '[]', 'the session policy is not a JSON object with a "Statement"'],
 ] as const) {
-  test(`a label ${label} that means nothing is 404 for its container alone, and one line in the log`, async (t) => {
+  test(`an invalid label ${label} is 404 only for its container and one log line`, async (t) => {
     const { docker, proxy, statusFor } = await host(t);
     await docker.host.run({
       name: 'mistaken',
@@ -439,7 +439,7 @@ const IMAGES = [
 ];
 
 for (const { what, image, own } of IMAGES) {
-  test(`IGNORE_IMAGE_ROLES: a role in the image's own ${what} does not count`, async (t) => {
+  test(`IGNORE_IMAGE_ROLES: a role in the image's ${what} is ignored`, async (t) => {
     const { docker, callFor, statusFor } = await host(t, {
       env: { IGNORE_IMAGE_ROLES: 'true' },
       before: ({ docker: engine }) => void engine.host.addImage(image),
@@ -451,7 +451,7 @@ for (const { what, image, own } of IMAGES) {
     assert.deepEqual({ roleArn, externalId }, { roleArn: arnOf('own'), externalId: undefined });
   });
 
-  test(`without IGNORE_IMAGE_ROLES a role in the image's own ${what} counts`, async (t) => {
+  test(`without IGNORE_IMAGE_ROLES a role in the image's ${what} applies`, async (t) => {
     const { docker, callFor } = await host(t, {
       before: ({ docker: engine }) => void engine.host.addImage(image),
     });
@@ -460,7 +460,7 @@ for (const { what, image, own } of IMAGES) {
   });
 }
 
-test('IGNORE_IMAGE_ROLES: of an image that is not there any more no role counts, and the default role does', async (t) => {
+test('IGNORE_IMAGE_ROLES: a container of a removed image gets the default role', async (t) => {
   const { docker, callFor } = await host(t, {
     env: { IGNORE_IMAGE_ROLES: 'true', DEFAULT_ROLE: arnOf('fallback') },
   });
@@ -471,7 +471,7 @@ test('IGNORE_IMAGE_ROLES: of an image that is not there any more no role counts,
 
 // Session names
 
-test('the session is named {container name}-{short id}, cut to 64 with the id whole', async (t) => {
+test('the session name is {container name}-{short id}, truncated to 64 characters without losing the ID', async (t) => {
   const { docker, callFor } = await host(t);
   const plain = await docker.host.run({ name: 'web.1_x-y', address: A, env: { IAM_ROLE: arnOf('app') } });
   const long = await docker.host.run({ name: 'n'.repeat(100), address: B, env: { IAM_ROLE: arnOf('app') } });
@@ -479,7 +479,7 @@ test('the session is named {container name}-{short id}, cut to 64 with the id wh
   assert.equal((await callFor(B)).roleSessionName, `${'n'.repeat(51)}-${long.id.slice(0, 12)}`);
 });
 
-test('SESSION_NAME=shared is one session for each role and host, and one call of STS', async (t) => {
+test('SESSION_NAME=shared makes one session and one STS call per role and host', async (t) => {
   const { docker, sts, callFor } = await host(t, { env: { SESSION_NAME: 'shared' } });
   for (const address of [A, B, C]) await docker.host.run({ address, env: { IAM_ROLE: arnOf('app') } });
   for (const address of [A, B, C]) {
@@ -491,7 +491,7 @@ test('SESSION_NAME=shared is one session for each role and host, and one call of
   assert.equal(sts.assumed().length, 1);
 });
 
-test('SESSION_NAME may be a template of {container.name}, {container.id}, {image}, {host}, {label:X} and {env:X}', async (t) => {
+test('SESSION_NAME may be a template with {container.name}, {container.id}, {image}, {host}, {label:X} and {env:X}', async (t) => {
   const template = '{label:com.example.team}={env:STAGE},{container.name}.{container.id}@{image}+{host}';
   const { docker, callFor } = await host(t, { env: { SESSION_NAME: template } });
   const { id } = await docker.host.run({
@@ -507,7 +507,7 @@ test('SESSION_NAME may be a template of {container.name}, {container.id}, {image
   assert.equal((await callFor(A)).roleSessionName, expected);
 });
 
-test('a SESSION_NAME template that leaves less than 2 characters gives the default name', async (t) => {
+test('a SESSION_NAME template with a result below 2 characters gives the default name', async (t) => {
   const { docker, callFor } = await host(t, { env: { SESSION_NAME: '{label:team}' } });
   const { id } = await docker.host.run({
     name: 'web',
@@ -520,7 +520,7 @@ test('a SESSION_NAME template that leaves less than 2 characters gives the defau
 
 // Tags and source identity
 
-test('SESSION_TAGS makes session tags of labels and variables, and leaves out what a container does not have', async (t) => {
+test('SESSION_TAGS turns labels and variables into session tags and omits missing ones', async (t) => {
   const { docker, callFor } = await host(t, { env: { SESSION_TAGS: 'Labels:team,stage Env:SERVICE' } });
   await docker.host.run({
     address: A,
@@ -555,7 +555,7 @@ test('containers with one role and different session tags do not share credentia
   assert.deepEqual((await callFor(B)).tags, { team: 'bank' });
 });
 
-test('a label that is no session tag is 404 for its container, and one line in the log', async (t) => {
+test('an invalid session tag is 404 for its container and one log line', async (t) => {
   const { docker, proxy, statusFor } = await host(t, { env: { SESSION_TAGS: 'Labels:team' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') }, labels: { team: 'a{b' } });
   assert.equal(await statusFor(A), 404);
@@ -563,7 +563,7 @@ test('a label that is no session tag is 404 for its container, and one line in t
   assert.match(String(fields['error']), /^"a\{b", the value of "team", is no session tag; /);
 });
 
-test('SOURCE_IDENTITY is the source identity, from a template', async (t) => {
+test('SOURCE_IDENTITY is a template of the source identity', async (t) => {
   const { docker, callFor } = await host(t, { env: { SOURCE_IDENTITY: '{label:owner}' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') }, labels: { owner: 'jo@example.com' } });
   await docker.host.run({ address: B, env: { IAM_ROLE: arnOf('app') } });
@@ -571,7 +571,7 @@ test('SOURCE_IDENTITY is the source identity, from a template', async (t) => {
   assert.equal((await callFor(B)).sourceIdentity, undefined);
 });
 
-test('a source identity that STS would not take is 404 for its container: a changed one would be another one', async (t) => {
+test('an invalid source identity is 404 for its container, because a corrected one would be another identity', async (t) => {
   const { docker, sts, statusFor } = await host(t, { env: { SOURCE_IDENTITY: '{label:owner}' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') }, labels: { owner: 'jo smith' } });
   assert.equal(await statusFor(A), 404);
@@ -580,7 +580,7 @@ test('a source identity that STS would not take is 404 for its container: a chan
 
 // Duration
 
-test('ROLE_DURATION is how long credentials are good for', async (t) => {
+test('ROLE_DURATION is the lifetime of credentials', async (t) => {
   const { docker, callFor, ask } = await host(t, { env: { ROLE_DURATION: '12h' } });
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') } });
   assert.equal((await callFor(A)).durationSeconds, 43_200);
@@ -610,7 +610,7 @@ for (const [what, message] of [
     }
     await docker.host.run({ address: C, env: { IAM_ROLE: arnOf('long') } });
     assert.equal((await callFor(C)).durationSeconds, 14_400);
-    // Refused once, then known.
+    // STS refuses it once; then the proxy remembers.
     assert.deepEqual(
       sts.assumed(arnOf('short')).map(({ durationSeconds }) => (durationSeconds ?? 3600) > 3600),
       [true, false, false],
@@ -624,7 +624,7 @@ for (const [what, message] of [
   });
 }
 
-test('a ROLE_DURATION beyond 12 hours or below 15 minutes ends the program with exit code 2', async () => {
+test('a ROLE_DURATION above 12 hours or below 15 minutes ends the program with exit code 2', async () => {
   for (const duration of ['13h', '10m', '3600']) {
     assert.deepEqual(await refusal({ env: { ROLE_DURATION: duration } }), {
       code: 2,
@@ -635,7 +635,7 @@ test('a ROLE_DURATION beyond 12 hours or below 15 minutes ends the program with 
   }
 });
 
-// All containers
+// Network modes
 
 test('--network container:X has the role of X', async (t) => {
   const { docker, callFor } = await host(t);
@@ -648,7 +648,7 @@ test('--network container:X has the role of X', async (t) => {
   assert.equal((await callFor(A)).roleArn, arnOf('of-x'));
 });
 
-test('--network container:X: if X names no role and the joiner does, that one holds for both, as long as the joiner runs', async (t) => {
+test('--network container:X: if only the peer declares a role, it applies to X, too, while the peer runs', async (t) => {
   const { docker, callFor } = await host(t, { env: { DEFAULT_ROLE: arnOf('fallback') } });
   await docker.host.run({ name: 'x', address: A });
   assert.equal((await callFor(A)).roleArn, arnOf('fallback'));
@@ -678,7 +678,7 @@ test('a container with an IPv6 address gets its role over IPv6', async (t) => {
 
 // --help
 
-test('--help is at most 80 columns wide, and names every variable and flag', async () => {
+test('--help is at most 80 columns wide and lists every variable and flag', async () => {
   const { code, stdout, stderr } = await runToEnd({ args: ['--help'] });
   assert.deepEqual({ code, stderr }, { code: 0, stderr: '' });
   assert.deepEqual(

@@ -9,6 +9,7 @@ import { parseRoleReference } from '../../../lib/roles/role-reference.ts';
 export function aContainer(more: Partial<Container> = {}): Container {
   const id = more.id ?? 'c0ffee'.padEnd(64, '0');
   return {
+    kind: 'container',
     id,
     shortId: id.slice(0, 12),
     name: 'web',

@@ -45,7 +45,7 @@ export async function startServer(
     tokens,
     tokenRequired: false,
     admission: new Admission({ maxRequestsPerSecond, clock: systemClock, random: Math.random }),
-    resolver: { peek: ({ address }) => containers.get(address) },
+    resolver: { peek: ({ address }) => containers.get(address), ensureResolved: () => undefined },
     clock: systemClock,
     maxConnections: 100,
     maxConnectionsPerAddress: 100,

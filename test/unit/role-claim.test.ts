@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { Container } from '../../lib/docker/container.ts';
 import { parseArnPattern } from '../../lib/roles/arn-pattern.ts';
 import { BadRoleRequest } from '../../lib/roles/bad-request.ts';
-import { parseRoleClaim, type Assignment } from '../../lib/roles/container-request.ts';
+import { parseRoleClaim, type Assignment } from '../../lib/roles/role-claim.ts';
 import { parseRoleReference } from '../../lib/roles/role-reference.ts';
 import { parseRoleRules } from '../../lib/roles/role-rules.ts';
 import type { RoleSettings } from '../../lib/roles/role-settings.ts';
@@ -25,7 +25,7 @@ const container = ({ labels = {}, env = {}, name = 'web' }: Says): Container => 
   env: new Map(Object.entries(env)),
 });
 
-const wish = (says: Says, settings: Partial<RoleSettings> = {}) =>
+const claimOf = (says: Says, settings: Partial<RoleSettings> = {}) =>
   parseRoleClaim(container(says), roleSettings({ host: 'host-1', ...settings }));
 
 function assigned(found: Assignment | BadRoleRequest | undefined): Assignment {
@@ -33,7 +33,7 @@ function assigned(found: Assignment | BadRoleRequest | undefined): Assignment {
   return found;
 }
 
-const own = (says: Says, settings: Partial<RoleSettings> = {}) => assigned(wish(says, settings).declared);
+const declaredBy = (says: Says, settings: Partial<RoleSettings> = {}) => assigned(claimOf(says, settings).declared);
 const role = (name: string): string => `${name}@${ACCOUNT}`;
 
 const IAM_DOCKER = 'com.swipely.iam-docker.iam-profile';
@@ -50,28 +50,28 @@ for (const [says, text, source] of [
   [{ env: { IAM_ROLE: `\t${role('v')}\n` } }, role('v'), 'variable IAM_ROLE'],
 ] as const) {
   test(`a container that says ${JSON.stringify(says)} has its role from the ${source}`, () => {
-    const { request, source: found } = own(says);
+    const { request, source: found } = declaredBy(says);
     assert.deepEqual([request.role.text, found], [text, source]);
   });
 }
 
-test('a container that names no role has no wish of its own', () => {
-  assert.deepEqual(wish({}), { declared: undefined, fallback: undefined });
-  assert.deepEqual(wish({ env: { IAM_ROLE: ' ', IAM_POLICY: '{"Statement":[]}' } }), {
+test('a container that names no role declares none', () => {
+  assert.deepEqual(claimOf({}), { declared: undefined, fallback: undefined });
+  assert.deepEqual(claimOf({ env: { IAM_ROLE: ' ', IAM_POLICY: '{"Statement":[]}' } }), {
     declared: undefined,
     fallback: undefined,
   });
 });
 
-test('the default role is what a container has otherwise, also one that names a role', () => {
+test('the fallback is the default role, also for a container that declares a role', () => {
   const defaultRole = parseRoleReference(role('fallback'));
   for (const says of [{}, { env: { IAM_ROLE: role('v') } }]) {
-    const { request, source } = assigned(wish(says, { defaultRole }).fallback);
+    const { request, source } = assigned(claimOf(says, { defaultRole }).fallback);
     assert.deepEqual([request.role.text, source], [role('fallback'), 'default role']);
   }
 });
 
-test("a rule's default role counts before the default role, its role before what the container names", () => {
+test("a rule's default role counts before the default role, its role before what the container declares", () => {
   const rules = parseRoleRules(
     JSON.stringify([
       { match: { name: 'no' }, role: role('other') },
@@ -79,7 +79,7 @@ test("a rule's default role counts before the default role, its role before what
     ]),
     new Map(),
   );
-  const { declared: first, fallback } = wish(
+  const { declared: first, fallback } = claimOf(
     { env: { IAM_ROLE: role('v') } },
     { rules, defaultRole: parseRoleReference(role('fallback')) },
   );
@@ -92,49 +92,49 @@ test("a rule's default role counts before the default role, its role before what
 
 test('a role without an account is in the default account, one with an account in its own', () => {
   const settings = { defaultAccountId: '111122223333' };
-  assert.deepEqual(own({ env: { IAM_ROLE: 'path/v' } }, settings).request.role, {
+  assert.deepEqual(declaredBy({ env: { IAM_ROLE: 'path/v' } }, settings).request.role, {
     kind: 'account',
     text: 'path/v',
     name: 'v',
     path: '/path/',
     accountId: '111122223333',
   });
-  assert.equal(own({ env: { IAM_ROLE: role('v') } }, settings).request.role.text, role('v'));
-  assert.equal(own({ env: { IAM_ROLE: 'v' } }).request.role.kind, 'name');
+  assert.equal(declaredBy({ env: { IAM_ROLE: role('v') } }, settings).request.role.text, role('v'));
+  assert.equal(declaredBy({ env: { IAM_ROLE: 'v' } }).request.role.kind, 'name');
 });
 
 test('the default policy is for the default role of a container that brings no policy, and for nothing else', () => {
   const settings = { defaultPolicy: '{"Statement":[]}', defaultRole: parseRoleReference(role('fallback')) };
   const narrow = '{"Statement":{}}';
-  assert.equal(assigned(wish({}, settings).fallback).request.policy, '{"Statement":[]}');
-  assert.equal(own({ env: { IAM_ROLE: role('v') } }, settings).request.policy, undefined);
-  assert.equal(assigned(wish({ env: { IAM_POLICY: narrow } }, settings).fallback).request.policy, narrow);
-  assert.equal(own({ env: { IAM_ROLE: role('v'), IAM_POLICY: narrow } }, settings).request.policy, narrow);
+  assert.equal(assigned(claimOf({}, settings).fallback).request.policy, '{"Statement":[]}');
+  assert.equal(declaredBy({ env: { IAM_ROLE: role('v') } }, settings).request.policy, undefined);
+  assert.equal(assigned(claimOf({ env: { IAM_POLICY: narrow } }, settings).fallback).request.policy, narrow);
+  assert.equal(declaredBy({ env: { IAM_ROLE: role('v'), IAM_POLICY: narrow } }, settings).request.policy, narrow);
   assert.equal(
-    own({ env: { IAM_ROLE: role('v'), IAM_POLICY: 'x' }, labels: { 'metadataproxy.policy': narrow } }).request
+    declaredBy({ env: { IAM_ROLE: role('v'), IAM_POLICY: 'x' }, labels: { 'metadataproxy.policy': narrow } }).request
       .policy,
     narrow,
   );
 });
 
-test("a rule's policy counts before the container's own, even if that means nothing", () => {
+test("a rule's policy counts before the container's own, even if that is invalid", () => {
   const rules = parseRoleRules('[{"policy": {"Statement": []}}]', new Map());
   for (const IAM_POLICY of ['{"Statement":{}}', 'nonsense']) {
     assert.equal(
-      own({ env: { IAM_ROLE: role('v'), IAM_POLICY } }, { rules }).request.policy,
+      declaredBy({ env: { IAM_ROLE: role('v'), IAM_POLICY } }, { rules }).request.policy,
       '{"Statement":[]}',
     );
   }
 });
 
-test('a policy that is nested too deep is a wrong one, no error of the program', () => {
+test('a policy that is nested too deep is an invalid one, not an error of the program', () => {
   const IAM_POLICY = `{"Statement":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
-  assert.ok(wish({ env: { IAM_ROLE: role('v'), IAM_POLICY } }).declared instanceof BadRoleRequest);
+  assert.ok(claimOf({ env: { IAM_ROLE: role('v'), IAM_POLICY } }).declared instanceof BadRoleRequest);
 });
 
 test("an external id is in a label before a variable, and in iam-docker's names after our own", () => {
   const of = (env: Record<string, string>, labels: Record<string, string> = {}) =>
-    own({ env: { IAM_ROLE: role('v'), ...env }, labels }).request.externalId;
+    declaredBy({ env: { IAM_ROLE: role('v'), ...env }, labels }).request.externalId;
   assert.equal(of({}), undefined);
   assert.equal(of({ IAM_EXTERNAL_ID: ' id-1 ' }), 'id-1');
   assert.equal(of({ IAM_ROLE_EXTERNALID: 'id-2' }), 'id-2');
@@ -151,7 +151,7 @@ test("an external id is in a label before a variable, and in iam-docker's names 
 
 test('a session name is in the label, then where ROLE_SESSION_KEY says, then the default', () => {
   const of = (says: Says, settings: Partial<RoleSettings>) =>
-    own({ ...says, env: { IAM_ROLE: role('v'), ...says.env } }, settings).request.sessionName;
+    declaredBy({ ...says, env: { IAM_ROLE: role('v'), ...says.env } }, settings).request.sessionName;
   const byEnv = { sessionKey: { kind: 'env', name: 'S' } } as const;
   const byLabel = { sessionKey: { kind: 'label', name: 's' } } as const;
   const both = { env: { S: 'by env' }, labels: { s: 'by-label' } };
@@ -164,20 +164,20 @@ test('a session name is in the label, then where ROLE_SESSION_KEY says, then the
 
 test('a duration label counts before ROLE_DURATION', () => {
   const settings = { durationSeconds: 3600 };
-  assert.equal(own({ env: { IAM_ROLE: role('v') } }, settings).request.durationSeconds, 3600);
+  assert.equal(declaredBy({ env: { IAM_ROLE: role('v') } }, settings).request.durationSeconds, 3600);
   assert.equal(
-    own({ env: { IAM_ROLE: role('v') }, labels: { 'metadataproxy.duration': '12h' } }, settings).request
+    declaredBy({ env: { IAM_ROLE: role('v') }, labels: { 'metadataproxy.duration': '12h' } }, settings).request
       .durationSeconds,
     43_200,
   );
-  assert.equal(own({ env: { IAM_ROLE: role('v') } }).request.durationSeconds, undefined);
+  assert.equal(declaredBy({ env: { IAM_ROLE: role('v') } }).request.durationSeconds, undefined);
 });
 
 test('what ALLOWED_ROLES and the rule allow are two lists, of which each must match', () => {
   const rules = parseRoleRules(`[{"allow": ["arn:aws:iam::${ACCOUNT}:role/a"]}]`, new Map());
   const allowed = [parseArnPattern('arn:aws:iam::*:role/*')];
   const texts = (settings: Partial<RoleSettings>) =>
-    own({ env: { IAM_ROLE: role('v') } }, settings).request.allowed.map((list) =>
+    declaredBy({ env: { IAM_ROLE: role('v') } }, settings).request.allowed.map((list) =>
       list.map(({ text }) => text),
     );
   assert.deepEqual(texts({}), []);
@@ -193,7 +193,7 @@ test('what ALLOWED_ROLES and the rule allow are two lists, of which each must ma
 test('each thing that decides what a container may do makes another request', () => {
   const says = { env: { IAM_ROLE: role('v') } };
   const key = (more: Says = {}, settings: Partial<RoleSettings> = {}): string =>
-    own(
+    declaredBy(
       { env: { ...says.env, ...more.env }, labels: more.labels ?? {} },
       { sessionNaming: { kind: 'shared' }, ...settings },
     ).request.key;
@@ -225,7 +225,7 @@ for (const [says, message] of [
   ],
   [
     { env: { IAM_ROLE: role('v'), IAM_EXTERNAL_ID: 'x' } },
-    'the external id is not one that STS takes; expected ^[\\w+=,.@:/-]{2,1224}$',
+    'STS does not accept the external ID; expected ^[\\w+=,.@:/-]{2,1224}$',
   ],
   [
     { env: { IAM_ROLE: role('v'), IAM_POLICY: '[]' } },
@@ -236,15 +236,15 @@ for (const [says, message] of [
     'the label metadataproxy.duration is "1d"; expected a duration from 15m to 12h',
   ],
 ] as const) {
-  test(`a container that says ${JSON.stringify(says)} has a wish that means nothing`, () => {
-    const found = wish(says).declared;
+  test(`a container that says ${JSON.stringify(says)} has an invalid claim`, () => {
+    const found = claimOf(says).declared;
     assert.ok(found instanceof BadRoleRequest);
     assert.equal(found.message, message);
   });
 }
 
-test('a secret external id that means nothing does not stand in the message', () => {
-  const found = wish({ env: { IAM_ROLE: role('v'), IAM_EXTERNAL_ID: 'top secret' } }).declared;
+test('an invalid external ID, which is a secret, is not in the message', () => {
+  const found = claimOf({ env: { IAM_ROLE: role('v'), IAM_EXTERNAL_ID: 'top secret' } }).declared;
   assert.ok(found instanceof BadRoleRequest);
   assert.doesNotMatch(found.message, /top secret/);
 });
@@ -252,7 +252,7 @@ test('a secret external id that means nothing does not stand in the message', ()
 test('a source identity from a template is checked for each container, and an empty one is none', () => {
   const sourceIdentity = parseTemplate('{label:owner}');
   const of = (owner: string) =>
-    wish({ env: { IAM_ROLE: role('v') }, labels: { owner } }, { sourceIdentity }).declared;
+    claimOf({ env: { IAM_ROLE: role('v') }, labels: { owner } }, { sourceIdentity }).declared;
   assert.equal(assigned(of('jo@example.com')).request.sourceIdentity, 'jo@example.com');
   assert.equal(assigned(of('')).request.sourceIdentity, undefined);
   assert.ok(of('jo smith') instanceof BadRoleRequest);
