@@ -9,7 +9,7 @@ ESBUILD := node_modules/.bin/esbuild --log-level=warning --platform=node --targe
 # credentials.
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help build check demo test readme unit integration e2e soak bench test-matrix sim clean
+.PHONY: help build check demo test readme unit integration e2e e2e-firewall soak bench test-matrix sim clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -70,6 +70,10 @@ readme: build/test ## Regenerate README's table of settings
 e2e: build/test ## Run the tests against a real Docker Engine (root, Debian; installs what they need)
 	test/e2e/install
 	$(TEST) --test-concurrency=1 $$(find build/test/e2e -name '*.test.mjs')
+
+e2e-firewall: build/test ## Try each event with each firewall manager on booted hosts, and print the table (root, Debian)
+	test/e2e/install
+	E2E_FULL=1 $(TEST) build/test/e2e/firewall-managers.test.mjs
 
 # Includes the churn on a real Docker Engine: needs root and Debian, like `make e2e`.
 soak: build/test ## Run the long tests of the guarantees: load, STS failures, memory, churn, and the short ones at full length

@@ -18,7 +18,7 @@ import type { Credentials } from './credentials/credentials.ts';
 import { mockFetcher } from './credentials/aws/mock.ts';
 import { stsFetcher } from './credentials/aws/assume-role.ts';
 import { CLAIM_LABELS, CLAIM_VARIABLES } from './roles/role-claim.ts';
-import { RoleResolver } from './roles/resolver.ts';
+import { RoleResolver } from './credentials/aws/get-role.ts';
 import type { RoleRequest } from './roles/role-request.ts';
 import { parseRoleRules, type RoleRule } from './roles/role-rules.ts';
 import type { RoleSettings } from './roles/role-settings.ts';

@@ -45,7 +45,7 @@ function mappedCaller(address: string, value: unknown, accounts: AccountNames): 
   const entry = typeof value === 'string' ? { name: value } : object(value);
   const unknown = Object.keys(entry).find((key) => !ENTRY_KEYS.includes(key));
   if (unknown !== undefined) {
-    throw new BadRoleRequest(`${quote(address)} has ${quote(unknown)}; there are ${ENTRY_KEYS.join(', ')}`);
+    throw new BadRoleRequest(`${quote(address)}: unknown key ${quote(unknown)}; expected ${ENTRY_KEYS.join(', ')}`);
   }
   const { name, account_id: account, external_id: externalId, session_name: sessionName } = texts(address, entry);
   if (!name) throw new BadRoleRequest(`${quote(address)} names no role`);
@@ -72,7 +72,7 @@ function texts(address: string, entry: Readonly<Record<string, unknown>>): Reado
   return Object.fromEntries(
     // lyft's metadataproxy writes null for an absent value.
     Object.entries(entry).filter(([, value]) => value !== null).map(([key, value]) => {
-      if (typeof value !== 'string') throw new BadRoleRequest(`${quote(address)}: ${quote(key)} is not a text`);
+      if (typeof value !== 'string') throw new BadRoleRequest(`${quote(address)}: ${quote(key)} is not a string`);
       return [key, value];
     }),
   );

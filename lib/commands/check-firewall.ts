@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { DockerEngine } from '../docker/client.ts';
 import { firewallState } from '../firewall-state.ts';
-import type { CheckResult } from './check.ts';
+import type { CheckResult } from './check-result.ts';
 import { portOwners, type PortOwner } from './port-owner.ts';
 
 const run = promisify(execFile);

@@ -11,16 +11,8 @@ import type { Log } from '../log/log.ts';
 import { Imds } from '../imds/client.ts';
 import { startMockImds } from '../imds/mock.ts';
 import { checkFirewall, checkPort, checkRawSockets } from './check-firewall.ts';
+import type { CheckResult } from './check-result.ts';
 import { table } from './table.ts';
-
-export interface CheckResult {
-  readonly name: string;
-  /** `unknown` if the check could not run. Neither that nor a warning fails the report. */
-  readonly outcome: 'ok' | 'warning' | 'failed' | 'unknown';
-  readonly detail: string;
-  /** The next step. */
-  readonly advice?: string;
-}
 
 export interface CheckReport {
   readonly ok: boolean;

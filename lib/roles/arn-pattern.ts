@@ -1,12 +1,12 @@
 import { BadRoleRequest, quote } from './bad-request.ts';
 
-/** A role ARN in which `*` stands for any characters, and `?` for one. */
+/** A role ARN with the wildcards `*` (any characters) and `?` (one character). */
 export interface ArnPattern {
   readonly text: string;
   matches(arn: string): boolean;
 }
 
-/** @throws BadRoleRequest for what can match no role ARN */
+/** @throws BadRoleRequest for a pattern that matches no role ARN */
 export function parseArnPattern(text: string): ArnPattern {
   if (text !== '*' && !/^arn:[^:]+:iam::[^:]*:role\/.+$/.test(text) && !/^arn:[^:]*\*/.test(text)) {
     throw new BadRoleRequest(`${quote(text)} matches no role; expected an ARN such as arn:aws:iam::123456789012:role/app-*`);
@@ -14,14 +14,14 @@ export function parseArnPattern(text: string): ArnPattern {
   return { text, matches: wildcard(text) };
 }
 
-/** A test for whole strings in which `*` stands for any characters, and `?` for one. */
+/** Matches whole strings with the wildcards `*` and `?`. */
 export function wildcard(pattern: string): (text: string) => boolean {
   return (text) => matchesWhole(pattern, text);
 }
 
 /**
- * Not by a regular expression: the texts are chosen by whoever starts containers, and one that makes an expression
- * backtrack would stop everybody's service. Here only the last `*` is ever tried anew, each time a character further on.
+ * Not a regular expression: whoever starts containers chooses the texts, and catastrophic backtracking would stop the
+ * service for all callers. This loop only retries the last `*`, each time one character later.
  */
 function matchesWhole(pattern: string, text: string): boolean {
   let [inPattern, inText] = [0, 0];

@@ -1,4 +1,4 @@
-/** An IAM role's ARN, taken apart. `path` begins and ends with a slash; `/` is the usual one. */
+/** A parsed ARN of an IAM role. `path` begins and ends with a slash; most roles have `/`. */
 export interface RoleArn {
   readonly arn: string;
   readonly partition: string;
@@ -15,7 +15,7 @@ const ROLE_NAME = /^[\w+=,.@-]{1,64}$/;
 const ROLE_PATH = /^\/(?:[!-.0-~]+\/)*$/;
 const MAX_PATH_LENGTH = 512;
 
-/** @returns undefined when the text is not the ARN of a role */
+/** @returns undefined if the text is not the ARN of a role */
 export function parseRoleArn(text: string): RoleArn | undefined {
   const match = ROLE_ARN.exec(text);
   if (!match) return undefined;
@@ -23,7 +23,7 @@ export function parseRoleArn(text: string): RoleArn | undefined {
   return path.length <= MAX_PATH_LENGTH ? { arn, partition, accountId, path, name } : undefined;
 }
 
-/** The parts must have passed the tests below. */
+/** The parts must be valid by the functions below. */
 export function makeRoleArn(partition: string, accountId: string, path: string, name: string): RoleArn {
   return { arn: `arn:${partition}:iam::${accountId}:role${path}${name}`, partition, accountId, path, name };
 }

@@ -2,8 +2,8 @@ import type { ArnPattern } from './arn-pattern.ts';
 import type { RoleReference } from './role-reference.ts';
 
 /**
- * Everything that decides what AssumeRole answers, or whether it is asked at all; and so the key under which
- * credentials are kept: no container obtains what another one's external id, session policy or permission obtained.
+ * Everything that AssumeRole is given, and what decides whether it is called at all. All of it is in the store's key, so
+ * that no caller gets credentials that another one's external ID, session policy or permission obtained.
  */
 export interface RoleRequest {
   readonly role: RoleReference;
@@ -14,11 +14,11 @@ export interface RoleRequest {
   readonly durationSeconds: number | undefined;
   readonly sourceIdentity: string | undefined;
   readonly tags: ReadonlyMap<string, string>;
-  /** Whether the tags go on to the roles that this role assumes. */
+  /** Whether the tags also apply to the roles that this role assumes. */
   readonly transitiveTags: boolean;
   /** The role's ARN must match one pattern of each list. */
   readonly allowed: readonly (readonly ArnPattern[])[];
-  /** Identifies the request among all others. */
+  /** Equal for equal requests only. */
   readonly key: string;
 }
 
@@ -29,7 +29,7 @@ export function roleRequest(parameters: Omit<RoleRequest, 'key'>): RoleRequest {
   return { ...parameters, key: JSON.stringify([named, patterns, [...tags], ...sortedEntries(rest)]) };
 }
 
-/** The same for two references that name the same role, however they are written. */
+/** Equal for references to the same role, whatever their spelling. */
 export function roleKey(role: RoleReference): string {
   return role.kind === 'arn' ? role.role.arn : [role.path, role.name, role.kind === 'account' && role.accountId].join(' ');
 }

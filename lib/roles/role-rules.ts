@@ -5,14 +5,14 @@ import { BadRoleRequest } from './bad-request.ts';
 import { parseRoleReference, type AccountNames, type RoleReference } from './role-reference.ts';
 import { sessionPolicy } from './session-policy.ts';
 
-/** What an operator says of the containers that match: which roles they may have, and which one they get. */
+/** The operator's rule for matching callers: the roles that they may have, and the one that they get. */
 export interface RoleRule {
-  /** Its place in the file, from 1. */
+  /** Its position in the file, from 1. */
   readonly number: number;
   matches(caller: CallerDescription): boolean;
-  /** Whatever the container itself names. */
+  /** Takes precedence over what the caller declares. */
   readonly role: RoleReference | undefined;
-  /** If the container names none. */
+  /** For callers that declare none. */
   readonly defaultRole: RoleReference | undefined;
   readonly allowed: readonly ArnPattern[] | undefined;
   readonly policy: string | undefined;
@@ -24,7 +24,7 @@ const RULE_KEYS = ['match', 'allow', 'role', 'default_role', 'policy'];
 const MATCH_KEYS = ['image', 'name', 'network', 'label'];
 
 /**
- * Reads ROLE_RULES: a JSON list of rules, of which the first that matches a container counts.
+ * Parses ROLE_RULES: a JSON list of rules, of which the first that matches a caller applies.
  *
  *     [{"match": {"image": "shop/*", "name": "web-*", "network": "front", "label": {"team": "a*"}},
  *       "allow": ["arn:aws:iam::123456789012:role/web-*"], "role": "web", "default_role": "web", "policy": {…}}]
@@ -50,7 +50,7 @@ export function parseRoleRules(text: string, accounts: AccountNames): RoleRule[]
 
 function parseRule(value: unknown, number: number, accounts: AccountNames): RoleRule {
   const rule = strictObject(value, 'a rule');
-  // A misspelt key would silently allow what was to be forbidden.
+  // Ignoring a misspelt key could allow what the operator meant to forbid.
   checkKeys(rule, RULE_KEYS, 'a rule');
   const tests = parseMatch(rule['match']);
   const reference = (key: string): RoleReference | undefined =>
@@ -96,7 +96,7 @@ function parseMatch(value: unknown): Test[] {
   return tests;
 }
 
-/** Anything else must not be read as a rule, or a match, without conditions: it would fit every container. */
+/** Any other value would be a rule or a match without conditions, which applies to every caller. */
 function strictObject(value: unknown, what: string): JsonObject {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new BadRoleRequest(`${what} is not a JSON object`);
@@ -106,10 +106,10 @@ function strictObject(value: unknown, what: string): JsonObject {
 
 function checkKeys(value: Readonly<Record<string, unknown>>, known: readonly string[], what: string): void {
   const unknown = Object.keys(value).find((key) => !known.includes(key));
-  if (unknown !== undefined) throw new BadRoleRequest(`${what} has no "${unknown}"; it has ${known.join(', ')}`);
+  if (unknown !== undefined) throw new BadRoleRequest(`unknown key "${unknown}" in ${what}; expected ${known.join(', ')}`);
 }
 
 function text(value: unknown, what: string): string {
-  if (typeof value !== 'string' || value === '') throw new BadRoleRequest(`${what} is not a text`);
+  if (typeof value !== 'string' || value === '') throw new BadRoleRequest(`${what} is not a non-empty string`);
   return value;
 }

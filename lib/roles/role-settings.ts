@@ -5,21 +5,21 @@ import type { SessionNaming } from './session-name.ts';
 import type { TagSources } from './session-tags.ts';
 import type { Template } from './template.ts';
 
-/** What the operator says of all containers' roles. */
+/** The operator's settings for all callers' roles. */
 export interface RoleSettings {
-  /** For containers that name no role. */
+  /** For callers that declare no role. */
   readonly defaultRole: RoleReference | undefined;
-  /** The account of roles that are named without one. */
+  /** The account of roles without one. */
   readonly defaultAccountId: string | undefined;
-  /** The session policy of containers that bring none. */
+  /** The session policy of callers with the default role that declare none. */
   readonly defaultPolicy: string | undefined;
   readonly accounts: AccountNames;
   /** Undefined allows every role. */
   readonly allowed: readonly ArnPattern[] | undefined;
-  /** The first that matches a container counts. */
+  /** The first matching rule applies. */
   readonly rules: readonly RoleRule[];
   readonly sessionNaming: SessionNaming;
-  /** Where a container's own session name stands, in lyft's way. */
+  /** The variable or label with a container's session name, as in lyft's metadataproxy. */
   readonly sessionKey: { readonly kind: 'env' | 'label'; readonly name: string } | undefined;
   readonly tags: TagSources | undefined;
   readonly transitiveTags: boolean;

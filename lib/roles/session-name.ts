@@ -2,13 +2,13 @@ import type { CallerDescription } from '../caller.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 import { parseTemplate, type Template } from './template.ts';
 
-/** How role sessions are named: what CloudTrail shows of who acted. */
+/** How role sessions are named. CloudTrail shows the name with each action. */
 export type SessionNaming =
-  /** `{container name}-{short id}`, the id kept whole. */
+  /** `{container name}-{short id}`; only the name is cut. */
   | { readonly kind: 'container' }
-  /** As docker-ec2-metadata did. */
+  /** As in docker-ec2-metadata. */
   | { readonly kind: 'classic' }
-  /** One name for the whole host, and so one session for each role: the fewest calls of STS. */
+  /** One name for the whole host, so one session for each role: the fewest STS calls. */
   | { readonly kind: 'shared' }
   | { readonly kind: 'template'; readonly template: Template };
 
@@ -24,12 +24,12 @@ const CLASSIC_HALF = (32 - CLASSIC_ID - 2) / 2;
 export function parseSessionNaming(text: string): SessionNaming {
   if (text === 'container' || text === 'classic' || text === 'shared') return { kind: text };
   if (!text.includes('{')) {
-    throw new BadRoleRequest(`${quote(text)} is the same for all; expected "shared", "classic" or a template with {…}`);
+    throw new BadRoleRequest(`${quote(text)} names every session alike; expected "shared", "classic" or a template with {…}`);
   }
   return { kind: 'template', template: parseTemplate(text) };
 }
 
-/** A name that STS takes, from any text; empty for a text too short to make one. */
+/** Makes a valid name from any text; empty if the text is too short. */
 export function sanitiseSessionName(text: string): string {
   const name = text.replace(NOT_ALLOWED, '_').slice(0, MAX_LENGTH);
   return name.length < MIN_LENGTH ? '' : name;
@@ -44,7 +44,7 @@ export function sessionName(naming: SessionNaming, caller: CallerDescription, ho
     case 'shared':
       return sanitiseSessionName(`metadataproxy-${host}`);
     case 'template':
-      // A label that is missing may leave nothing.
+      // Empty if the template has only labels or variables that are missing.
       return sanitiseSessionName(naming.template.fill(caller, host)) || containerName(caller);
   }
 }
@@ -56,7 +56,7 @@ function containerName(caller: CallerDescription): string {
   return start === '' ? shortId : `${start}-${shortId}`;
 }
 
-/** `{image}-{name}-{id}`: what one of image and name does not need of its half the other may have; their ends are kept. */
+/** `{image}-{name}-{id}`. Image and name are cut at the start; each may use what the other leaves of its half. */
 function classicName({ id, name, image }: CallerDescription): string {
   const spare = (text: string): number => Math.max(0, CLASSIC_HALF - text.length);
   const cutName = name.slice(-(CLASSIC_HALF + spare(image)));

@@ -1,21 +1,21 @@
 import type { CallerDescription } from '../caller.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 
-/** Which labels and environment variables of a container become tags of its role session. */
+/** The labels and environment variables that become session tags. */
 export interface TagSources {
   readonly labels: readonly string[];
   readonly env: readonly string[];
 }
 
-/** Source: STS API reference, `Tag`; 50 tags at the most. */
+/** Source: STS API reference, `Tag` (characters, lengths) and `AssumeRole` (number). */
 const TAG_KEY = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{1,128}$/u;
 const TAG_VALUE = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256}$/u;
 const MAX_TAGS = 50;
 
 /**
- * Reads `Labels:team,stage`, `Env:X,Y`, or both with a space or a semicolon between them.
+ * Parses `Labels:team,stage`, `Env:X,Y`, or both separated by a space or a semicolon.
  *
- * @returns undefined for anything else
+ * @returns undefined if the text is invalid
  */
 export function parseTagSources(text: string): TagSources | undefined {
   const sources = { labels: [] as string[], env: [] as string[] };
@@ -32,9 +32,9 @@ export function parseTagSources(text: string): TagSources | undefined {
 }
 
 /**
- * The tags of a container's session; what it does not have is no tag.
+ * The session tags of a caller. A label or variable that it lacks is no tag.
  *
- * @throws BadRoleRequest for a value that STS would not take: a changed one could mean something else in a policy
+ * @throws BadRoleRequest for a value that STS rejects: a sanitised one could match another policy
  */
 export function sessionTags({ labels, env }: TagSources, caller: CallerDescription): ReadonlyMap<string, string> {
   const tags = new Map<string, string>();
@@ -43,8 +43,8 @@ export function sessionTags({ labels, env }: TagSources, caller: CallerDescripti
       const value = values.get(name);
       if (value === undefined) continue;
       if (!TAG_VALUE.test(value)) {
-        const takes = 'STS takes up to 256 letters, digits, spaces and _.:/=+-@';
-        throw new BadRoleRequest(`${quote(value)}, the value of ${quote(name)}, is no session tag; ${takes}`);
+        const accepts = 'STS accepts up to 256 letters, digits, spaces and _.:/=+-@';
+        throw new BadRoleRequest(`${quote(value)}, the value of ${quote(name)}, is not a valid session tag; ${accepts}`);
       }
       tags.set(name, value);
     }

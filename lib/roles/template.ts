@@ -1,10 +1,10 @@
 import type { CallerDescription } from '../caller.ts';
 import { BadRoleRequest, quote } from './bad-request.ts';
 
-/** Text with places that are filled in for each container: `{container.name}-{label:team}`. */
+/** Text with placeholders for a caller's values: `{container.name}-{label:team}`. */
 export interface Template {
   readonly text: string;
-  /** The labels and environment variables that it reads. */
+  /** The labels and environment variables that it uses. */
   readonly labels: readonly string[];
   readonly env: readonly string[];
   fill(caller: CallerDescription, host: string): string;
@@ -13,15 +13,15 @@ export interface Template {
 const PLACEHOLDER = /\{([^{}]*)\}/g;
 const PLACEHOLDERS = '{container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}';
 
-/** @throws BadRoleRequest naming a place that does not exist */
+/** @throws BadRoleRequest naming an unknown placeholder */
 export function parseTemplate(text: string): Template {
   const placeholders = [...text.matchAll(PLACEHOLDER)].map(([, placeholder = '']) => placeholder);
   for (const placeholder of placeholders) {
     if (!/^(?:container\.(?:name|id)|image|host|(?:label|env):.+)$/.test(placeholder)) {
-      throw new BadRoleRequest(`${quote(text)} has the place {${placeholder}}; there are ${PLACEHOLDERS}`);
+      throw new BadRoleRequest(`${quote(text)} has the unknown placeholder {${placeholder}}; expected one of ${PLACEHOLDERS}`);
     }
   }
-  if (text.replace(PLACEHOLDER, '').match(/[{}]/)) throw new BadRoleRequest(`${quote(text)} has a brace without its other one`);
+  if (text.replace(PLACEHOLDER, '').match(/[{}]/)) throw new BadRoleRequest(`${quote(text)} has an unbalanced brace`);
   const named = (kind: string): string[] =>
     placeholders.filter((placeholder) => placeholder.startsWith(kind)).map((placeholder) => placeholder.slice(kind.length));
   return {

@@ -2,7 +2,8 @@ import { DockerEngine } from '../support/docker-engine.ts';
 import { request } from '../support/client.ts';
 import { Sts, type StsCall } from '../support/sts.ts';
 import { pause, startProxy } from './programs.ts';
-import { median, percentile, short, spreadOf, type Row } from './row.ts';
+import { median, percentile } from '../support/statistics.ts';
+import { short, spreadOf, type Row } from './row.ts';
 
 const CONTAINERS = 1000;
 const ROLES = 20;

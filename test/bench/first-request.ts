@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { percentile, short, spreadOf, type Row } from './row.ts';
+import { percentile } from '../support/statistics.ts';
+import { short, spreadOf, type Row } from './row.ts';
 
 const CONTAINERS = 50;
 /** With its account: a bare name would add a call of IAM. */

@@ -1,5 +1,6 @@
 import { runBuilt } from './programs.ts';
-import { median, short, spreadOf, type Row } from './row.ts';
+import { median } from '../support/statistics.ts';
+import { short, spreadOf, type Row } from './row.ts';
 import { addressOf, CREDENTIALS_PATH, warmHost, type WarmHost } from './warm-host.ts';
 import { wrk } from './wrk.ts';
 

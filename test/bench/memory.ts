@@ -1,7 +1,9 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { collectsOnSignal } from '../support/forced-collection.ts';
 import { residentMB } from './process-usage.ts';
 import { pause, until, type Program } from './programs.ts';
-import { median, ratioRow, short, spreadOf, type Row } from './row.ts';
+import { median } from '../support/statistics.ts';
+import { ratioRow, short, spreadOf, type Row } from './row.ts';
 import { CREDENTIALS_PATH, warmHost } from './warm-host.ts';
 import { wrk } from './wrk.ts';
 
@@ -58,20 +60,10 @@ async function peakUnderLoad(program: Program): Promise<number> {
 const FEW = 1000;
 const MANY = 5000;
 const HEAP_FILE = 'build/bench/heap';
-// V8 keeps garbage while there is room, so the heap is measured after a forced collection.
-const COLLECT_ON_DEMAND = `
-  import { writeFileSync, renameSync } from 'node:fs';
-  import { setFlagsFromString } from 'node:v8';
-  import { runInNewContext } from 'node:vm';
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc');
-  process.on('SIGUSR2', () => {
-    collect();
-    collect();
-    const { heapUsed, external } = process.memoryUsage();
-    writeFileSync('${HEAP_FILE}.new', String(heapUsed + external));
-    renameSync('${HEAP_FILE}.new', '${HEAP_FILE}');
-  });`;
+const COLLECTION = collectsOnSignal(`
+      const { heapUsed, external } = process.memoryUsage();
+      writeFileSync('${HEAP_FILE}.new', String(heapUsed + external));
+      renameSync('${HEAP_FILE}.new', '${HEAP_FILE}');`);
 
 /**
  * B9: memory per known container, as the difference between 1,000 and 5,000: of V8's heap and its external memory after a
@@ -100,7 +92,7 @@ export async function memoryPerContainer(rounds: number): Promise<Row[]> {
 async function memoryOf(containers: number, session: string): Promise<{ heap: number; resident: number }> {
   const host = await warmHost(containers, {
     SESSION_NAME: session,
-    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(COLLECT_ON_DEMAND)}`,
+    NODE_OPTIONS: COLLECTION,
   });
   try {
     // Until all credentials are stored.

@@ -1,3 +1,5 @@
+import { median } from '../support/statistics.ts';
+
 /** One row of the benchmark table. */
 export interface Row {
   /** Such as "B1". */
@@ -12,16 +14,6 @@ export interface Row {
   readonly target: string;
   /** undefined: for comparison only, without a target. */
   readonly met: boolean | undefined;
-}
-
-export function median(values: readonly number[]): number {
-  return percentile(values, 0.5);
-}
-
-/** `fraction` (0 to 1) of the values are at most this. */
-export function percentile(values: readonly number[], fraction: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))] ?? NaN;
 }
 
 export function spreadOf(values: readonly number[]): readonly [number, number] {

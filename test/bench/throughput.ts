@@ -1,5 +1,6 @@
 import type { Program } from './programs.ts';
-import { comparisonRow, alternate, median, ratioRow, type Row } from './row.ts';
+import { median } from '../support/statistics.ts';
+import { comparisonRow, alternate, ratioRow, type Row } from './row.ts';
 import { CREDENTIALS_PATH, warmHost, type WarmHost } from './warm-host.ts';
 import { wrk, type Load, type Loaded } from './wrk.ts';
 

@@ -309,7 +309,7 @@ async function withStoppedEngine(t: TestContext): Promise<Host> {
   await own.docker.host.run({ name: 'b', address: '127.0.6.2', env: env('b') });
   assert.equal(await own.roleGiven('127.0.6.1'), arnOf('a'));
   assert.equal(await own.roleGiven('127.0.6.2'), arnOf('b'));
-  const noticed = own.proxy.awaitLog(({ level, msg }) => level === 'warning' && msg.includes('Docker Engine'));
+  const noticed = own.proxy.awaitLog(({ level, msg }) => level === 'warning' && msg.startsWith('cannot follow Docker events'));
   await own.docker.stop();
   await noticed;
   return own;

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { test } from 'node:test';
+import { collectsOnSignal } from '../support/forced-collection.ts';
 import type { Journal } from '../support/journal.ts';
 import { host, INSTANCE_ID_PATH, SECURITY_CREDENTIALS, TOKEN_PATH, TTL, type Host } from './host.ts';
 
@@ -35,18 +36,9 @@ const PROXIED_EVERY = 40;
 const MB = 1024 * 1024;
 const COLLECTED = 'garbage collected';
 
-// An idle process rarely collects garbage, and garbage would look like a leak. This forces a collection and changes nothing
-// else in the program.
-const COLLECT_ON_DEMAND = `
-  import { setFlagsFromString } from 'node:v8';
-  import { runInNewContext } from 'node:vm';
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc');
-  process.on('SIGUSR2', () => {
-    collect();
-    const heap = process.memoryUsage().heapUsed;
-    process.stderr.write(JSON.stringify({ msg: '${COLLECTED}', heap }) + '\\n');
-  });`;
+const COLLECTION = collectsOnSignal(`
+      const heap = process.memoryUsage().heapUsed;
+      process.stderr.write(JSON.stringify({ msg: '${COLLECTED}', heap }) + '\\n');`);
 
 /** A share of the load: `count` requests of a kind, numbered from `first` on. */
 interface Load {
@@ -67,7 +59,7 @@ if (process.send !== undefined && process.env['LOAD'] === 'yes') {
   test('memory is bounded: past requests and containers leave nothing behind', async (t) => {
     const at = await host(t, { env: {
       MAX_REQUESTS_PER_SECOND: '0',
-      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(COLLECT_ON_DEMAND)}`,
+      NODE_OPTIONS: COLLECTION,
     } });
     for (let n = 0; n < CONTAINERS; n += 1) {
       await at.docker.host.run({ address: addressOf(n), env: { IAM_ROLE: 'app' }, name: `caller-${n}` });

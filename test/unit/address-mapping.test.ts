@@ -43,19 +43,19 @@ test('an entry whose account is null has no account', () => {
   });
 });
 
-test('an account beside an ARN is refused rather than made part of its name', () => {
+test('an account beside an ARN is invalid, and does not become part of its name', () => {
   assert.throws(
     () => parse({ '10.0.0.7': { name: 'arn:aws:iam::123456789012:role/app', account_id: '111122223333' } }),
     BadRoleRequest,
   );
 });
 
-test('an address is known in its normal form', () => {
+test('addresses are keys in their normal form', () => {
   const mapping = parse({ '::ffff:10.0.0.7': 'a', 'FD00:0:0::0007': 'b' });
   assert.deepEqual([...mapping.keys()], ['10.0.0.7', 'fd00::7']);
 });
 
-test('"*" is for everybody, and no address', () => {
+test('"*" applies to every address', () => {
   const mapping = parse({ '10.0.0.7': 'a', '*': 'b@prod' });
   assert.equal(anyMapped(mapping)?.role.text, 'b@prod');
   assert.equal(anyMapped(parse({ '10.0.0.7': 'a' })), undefined);
@@ -93,16 +93,16 @@ for (const [text, message] of [
   ['{"10.0.0.7": 5}', '"10.0.0.7" names no role'],
   [
     '{"10.0.0.7": {"name": "x", "account": "1"}}',
-    '"10.0.0.7" has "account"; there are name, account_id, external_id, session_name',
+    '"10.0.0.7": unknown key "account"; expected name, account_id, external_id, session_name',
   ],
-  ['{"10.0.0.7": {"name": "x", "account_id": 123456789012}}', '"10.0.0.7": "account_id" is not a text'],
+  ['{"10.0.0.7": {"name": "x", "account_id": 123456789012}}', '"10.0.0.7": "account_id" is not a string'],
 ] as const) {
   test(`a mapping of ${text} is refused: ${message}`, () => {
     assert.throws(() => parseAddressMapping(text, ACCOUNTS), new BadRoleRequest(message));
   });
 }
 
-test('a mapping that is no JSON is refused', () => {
+test('a mapping that is not JSON is invalid', () => {
   assert.throws(
     () => parseAddressMapping('{', ACCOUNTS),
     (error) => error instanceof BadRoleRequest && /^not JSON \(/.test(error.message),

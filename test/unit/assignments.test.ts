@@ -144,7 +144,7 @@ test('the role session is named after the container, with its short id whole', (
   assert.match(nameOf('a b/ü:c'), /^a_b___c-[0-9a-f]{12}$/);
   assert.match(nameOf('x'.repeat(200)), /^x{51}-[0-9a-f]{12}$/);
   for (const name of ['', 'web', 'x'.repeat(200), '🐳'.repeat(60), 'a\nb']) {
-    assert.match(nameOf(name), /^[\w+=,.@-]{2,64}$/, 'as STS takes it');
+    assert.match(nameOf(name), /^[\w+=,.@-]{2,64}$/, 'as STS accepts it');
   }
 });
 
@@ -225,12 +225,12 @@ for (const network of ['host', 'none'] as const) {
 
 test('where host-network containers can be identified, each has its own role ready, and gives it to no other', () => {
   const { users, roleOf, started, ended } = setUp({ defaultRole: 'default', hostNetwork: true });
-  const [app, nobody] = [container({ IAM_ROLE: 'app' }, 'host'), container({}, 'host')];
-  const joined = container({ IAM_ROLE: 'joined' }, { sharedWith: nobody.id });
-  for (const one of [app, nobody, joined]) started(one);
-  assert.deepEqual([app, nobody, joined].map(roleOf), ['app', 'default', 'joined']);
+  const [app, without] = [container({ IAM_ROLE: 'app' }, 'host'), container({}, 'host')];
+  const joined = container({ IAM_ROLE: 'joined' }, { sharedWith: without.id });
+  for (const one of [app, without, joined]) started(one);
+  assert.deepEqual([app, without, joined].map(roleOf), ['app', 'default', 'joined']);
   assert.equal(users.size, 3);
-  for (const one of [app, nobody, joined]) ended(one);
+  for (const one of [app, without, joined]) ended(one);
   assert.equal(users.size, 0);
 });
 

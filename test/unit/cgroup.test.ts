@@ -49,7 +49,7 @@ for (const path of [
   '/system.slice/ssh.service', '/process_api/f8aa03c981df408cfb9ae3943bced68a', `/x-${'a'.repeat(63)}.scope`,
   `/x-${'a'.repeat(65)}.scope`, `/${'A'.repeat(64)}`,
 ]) {
-  test(`${path} is no container's`, () => {
+  test(`${path} is not in a container`, () => {
     assert.deepEqual(parseCgroups(v2(path)), { kind: 'host' });
     assert.deepEqual(parseCgroups(v1(`cpu,cpuacct:${path}`, 'name=systemd:/', `:${path}`)), { kind: 'host' });
   });

@@ -30,7 +30,7 @@ const IMDS: [string, string][] = [
   ['Expiration', '2026-01-02T03:04:05Z'],
 ];
 
-test('credentials have the keys of the real service, in their order, and times to the second', () => {
+test('credentials have the keys of IMDS, in their order, and times to the second', () => {
   assert.deepEqual(entries('imds'), IMDS);
 });
 
@@ -38,7 +38,7 @@ test('the extended form adds the account', () => {
   assert.deepEqual(entries('imds-extended'), [...IMDS, ['AccountId', '123456789012']]);
 });
 
-test("the ECS-style door has the keys of ECS's agent", () => {
+test("the ECS-style endpoint has the keys of the ECS agent", () => {
   assert.deepEqual(entries('ecs'), [
     ['RoleArn', 'arn:aws:iam::123456789012:role/team/app'],
     ['AccessKeyId', 'ASIATEST'],
@@ -57,7 +57,7 @@ test("iam/info has the assumed role's ARN and id, and no secret", () => {
   ]);
 });
 
-test('an answer is made once for each credentials, and never for others', () => {
+test('a body is cached with its credentials, and never used for others', () => {
   const forms = ['imds', 'imds-extended', 'ecs', 'info'] as const;
   const renewed = { ...CREDENTIALS, secretAccessKey: 'another', lastUpdated: CREDENTIALS.expiration };
   for (const form of forms) {

@@ -78,7 +78,7 @@ for (const [what, sources, status] of [
   ],
   ['the container has no role', { assignments: { requestFor: throws(new NoRole()) } }, 404],
 ] as const) {
-  test(`when ${what}, every question about its role is answered ${status}`, async (t) => {
+  test(`when ${what}, every request about its role is answered ${status}`, async (t) => {
     const { port } = await startServer(t, handlersOf(credentialService(sources)));
     for (const path of [
       IAM,

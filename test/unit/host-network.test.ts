@@ -24,7 +24,7 @@ const connection = (more: Partial<Connection> = {}): Connection => ({
   ...more,
 });
 
-function made(holders: readonly SocketProcess[] | Error, more: Partial<HostNetworkOptions> = {}) {
+function made(found: readonly SocketProcess[] | Error, more: Partial<HostNetworkOptions> = {}) {
   const containers: Container[] = [
     aContainer({ id: A, name: 'a', network: 'host' }),
     aContainer({ id: B, name: 'b', network: 'own' }),
@@ -33,13 +33,13 @@ function made(holders: readonly SocketProcess[] | Error, more: Partial<HostNetwo
   const asked: HostConnection[] = [];
   const firsts: string[] = [];
   const failures: string[] = [];
-  const answer = { holders };
+  const answer = { found };
   const network = new HostNetwork({
     processes: {
       processesOf: async (wanted) => {
         asked.push(wanted);
-        if (answer.holders instanceof Error) throw answer.holders;
-        return answer.holders;
+        if (answer.found instanceof Error) throw answer.found;
+        return answer.found;
       },
       cgroupOf: async (pid) => parseCgroups(`0::/docker/${[A, B, C][pid - 1]}\n`),
     },
@@ -67,16 +67,16 @@ test('a process may be in fewer groups than the first process, but in no other g
   });
   const first = lines(`memory:/docker/${A}`, `pids:/docker/${A}`, 'cpu:/').cgroup;
   const cgroupOf = { processes: { processesOf: async () => [], cgroupOf: async () => first } };
-  const resolve = (...holders: SocketProcess[]): Promise<Caller> =>
-    made([], { processes: { ...cgroupOf.processes, processesOf: async () => holders } }).resolve();
+  const resolve = (...found: SocketProcess[]): Promise<Caller> =>
+    made([], { processes: { ...cgroupOf.processes, processesOf: async () => found } }).resolve();
   assert.equal((await resolve(lines(`memory:/docker/${A}/x`, 'pids:/', 'cpu:/'))).name, 'a');
   assert.equal((await resolve(lines(`memory:/docker/${A}`), lines(`pids:/docker/${A}`))).name, 'a');
-  for (const holders of [
+  for (const found of [
     [lines(`memory:/docker/${A}`, `cpu:/docker/${A}`)],
     [lines(`memory:/docker/${A}`), lines(`pids:/x/docker/${A}`)],
     [lines(`pids:/x/docker/${A}`), lines(`memory:/docker/${A}`)],
   ]) {
-    await assert.rejects(resolve(...holders), CallerUndetermined);
+    await assert.rejects(resolve(...found), CallerUndetermined);
   }
 });
 
@@ -100,42 +100,42 @@ const away = async (): Promise<never> => {
 
 interface Case {
   readonly what: string;
-  readonly holders: readonly SocketProcess[];
+  readonly found: readonly SocketProcess[];
   readonly more?: Partial<HostNetworkOptions>;
   readonly why: RegExp;
 }
 
 const UNKNOWN: readonly Case[] = [
-  { what: 'a process of the host without HOST_ROLE', holders: [at('/')], more: { hostProcess: undefined }, why: /HOST_ROLE/ },
-  { what: 'a process in no container, with its own numbers', holders: [OTHER_PIDS], why: /engine does not know/ },
-  { what: 'the host, and one with its own numbers', holders: [at('/'), OTHER_PIDS], why: /engine does not know/ },
-  { what: 'a container unknown to the engine', holders: [at(`/docker/${'d4'.repeat(32)}`)], why: /no container d4d4/ },
-  { what: 'a container on a bridge', holders: [at(`/docker/${B}`)], why: /not on the host's network/ },
-  { what: 'different containers', holders: [IN_A, at(`/docker/${C}`)], why: /different containers/ },
-  { what: 'a container and the host', holders: [IN_A, at('/')], why: /different containers/ },
-  { what: 'the host and a container', holders: [at('/'), IN_A], why: /different containers/ },
+  { what: 'a process of the host without HOST_ROLE', found: [at('/')], more: { hostProcess: undefined }, why: /HOST_ROLE/ },
+  { what: 'a process in no container, with its own numbers', found: [OTHER_PIDS], why: /engine does not know/ },
+  { what: 'the host, and one with its own numbers', found: [at('/'), OTHER_PIDS], why: /engine does not know/ },
+  { what: 'a container unknown to the engine', found: [at(`/docker/${'d4'.repeat(32)}`)], why: /no container d4d4/ },
+  { what: 'a container on a bridge', found: [at(`/docker/${B}`)], why: /not on the host's network/ },
+  { what: 'different containers', found: [IN_A, at(`/docker/${C}`)], why: /different containers/ },
+  { what: 'a container and the host', found: [IN_A, at('/')], why: /different containers/ },
+  { what: 'the host and a container', found: [at('/'), IN_A], why: /different containers/ },
 ];
 
 const UNDETERMINED: readonly Case[] = [
-  { what: 'a process whose container is unclear', holders: [at(`/../${A}`)], why: /--cgroupns=host/ },
-  { what: 'a process of the host and an unclear one', holders: [at('/'), at(`/../${A}`)], why: /--cgroupns=host/ },
-  { what: 'a container\'s name elsewhere', holders: [at(`/user.slice/docker-${A}.scope`)], why: /its container's first process/ },
-  { what: 'an ended container', holders: [IN_A], more: { firstProcessOf: async () => undefined }, why: /container's first process/ },
-  { what: 'another one\'s first process', holders: [IN_A], more: { firstProcessOf: async () => 2 }, why: /container's first process/ },
-  { what: 'an engine that is away', holders: [IN_A], more: { containerById: away }, why: /away/ },
+  { what: 'a process whose container is unclear', found: [at(`/../${A}`)], why: /--cgroupns=host/ },
+  { what: 'a process of the host and an unclear one', found: [at('/'), at(`/../${A}`)], why: /--cgroupns=host/ },
+  { what: 'a container\'s name elsewhere', found: [at(`/user.slice/docker-${A}.scope`)], why: /its container's first process/ },
+  { what: 'an ended container', found: [IN_A], more: { firstProcessOf: async () => undefined }, why: /container's first process/ },
+  { what: 'another one\'s first process', found: [IN_A], more: { firstProcessOf: async () => 2 }, why: /container's first process/ },
+  { what: 'an engine that is away', found: [IN_A], more: { containerById: away }, why: /away/ },
 ];
 
-for (const { what, holders, more, why } of UNKNOWN) {
+for (const { what, found, more, why } of UNKNOWN) {
   test(`unknown caller: ${what}`, async () => {
-    const { resolve, failures } = made(holders, more);
+    const { resolve, failures } = made(found, more);
     await assert.rejects(resolve(), (error) => error instanceof UnknownCaller && why.test(error.message));
     assert.deepEqual(failures, []);
   });
 }
 
-for (const { what, holders, more, why } of UNDETERMINED) {
+for (const { what, found, more, why } of UNDETERMINED) {
   test(`undetermined: ${what}`, async () => {
-    const { resolve, failures } = made(holders, more);
+    const { resolve, failures } = made(found, more);
     await assert.rejects(resolve(), (error) => error instanceof CallerUndetermined && why.test(error.message));
     assert.equal(failures.length, 1);
   });
@@ -169,7 +169,7 @@ test('an unknown caller stays unknown for the connection; an undetermined one is
   const failing = made(new CallerUndetermined('not now'));
   await assert.rejects(failing.resolve(one), CallerUndetermined);
   assert.equal(failing.network.peek(one), undefined);
-  failing.answer.holders = [at(`/docker/${A}`)];
+  failing.answer.found = [at(`/docker/${A}`)];
   assert.equal((await failing.resolve(one)).name, 'a');
   assert.deepEqual(failing.failures, ['not now']);
 });
@@ -182,7 +182,7 @@ test('the caller of a connection that has ended is undetermined', async () => {
   assert.equal(asked.length, 0);
 });
 
-test('the host\'s own addresses are loopback and those of its interfaces, read anew after a second', async () => {
+test('the host\'s own addresses are loopback and those of its interfaces, cached for a second', async () => {
   const addresses = [ADDRESS];
   const clock = new ManualClock();
   const host = new HostAddresses(clock, () => addresses);

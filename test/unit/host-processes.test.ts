@@ -67,7 +67,7 @@ const inContainer = (id: string): SocketProcess => ({
 const unavailable = (why: RegExp) => (error: Error): boolean =>
   error instanceof CallerUndetermined && why.test(error.message);
 
-test('the process is the one that has the socket at the other end', async (t) => {
+test('the process is the one that holds the socket at the other end', async (t) => {
   const processes = {
     1: { files: { 0: '/dev/null', 3: 'socket:[4712]', 4: 'socket:[47]' }, cgroup: `/docker/${B}` },
     20: { ...container(A), files: { 0: '/dev/null', 7: 'socket:[4711]', 8: 'socket:[4711]' } },
@@ -84,7 +84,7 @@ test('the process is the one that has the socket at the other end', async (t) =>
   assert.deepEqual(await made(t, processes, [], [mapped]).find(), [inContainer(A)], 'a socket of both families');
 });
 
-test('every process that has the socket is told, with its process namespace', async (t) => {
+test('every process that holds the socket is found, with its PID namespace', async (t) => {
   const processes = { 5: container(A), 6: { ...container(B), pids: 'pid:[1]' }, 7: { files: { 3: 'socket:[4711]' } } };
   assert.deepEqual(await made(t, processes, [row(PEER, IMDS)]).find(), [
     inContainer(A), { ...inContainer(B), ownPids: false }, { cgroup: { kind: 'host' }, ownPids: true },
@@ -110,7 +110,7 @@ test('a user whom the firewall does not redirect cannot have come by the redirec
   assert.equal((await made(t, processes, [row(PEER, PROXY, '4711', 0)]).find([0, 5])).length, 1);
 });
 
-test('one process that cannot be looked at is enough that nobody is told', asRoot, async (t) => {
+test('one process that cannot be inspected makes every caller undetermined', asRoot, async (t) => {
   const { proc, processesOf, find } = made(t, { 5: container(A), 6: container(A) }, [row(PEER, IMDS)]);
   chmodSync(join(proc, '6/fd'), 0o000);
   chmodSync(proc, 0o755);
@@ -124,14 +124,14 @@ test('one process that cannot be looked at is enough that nobody is told', asRoo
   }
 });
 
-test('a process whose groups cannot be read is not left out', async (t) => {
+test('a process whose cgroups cannot be read is not skipped', async (t) => {
   const { proc, find } = made(t, { 5: container(A), 6: container(B) }, [row(PEER, IMDS)]);
   rmSync(join(proc, '6/cgroup'));
   mkdirSync(join(proc, '6/cgroup'));
   await assert.rejects(find(), CallerUndetermined);
 });
 
-test('a process that has gone since it was seen does not count', async (t) => {
+test('a process that has ended since the scan does not count', async (t) => {
   const { proc, find } = made(t, { 5: container(A), 6: container(B) }, [row(PEER, IMDS)]);
   rmSync(join(proc, '6/cgroup'));
   assert.deepEqual(await find(), [inContainer(A)]);
@@ -139,7 +139,7 @@ test('a process that has gone since it was seen does not count', async (t) => {
   await assert.rejects(find(), unavailable(/no visible process/));
 });
 
-test('look-ups that come together share a look, and the next one comes after a rest', async (t) => {
+test('concurrent lookups share a scan, and a pause follows each scan', async (t) => {
   const rests: { milliseconds: number; end: () => void }[] = [];
   const clock: Clock = {
     ...systemClock,
@@ -172,7 +172,7 @@ async function until(isSo: () => boolean): Promise<void> {
   while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
 }
 
-test('a host without IPv6 has no table of it', async (t) => {
+test('a host without IPv6 has no tcp6 table', async (t) => {
   const { proc, find } = made(t, { 5: container(A) }, [row(PEER, IMDS)]);
   rmSync(join(proc, 'net/tcp6'));
   assert.deepEqual(await find(), [inContainer(A)]);
@@ -180,7 +180,7 @@ test('a host without IPv6 has no table of it', async (t) => {
   await assert.rejects(find(), CallerUndetermined);
 });
 
-test('all processes are counted, and placed by their numbers', async (t) => {
+test('survey counts all processes, and cgroupOf finds one by its PID', async (t) => {
   const processes = made(t, { 5: container(A), 6: {} }, []).processesOf();
   assert.equal(await processes.survey(), 2);
   assert.deepEqual(await processes.cgroupOf(5), inContainer(A).cgroup);

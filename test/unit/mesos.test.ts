@@ -71,7 +71,7 @@ test('a running task is found by each of its addresses, with its labels', async 
 });
 
 for (const state of ['TASK_STAGING', 'TASK_FINISHED', 'TASK_KILLED', 'TASK_FAILED', 'TASK_LOST']) {
-  test(`the address of a status ${state} is nobody's`, async (t) => {
+  test(`the address of a status ${state} belongs to no task`, async (t) => {
     const { tasks } = await agent(t, {
       text: stateOf(task('one', [{ state, addresses: ['10.0.0.7'] }], { IAM_ROLE: 'app' })),
     });
@@ -79,7 +79,7 @@ for (const state of ['TASK_STAGING', 'TASK_FINISHED', 'TASK_KILLED', 'TASK_FAILE
   });
 }
 
-test('all frameworks, executors and tasks are looked through', async (t) => {
+test('all frameworks, executors and tasks are searched', async (t) => {
   const running = (address: string): object =>
     task(address, [{ state: 'TASK_STARTING' }, { state: 'TASK_RUNNING', addresses: [address] }]);
   const { tasks } = await agent(t, {
@@ -100,7 +100,7 @@ test('all frameworks, executors and tasks are looked through', async (t) => {
     assert.equal((await tasks.resolve(address))?.name, `name of ${address}`);
 });
 
-test('two tasks of one name are two callers', async (t) => {
+test('two tasks with one name are two callers', async (t) => {
   const { tasks } = await agent(t, {
     text: stateOf(
       task('a', [{ state: 'TASK_RUNNING', addresses: ['10.0.0.1'] }]),
@@ -110,7 +110,7 @@ test('two tasks of one name are two callers', async (t) => {
   assert.notEqual((await tasks.resolve('10.0.0.1'))?.id, (await tasks.resolve('10.0.0.2'))?.id);
 });
 
-test('an answer stands for a second, and no longer', async (t) => {
+test('an answer is cached for one second', async (t) => {
   const state = { text: stateOf(task('one', [{ state: 'TASK_RUNNING', addresses: ['10.0.0.7'] }])) };
   const { tasks, time, asked } = await agent(t, state);
   await Promise.all(['10.0.0.7', '10.0.0.8', '10.0.0.7'].map((address) => tasks.resolve(address)));
@@ -128,7 +128,7 @@ for (const [what, answer] of [
   ['a redirect', { status: 302, text: stateOf() }],
   ['no JSON', { text: '<html>' }],
 ] as const) {
-  test(`while the agent answers ${what} nobody can tell whose an address is`, async (t) => {
+  test(`while the agent answers ${what} every caller is undetermined`, async (t) => {
     const { tasks, url } = await agent(t, answer);
     await assert.rejects(tasks.resolve('10.0.0.7'), (error) => {
       assert.ok(error instanceof CallerUndetermined);
@@ -138,7 +138,7 @@ for (const [what, answer] of [
   });
 }
 
-test('an agent that is not there is asked again after a second', async (t) => {
+test('an agent that does not answer is asked again after a second', async (t) => {
   const state = { status: 500, text: '' };
   const { tasks, time } = await agent(t, state);
   await assert.rejects(tasks.resolve('10.0.0.7'), CallerUndetermined);

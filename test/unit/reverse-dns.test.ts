@@ -92,23 +92,23 @@ test("HOSTNAME_MATCH_REGEX matches from the beginning of both names, as in lyft'
   assert.equal(await lookup(['web-1'], 'web-1.example.com', 'web-(\\d+)').find(), 'web-1');
 });
 
-test('a name that two containers have finds neither', async () => {
+test('a name that two containers share finds neither', async () => {
   const { find } = lookup(['web', 'job', 'web'], 'web');
   assert.equal(await find(), undefined);
 });
 
-test('an address without a name finds nobody', async () => {
+test('an address without a name finds no container', async () => {
   assert.equal(await lookup(['web'], () => Promise.reject(new Error('ENOTFOUND'))).find(), undefined);
 });
 
-test('a name that takes more than a second finds nobody', async () => {
+test('a lookup that takes more than a second finds no container', async () => {
   const { find, clock } = lookup(['web'], () => new Promise(() => {}));
   const found = find();
   clock.advance(1000);
   assert.equal(await found, undefined);
 });
 
-test('a name stands for 5 seconds, and so does its absence', async () => {
+test('a name, or its absence, is cached for 5 seconds', async () => {
   let name: string | undefined = 'web';
   const { find, asked, clock } = lookup(['web', 'job'], () =>
     name === undefined ? Promise.reject(new Error('none')) : Promise.resolve(name),
@@ -126,13 +126,13 @@ test('a name stands for 5 seconds, and so does its absence', async () => {
   assert.equal(await find(), 'job');
 });
 
-test('requests that come together share a look-up, and each address has its own', async () => {
+test('concurrent requests share a lookup, and each address has its own', async () => {
   const { find, asked } = lookup(['web'], 'web');
   await Promise.all([find('10.0.0.7'), find('10.0.0.7'), find('10.0.0.8')]);
   assert.deepEqual(asked, ['10.0.0.7', '10.0.0.8']);
 });
 
-test('no more than 1000 names are remembered', async () => {
+test('at most 1,000 names are cached', async () => {
   const { find, asked } = lookup(['web'], 'web');
   for (let number = 0; number <= 1000; number += 1) await find(`10.0.${number >> 8}.${number & 255}`);
   await find('10.0.0.1');
@@ -141,14 +141,14 @@ test('no more than 1000 names are remembered', async () => {
   assert.equal(asked.length, 1002);
 });
 
-test('a container that has ended meanwhile is not found by a name that is remembered', async () => {
+test('an ended container is not found by a cached name', async () => {
   const { find, containers } = lookup(['web'], 'web');
   assert.equal(await find(), 'web');
   containers.length = 0;
   assert.equal(await find(), undefined);
 });
 
-test('a name that no host can have is nobody\'s', async () => {
+test('a name longer than a DNS name finds no container', async () => {
   const name = `${'a'.repeat(63)}.`.repeat(4).slice(0, -1);
   assert.equal(await lookup([name], name).find(), name);
   assert.equal(await lookup([`${name}a`], `${name}a`).find(), undefined);

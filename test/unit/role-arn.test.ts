@@ -9,7 +9,7 @@ import {
   partitionOf,
 } from '../../lib/roles/role-arn.ts';
 
-test('the ARN of a role in any partition is understood, with or without a path', () => {
+test('the ARN of a role in any partition is parsed, with or without a path', () => {
   for (const partition of [
     'aws',
     'aws-cn',
@@ -58,12 +58,12 @@ for (const text of [
   `arn:aws:iam::123456789012:role/${'a'.repeat(65)}`,
   `arn:aws:iam::123456789012:role/${'a/'.repeat(256)}app`,
 ]) {
-  test(`${JSON.stringify(text.slice(0, 60))} is no ARN of a role`, () => {
+  test(`${JSON.stringify(text.slice(0, 60))} is not the ARN of a role`, () => {
     assert.equal(parseRoleArn(text), undefined);
   });
 }
 
-test('a name has 64 characters at most, a path 512', () => {
+test('a name has at most 64 characters, a path 512', () => {
   assert.ok(parseRoleArn(`arn:aws:iam::123456789012:role/${'a'.repeat(64)}`));
   assert.equal(parseRoleArn(`arn:aws:iam::123456789012:role/${'a'.repeat(510)}/app`)?.path.length, 512);
   assert.ok(isRoleName('a'.repeat(64)) && !isRoleName('a'.repeat(65)) && !isRoleName(''));

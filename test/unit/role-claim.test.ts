@@ -49,7 +49,7 @@ for (const [says, text, source] of [
   [{ env: { IAM_ROLE: role('v') }, labels: { 'metadataproxy.role': '' } }, role('v'), 'variable IAM_ROLE'],
   [{ env: { IAM_ROLE: `\t${role('v')}\n` } }, role('v'), 'variable IAM_ROLE'],
 ] as const) {
-  test(`a container that says ${JSON.stringify(says)} has its role from the ${source}`, () => {
+  test(`a container that declares ${JSON.stringify(says)} has its role from the ${source}`, () => {
     const { request, source: found } = declaredBy(says);
     assert.deepEqual([request.role.text, found], [text, source]);
   });
@@ -103,7 +103,7 @@ test('a role without an account is in the default account, one with an account i
   assert.equal(declaredBy({ env: { IAM_ROLE: 'v' } }).request.role.kind, 'name');
 });
 
-test('the default policy is for the default role of a container that brings no policy, and for nothing else', () => {
+test('the default policy applies only to the default role of a container that declares no policy', () => {
   const settings = { defaultPolicy: '{"Statement":[]}', defaultRole: parseRoleReference(role('fallback')) };
   const narrow = '{"Statement":{}}';
   assert.equal(assigned(claimOf({}, settings).fallback).request.policy, '{"Statement":[]}');
@@ -132,7 +132,7 @@ test('a policy that is nested too deep is an invalid one, not an error of the pr
   assert.ok(claimOf({ env: { IAM_ROLE: role('v'), IAM_POLICY } }).declared instanceof BadRoleRequest);
 });
 
-test("an external id is in a label before a variable, and in iam-docker's names after our own", () => {
+test("an external ID in a label counts before a variable, and the project's own names before iam-docker's", () => {
   const of = (env: Record<string, string>, labels: Record<string, string> = {}) =>
     declaredBy({ env: { IAM_ROLE: role('v'), ...env }, labels }).request.externalId;
   assert.equal(of({}), undefined);
@@ -149,7 +149,7 @@ test("an external id is in a label before a variable, and in iam-docker's names 
   );
 });
 
-test('a session name is in the label, then where ROLE_SESSION_KEY says, then the default', () => {
+test('a session name is that of the label, then that of ROLE_SESSION_KEY, then the default', () => {
   const of = (says: Says, settings: Partial<RoleSettings>) =>
     declaredBy({ ...says, env: { IAM_ROLE: role('v'), ...says.env } }, settings).request.sessionName;
   const byEnv = { sessionKey: { kind: 'env', name: 'S' } } as const;
@@ -173,7 +173,7 @@ test('a duration label counts before ROLE_DURATION', () => {
   assert.equal(declaredBy({ env: { IAM_ROLE: role('v') } }).request.durationSeconds, undefined);
 });
 
-test('what ALLOWED_ROLES and the rule allow are two lists, of which each must match', () => {
+test('ALLOWED_ROLES and the rule\'s list must both match', () => {
   const rules = parseRoleRules(`[{"allow": ["arn:aws:iam::${ACCOUNT}:role/a"]}]`, new Map());
   const allowed = [parseArnPattern('arn:aws:iam::*:role/*')];
   const texts = (settings: Partial<RoleSettings>) =>
@@ -190,7 +190,7 @@ test('what ALLOWED_ROLES and the rule allow are two lists, of which each must ma
   assert.deepEqual(texts({ rules: parseRoleRules('[{"allow": []}]', new Map()) }), [[]]);
 });
 
-test('each thing that decides what a container may do makes another request', () => {
+test('everything that decides what a container may do changes the request\'s key', () => {
   const says = { env: { IAM_ROLE: role('v') } };
   const key = (more: Says = {}, settings: Partial<RoleSettings> = {}): string =>
     declaredBy(
@@ -236,7 +236,7 @@ for (const [says, message] of [
     'the label metadataproxy.duration is "1d"; expected a duration from 15m to 12h',
   ],
 ] as const) {
-  test(`a container that says ${JSON.stringify(says)} has an invalid claim`, () => {
+  test(`a container that declares ${JSON.stringify(says)} has an invalid claim`, () => {
     const found = claimOf(says).declared;
     assert.ok(found instanceof BadRoleRequest);
     assert.equal(found.message, message);
@@ -249,7 +249,7 @@ test('an invalid external ID, which is a secret, is not in the message', () => {
   assert.doesNotMatch(found.message, /top secret/);
 });
 
-test('a source identity from a template is checked for each container, and an empty one is none', () => {
+test('a source identity from a template is validated for each container, and an empty one is none', () => {
   const sourceIdentity = parseTemplate('{label:owner}');
   const of = (owner: string) =>
     claimOf({ env: { IAM_ROLE: role('v') }, labels: { owner } }, { sourceIdentity }).declared;

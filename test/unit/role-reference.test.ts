@@ -7,23 +7,23 @@ import { SeededRandom } from '../support/seeded-random.ts';
 
 const ACCOUNT = '123456789012';
 
-test('a role is named by its name', () => {
+test('a role reference is a name', () => {
   assert.deepEqual(parseRoleReference('app'), { kind: 'name', text: 'app', name: 'app', path: '/' });
 });
 
-test('by its name and account', () => {
+test('a role reference is a name and an account', () => {
   const expected = { kind: 'account', text: `app@${ACCOUNT}`, name: 'app', path: '/', accountId: ACCOUNT };
   assert.deepEqual(parseRoleReference(`app@${ACCOUNT}`), expected);
 });
 
-test('by its path, name and account, with or without the first slash', () => {
+test('a role reference is a path, a name and an account, with or without the first slash', () => {
   for (const text of [`team/web/app@${ACCOUNT}`, `/team/web/app@${ACCOUNT}`]) {
     const expected = { kind: 'account', text, name: 'app', path: '/team/web/', accountId: ACCOUNT };
     assert.deepEqual(parseRoleReference(text), expected);
   }
 });
 
-test('by its path and name', () => {
+test('a role reference is a path and a name', () => {
   assert.deepEqual(parseRoleReference('team/app'), {
     kind: 'name',
     text: 'team/app',
@@ -32,12 +32,12 @@ test('by its path and name', () => {
   });
 });
 
-test('by its ARN in any partition', () => {
+test('a role reference is an ARN in any partition', () => {
   const role = makeRoleArn('aws-cn', ACCOUNT, '/team/', 'app');
   assert.deepEqual(parseRoleReference(role.arn), { kind: 'arn', text: role.arn, role });
 });
 
-test('a role whose own name has an "@" is given by its ARN', () => {
+test('a role with an "@" in its name needs its ARN', () => {
   const reference = parseRoleReference(`arn:aws:iam::${ACCOUNT}:role/me@home`);
   assert.equal(roleName(reference), 'me@home');
   assert.throws(
@@ -46,7 +46,7 @@ test('a role whose own name has an "@" is given by its ARN', () => {
   );
 });
 
-test('containers see the bare name, however the role was named', () => {
+test('containers see the bare name, whatever form the reference has', () => {
   for (const text of [
     'app',
     'team/app',
@@ -92,12 +92,12 @@ for (const text of [
   '<app>',
   '"app"',
 ]) {
-  test(`${JSON.stringify(text.slice(0, 50))} means no role`, () => {
+  test(`${JSON.stringify(text.slice(0, 50))} is an invalid role`, () => {
     assert.throws(() => parseRoleReference(text), BadRoleRequest);
   });
 }
 
-test('a string that means no role is told in one line, cut when it is long, with what would mean one', () => {
+test('the message about an invalid role is one line, cuts a long value and names the accepted forms', () => {
   const message = (text: string): string => {
     try {
       parseRoleReference(text);
@@ -125,7 +125,7 @@ test('a string that means no role is told in one line, cut when it is long, with
 const NAME = 'abcXYZ019+=,.-_';
 const NOISE = `${NAME}@/: \n\u0000é%"\\`;
 
-test('whatever a role string is, it is a role or it is told that it is none', () => {
+test('any string is a role reference or a BadRoleRequest', () => {
   const random = SeededRandom.fromEnvironment(process.env, 11);
   const seen = { role: 0, none: 0 };
   for (let count = 0; count < 20_000; count += 1) {
@@ -157,7 +157,7 @@ test('whatever a role string is, it is a role or it is told that it is none', ()
   assert.ok(seen.role > 1000 && seen.none > 1000, JSON.stringify(seen));
 });
 
-test('whatever is put together from a path, a name and an account is taken apart again', () => {
+test('any valid path, name and account is parsed into the same parts', () => {
   const random = SeededRandom.fromEnvironment(process.env, 12);
   for (let count = 0; count < 5_000; count += 1) {
     const path = `/${Array.from({ length: random.int(0, 3) }, () => `${random.string(`${NAME}:@!~`, 1, 6)}/`).join('')}`;

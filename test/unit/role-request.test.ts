@@ -7,12 +7,12 @@ function key(role: string, sessionName = 'session', externalId?: string): string
   return aRequest(role, { sessionName, externalId }).key;
 }
 
-test('requests that are the same have the same key', () => {
+test('equal requests have the same key', () => {
   assert.equal(key('app@123456789012', 's', 'x'), key('app@123456789012', 's', 'x'));
   assert.equal(key('/app'), key('app'), 'however the role was written');
 });
 
-test('credentials are kept by everything that AssumeRole is given', () => {
+test('the key has everything that AssumeRole is given', () => {
   const keys = [
     key('app'),
     key('app2'),
@@ -44,7 +44,7 @@ test('credentials are kept by everything that AssumeRole is given', () => {
   );
 });
 
-test('no external id, whatever it has in it, makes the key of another request', () => {
+test('no external ID can imitate the key of another request', () => {
   const forged = ['session","x"]', '"]', 'x",null]', '\\', '","'];
   const keys = forged.flatMap((text) => [
     key('app', 'session', text),

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { systemClock } from '../../lib/util/clock.ts';
 import { AwsClients } from '../../lib/credentials/aws/clients.ts';
 import { AssumeRoleDenied, CredentialsUnavailable } from '../../lib/credentials/credentials.ts';
-import { RoleResolver } from '../../lib/roles/resolver.ts';
+import { RoleResolver } from '../../lib/credentials/aws/get-role.ts';
 import { parseRoleReference } from '../../lib/roles/role-reference.ts';
 import { ManualClock } from './helpers/manual-clock.ts';
 
@@ -37,14 +37,14 @@ function setUp(
   return { resolve, asked, clock };
 }
 
-test('an ARN is taken as it is', async () => {
+test('an ARN needs no lookup', async () => {
   const { resolve, asked } = setUp();
   const arn = 'arn:aws-cn:iam::111111111111:role/a/app';
   assert.equal(await resolve(arn), arn);
   assert.deepEqual(asked, []);
 });
 
-test('a role with an account is in the partition of the region, and nobody is asked', async () => {
+test('a role with an account is in the partition of the region, and needs no lookup', async () => {
   for (const [region, partition] of [
     ['eu-west-1', 'aws'],
     ['cn-north-1', 'aws-cn'],
@@ -56,7 +56,7 @@ test('a role with an account is in the partition of the region, and nobody is as
   }
 });
 
-test('for a name without an account IAM is asked, once in an hour', async () => {
+test('a name without an account is looked up at IAM, once in an hour', async () => {
   const { resolve, asked, clock } = setUp((name) => `arn:aws:iam::111111111111:role/hidden/${name}`);
   const all = await Promise.all(Array.from({ length: 100 }, () => resolve('app')));
   assert.deepEqual([...new Set(all)], ['arn:aws:iam::111111111111:role/hidden/app']);
@@ -75,7 +75,7 @@ test('each name has its own answer', async () => {
   assert.deepEqual(asked, ['one', 'two']);
 });
 
-test('a failure is remembered for ten seconds', async () => {
+test('a failure is cached for ten seconds', async () => {
   let answer: string | Error = noSuchEntity();
   const { resolve, asked, clock } = setUp(() => answer);
   await assert.rejects(resolve('app'));
@@ -87,7 +87,7 @@ test('a failure is remembered for ten seconds', async () => {
   assert.equal(await resolve('app'), 'arn:aws:iam::123456789012:role/app');
 });
 
-test('a path that is given must be the path of the role', async () => {
+test('a given path must be the path of the role', async () => {
   const { resolve } = setUp(() => 'arn:aws:iam::123456789012:role/team/app');
   assert.equal(await resolve('team/app'), 'arn:aws:iam::123456789012:role/team/app');
   assert.equal(await resolve('app'), 'arn:aws:iam::123456789012:role/team/app', 'without one any will do');
@@ -97,19 +97,19 @@ test('a path that is given must be the path of the role', async () => {
   );
 });
 
-test('an IAM that answers without an ARN knows no such role', async () => {
+test('an answer of IAM without an ARN means that there is no such role', async () => {
   const { resolve } = setUp(() => '');
   await assert.rejects(resolve('app'), AssumeRoleDenied);
 });
 
-test('an IAM that cannot be reached is passing trouble', async () => {
+test('an IAM that cannot be reached is a retryable failure', async () => {
   const { resolve } = setUp(() =>
     Object.assign(new Error('connect ECONNREFUSED'), { name: 'Error', code: 'ECONNREFUSED' }),
   );
   await assert.rejects(resolve('app'), CredentialsUnavailable);
 });
 
-test('a role that IAM does not know is denied', async () => {
+test('a role that IAM does not have is denied', async () => {
   const { resolve } = setUp(noSuchEntity);
   await assert.rejects(
     resolve('app'),

@@ -87,7 +87,7 @@ test('a rule has its number in the file, its roles, its patterns and its policy'
   assert.equal(second.policy, '{"Statement":[]}');
 });
 
-test('an empty list of rules, and an empty list of allowed roles, mean what they say', () => {
+test('an empty list of rules changes nothing, and an empty list of allowed roles allows none', () => {
   assert.deepEqual(parse([]), []);
   assert.deepEqual(parse([{ allow: [] }])[0]?.allowed, []);
 });
@@ -108,16 +108,16 @@ for (const [rules, message] of [
   [{}, 'not a JSON list of rules'],
   ['x', 'not a JSON list of rules'],
   [null, 'not a JSON list of rules'],
-  [[{ Match: {} }], 'rule 1: a rule has no "Match"; it has match, allow, role, default_role, policy'],
-  [[{}, { match: { labels: {} } }], 'rule 2: "match" has no "labels"; it has image, name, network, label'],
-  [[{ match: { image: '' } }], 'rule 1: "image" is not a text'],
-  [[{ match: { name: null } }], 'rule 1: "name" is not a text'],
-  [[{ match: { network: ['front'] } }], 'rule 1: "network" is not a text'],
-  [[{ match: { label: { team: 1 } } }], 'rule 1: the label "team" is not a text'],
+  [[{ Match: {} }], 'rule 1: unknown key "Match" in a rule; expected match, allow, role, default_role, policy'],
+  [[{}, { match: { labels: {} } }], 'rule 2: unknown key "labels" in "match"; expected image, name, network, label'],
+  [[{ match: { image: '' } }], 'rule 1: "image" is not a non-empty string'],
+  [[{ match: { name: null } }], 'rule 1: "name" is not a non-empty string'],
+  [[{ match: { network: ['front'] } }], 'rule 1: "network" is not a non-empty string'],
+  [[{ match: { label: { team: 1 } } }], 'rule 1: the label "team" is not a non-empty string'],
   [[{ allow: 'arn:aws:iam::123456789012:role/x' }], 'rule 1: "allow" is not a list of role ARNs'],
   [[{ allow: null }], 'rule 1: "allow" is not a list of role ARNs'],
-  [[{ allow: [5] }], 'rule 1: an entry of "allow" is not a text'],
-  [[{ role: null }], 'rule 1: "role" is not a text'],
+  [[{ allow: [5] }], 'rule 1: an entry of "allow" is not a non-empty string'],
+  [[{ role: null }], 'rule 1: "role" is not a non-empty string'],
   [
     [{ role: 'app@stage' }],
     'rule 1: "app@stage" names the account "stage"; expected 12 digits or one of prod after the "@"',
@@ -126,14 +126,14 @@ for (const [rules, message] of [
   [[{ policy: null }], 'rule 1: the session policy is not a JSON object with a "Statement"'],
   [
     [{ policy: { Statement: 'x'.repeat(2033) } }],
-    'rule 1: the session policy has 2049 characters; STS takes 2048',
+    'rule 1: the session policy has 2049 characters; STS accepts 2048',
   ],
 ] as const) {
   test(`rules of ${JSON.stringify(rules).slice(0, 60)} are refused: ${message}`, () =>
     refused(rules, message));
 }
 
-test('rules that are no JSON are refused', () => {
+test('rules that are not JSON are invalid', () => {
   assert.throws(() => parseRoleRules('[{', ACCOUNTS), /^Error: not JSON \(/);
 });
 

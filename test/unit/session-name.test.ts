@@ -23,20 +23,20 @@ test('"container" is the name and the short id', () => {
   assert.equal(nameOf('container'), 'web-69efa4012345');
 });
 
-test('"container" keeps the id whole, whatever the name is', () => {
+test('"container" never cuts the id', () => {
   assert.equal(nameOf('container', { name: 'n'.repeat(51) }), `${'n'.repeat(51)}-69efa4012345`);
   assert.equal(nameOf('container', { name: 'n'.repeat(200) }), `${'n'.repeat(51)}-69efa4012345`);
   assert.equal(nameOf('container', { name: 'a b/ä' }), 'a_b__-69efa4012345');
   assert.equal(nameOf('container', { name: '' }), '69efa4012345');
 });
 
-test('"container" of a caller that is no container is its name', () => {
+test('"container" is the name of a caller that is not a container', () => {
   assert.equal(nameOf('container', { name: '10.0.0.7', shortId: '' }), '10.0.0.7');
   assert.equal(nameOf('container', { name: 'fd00::7', shortId: '' }), 'fd00__7');
   assert.equal(nameOf('container', { name: 'n'.repeat(100), shortId: '' }), 'n'.repeat(64));
 });
 
-test('a caller that is no container has a session name that STS takes, even if its own has one character', () => {
+test('a caller that is not a container has a valid session name, even if its own has one character', () => {
   assert.match(nameOf('container', { name: 'x', shortId: '' }), VALID);
   assert.match(nameOf('container', { name: '', shortId: '' }), VALID);
 });
@@ -64,7 +64,7 @@ for (const [image, name, expected] of [
   });
 }
 
-test('a template is filled in and made a name that STS takes', () => {
+test('the result of a template is sanitised to a valid session name', () => {
   assert.equal(nameOf('{label:team}/{container.name}@{host}'), 'shop_web@host-1');
   assert.equal(nameOf('{container.name}', { name: 'n'.repeat(100) }), 'n'.repeat(64));
 });
@@ -75,7 +75,7 @@ test('a template that leaves less than 2 characters gives the default name', () 
   assert.equal(nameOf('{label:missing}xy'), 'xy');
 });
 
-test('a name that is the same for all is no session naming', () => {
+test('a name without a placeholder is not a session naming', () => {
   for (const text of ['fixed', 'Classic', 'container ']) {
     assert.throws(
       () => parseSessionNaming(text),
@@ -83,7 +83,7 @@ test('a name that is the same for all is no session naming', () => {
         assert.ok(error instanceof BadRoleRequest);
         assert.equal(
           error.message,
-          `"${text}" is the same for all; expected "shared", "classic" or a template with {…}`,
+          `"${text}" names every session alike; expected "shared", "classic" or a template with {…}`,
         );
         return true;
       },

@@ -5,7 +5,7 @@ import { parseSessionPolicy, sessionPolicy } from '../../lib/roles/session-polic
 
 const OBJECT = 'the session policy is not a JSON object with a "Statement"';
 
-test('a session policy is the shortest JSON that says the same', () => {
+test('a session policy is compact JSON', () => {
   const text =
     ' {\n  "Version": "2012-10-17",\n  "Statement": [ { "Effect": "Allow", "Action": "s3:*", "Resource": "*" } ]\n}\n';
   const policy = parseSessionPolicy(text);
@@ -14,28 +14,28 @@ test('a session policy is the shortest JSON that says the same', () => {
   assert.equal(sessionPolicy(JSON.parse(text)), policy);
 });
 
-test('blanks do not count against the 2048 characters that STS takes', () => {
+test('blanks do not count against the 2048 characters that STS accepts', () => {
   const statement = 'x'.repeat(2048 - '{"Statement":""}'.length);
   assert.equal(parseSessionPolicy(`${' '.repeat(500)}{"Statement": "${statement}"}`).length, 2048);
   assert.throws(
     () => parseSessionPolicy(`{"Statement":"${statement}x"}`),
-    new BadRoleRequest('the session policy has 2049 characters; STS takes 2048'),
+    new BadRoleRequest('the session policy has 2049 characters; STS accepts 2048'),
   );
 });
 
 for (const text of ['[]', '"Statement"', '5', 'null', 'true', '{}', '{"statement":[]}']) {
-  test(`${text} is no session policy`, () => {
+  test(`${text} is not a session policy`, () => {
     assert.throws(() => parseSessionPolicy(text), new BadRoleRequest(OBJECT));
     assert.throws(() => sessionPolicy(JSON.parse(text)), new BadRoleRequest(OBJECT));
   });
 }
 
-test('what is no JSON is no session policy, and only its beginning stands in the message', () => {
+test('text that is not JSON is not a session policy, and the message has only its beginning', () => {
   assert.throws(
     () => parseSessionPolicy(`{${'x'.repeat(5000)}`),
     (error) => {
       assert.ok(error instanceof BadRoleRequest);
-      assert.match(error.message, /^the session policy "\{x{199}…" is no JSON \(/);
+      assert.match(error.message, /^the session policy "\{x{199}…" is not JSON \(/);
       assert.ok(error.message.length < 400);
       return true;
     },

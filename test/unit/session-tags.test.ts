@@ -43,11 +43,11 @@ for (const text of [
   `Labels:${numbered(51)}`,
   `Labels:${numbered(26)} Env:${numbered(25)}`,
 ]) {
-  test(`SESSION_TAGS="${text.slice(0, 40)}" means nothing`, () =>
+  test(`SESSION_TAGS="${text.slice(0, 40)}" is invalid`, () =>
     assert.equal(parseTagSources(text), undefined));
 }
 
-test('50 session tags are as many as STS takes', () => {
+test('STS accepts 50 session tags', () => {
   assert.equal(parseTagSources(`Labels:${numbered(50)}`)?.labels.length, 50);
   assert.deepEqual(parseTagSources(`Labels:${'x'.repeat(128)}`)?.labels, ['x'.repeat(128)]);
 });
@@ -72,14 +72,14 @@ test('a session tag may have letters of any script, digits, spaces and _.:/=+-@,
 });
 
 for (const value of ['x'.repeat(257), 'a{b', 'a\nb', 'a,b', 'a"b', 'a*', '\u0000']) {
-  test(`${JSON.stringify(value.slice(0, 20))} is no session tag, and is not changed into one`, () => {
+  test(`${JSON.stringify(value.slice(0, 20))} is an invalid session tag, and is not sanitised`, () => {
     assert.throws(
       () => sessionTags({ labels: ['team'], env: [] }, with_({ team: value })),
       (error) => {
         assert.ok(error instanceof BadRoleRequest);
         assert.match(
           error.message,
-          /, the value of "team", is no session tag; STS takes up to 256 letters, digits, spaces and _\.:\/=\+-@$/,
+          /, the value of "team", is not a valid session tag; STS accepts up to 256 letters, digits, spaces and _\.:\/=\+-@$/,
         );
         return true;
       },

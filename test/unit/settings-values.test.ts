@@ -11,7 +11,7 @@ const ROLE = '"name", "name@123456789012", "path/name@123456789012" or a role AR
 const LISTEN = '"host:port" or ":port"';
 const CONNECTIONS = 'a whole number from 1 to 1000000';
 const REGULAR = 'a regular expression';
-const TEMPLATE_PLACES = 'there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}';
+const TEMPLATE_PLACES = 'expected one of {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}';
 const SESSION_NAME = '"container", "classic", "shared" or a template such as "{container.name}@{host}"';
 const TAGS = '"Labels:a,b", "Env:X,Y", or both with a space between';
 const POLICY = 'an IAM policy as JSON';
@@ -107,13 +107,13 @@ const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'any t
   roleRules: 'another test',
   sessionNaming: [
     because(
-      '"fixed" is the same for all; expected "shared", "classic" or a template with {…}',
+      '"fixed" names every session alike; expected "shared", "classic" or a template with {…}',
       SESSION_NAME,
       'fixed',
     ),
-    because(`"{name}" has the place {name}; ${TEMPLATE_PLACES}`, SESSION_NAME, '{name}'),
-    because(`"{label:}" has the place {label:}; ${TEMPLATE_PLACES}`, SESSION_NAME, '{label:}'),
-    because('"{host" has a brace without its other one', SESSION_NAME, '{host'),
+    because(`"{name}" has the unknown placeholder {name}; ${TEMPLATE_PLACES}`, SESSION_NAME, '{name}'),
+    because(`"{label:}" has the unknown placeholder {label:}; ${TEMPLATE_PLACES}`, SESSION_NAME, '{label:}'),
+    because('"{host" has an unbalanced brace', SESSION_NAME, '{host'),
   ],
   sessionKey: bad('"Env:NAME" or "Labels:NAME"', 'NAME', 'env:NAME', 'Label:x', 'Env:', 'Labels:a b'),
   sessionTags: bad(
@@ -128,24 +128,24 @@ const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'any t
   transitiveTags: bad(YES_OR_NO, 'some'),
   sourceIdentity: [
     because(
-      `"{owner}" has the place {owner}; ${TEMPLATE_PLACES}`,
+      `"{owner}" has the unknown placeholder {owner}; ${TEMPLATE_PLACES}`,
       'text or a template such as "{label:owner}"',
       '{owner}',
     ),
     because(
-      '"owner}" has a brace without its other one',
+      '"owner}" has an unbalanced brace',
       'text or a template such as "{label:owner}"',
       'owner}',
     ),
   ],
   roleDuration: bad('a duration from 15m to 12h', '14m59s', '12h1s', '3600', 'long'),
   defaultPolicy: [
-    because(`the session policy "{" is no JSON (${reason(() => JSON.parse('{'))})`, POLICY, '{'),
+    because(`the session policy "{" is not JSON (${reason(() => JSON.parse('{'))})`, POLICY, '{'),
     because(JSON_POLICY, POLICY, '[]'),
     because(JSON_POLICY, POLICY, '{"Version":"2012-10-17"}'),
     because(JSON_POLICY, POLICY, '"Statement"'),
     because(
-      'the session policy has 2049 characters; STS takes 2048',
+      'the session policy has 2049 characters; STS accepts 2048',
       POLICY,
       JSON.stringify({ Statement: 'x'.repeat(2033) }),
     ),

@@ -29,7 +29,7 @@ test('an address is read in its normal form, whichever family its socket has', l
   }
 });
 
-test('a row has where the process connected to, its user and its socket', little, () => {
+test('a row has the remote address, the user and the inode', little, () => {
   assert.deepEqual(parseRow(row('0A00000A:9DD4', IMDS)), {
     local: { address: '10.0.0.10', port: 40_404 },
     remote: { address: '169.254.169.254', port: 80 },
@@ -38,14 +38,14 @@ test('a row has where the process connected to, its user and its socket', little
   });
 });
 
-test('only sockets that neither end has closed count', little, () => {
+test('only established connections count', little, () => {
   const states = ['01', '02', '03', '04', '05', '06', '07', '08', '09', '0A', '0B', '0C'];
   const open = states.filter((state) => parseRow(row('0A00000A:9DD4', IMDS, state)) !== undefined);
   assert.deepEqual(open, ['01']);
   assert.equal(parseRow(row('0A00000A:9DD4', IMDS, '01', '1000', '0')), undefined, 'without a socket any more');
 });
 
-test('what is no row is none', () => {
+test('a malformed row is skipped', () => {
   for (const line of [
     '', HEAD, 'x', row('0A00000A', IMDS), row('0A00000A:9DD4', ''), row('0A0000:9DD4', IMDS),
     row('0a00000a:9dd4', IMDS),
@@ -55,7 +55,7 @@ test('what is no row is none', () => {
   }
 });
 
-test('of a table the rows with a local port are read, in whichever line they are', little, () => {
+test('the rows with a local port are found on any line', little, () => {
   const table = [
     HEAD,
     row('0A00000A:9DD4', IMDS, '01', '0', '1'),
@@ -71,7 +71,7 @@ test('of a table the rows with a local port are read, in whichever line they are
   assert.deepEqual(socketsAtPort(row('0A00000A:0050', IMDS), 80).length, 1, 'a port of two digits, at both ends');
 });
 
-test('the kernel\'s own table has a connection of this process as Node tells it', async (t) => {
+test('the kernel\'s own table has a connection of this process as Node reports it', async (t) => {
   const server = createServer().listen(0, '127.0.0.1');
   await new Promise((listening) => server.once('listening', listening));
   const { port } = server.address() as AddressInfo;

@@ -45,7 +45,7 @@ for (const [text, expected] of [
     assert.equal(parseTemplate(text).fill(WEB, 'the-host'), expected));
 }
 
-test('a template says which labels and variables it reads', () => {
+test('a template lists the labels and variables that it uses', () => {
   const { text, labels, env } = parseTemplate('{label:a}-{env:B}-{label:c:d}-{container.name}');
   assert.deepEqual(
     { text, labels, env },
@@ -56,27 +56,27 @@ test('a template says which labels and variables it reads', () => {
 for (const [text, reason] of [
   [
     '{name}',
-    '"{name}" has the place {name}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+    '"{name}" has the unknown placeholder {name}; expected one of {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
   ],
   [
     '{}',
-    '"{}" has the place {}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+    '"{}" has the unknown placeholder {}; expected one of {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
   ],
   [
     '{label:}',
-    '"{label:}" has the place {label:}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+    '"{label:}" has the unknown placeholder {label:}; expected one of {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
   ],
   [
     '{Host}',
-    '"{Host}" has the place {Host}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+    '"{Host}" has the unknown placeholder {Host}; expected one of {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
   ],
   [
     '{container.nameX}',
-    '"{container.nameX}" has the place {container.nameX}; there are {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
+    '"{container.nameX}" has the unknown placeholder {container.nameX}; expected one of {container.name}, {container.id}, {image}, {host}, {label:X}, {env:X}',
   ],
-  ['{host', '"{host" has a brace without its other one'],
-  ['host}', '"host}" has a brace without its other one'],
-  ['{{host}}', '"{{host}}" has a brace without its other one'],
+  ['{host', '"{host" has an unbalanced brace'],
+  ['host}', '"host}" has an unbalanced brace'],
+  ['{{host}}', '"{{host}}" has an unbalanced brace'],
 ] as const) {
   test(`the template "${text}" is refused`, () =>
     assert.throws(() => parseTemplate(text), new BadRoleRequest(reason)));

@@ -9,7 +9,7 @@ import { Machine, type Result } from '../machine.ts';
 import { startMoto } from '../moto.ts';
 import type { ImdsCalls } from '../programs/fake-imds.ts';
 import type { StsFrontCalls } from '../programs/sts-front.ts';
-import { SideProgram } from '../side-program.ts';
+import { type Calls, SideProgram } from '../side-program.ts';
 
 const ROOT = resolvePath('build/e2e-root');
 const BOOT = resolvePath('test/e2e/packages/boot');
@@ -23,10 +23,10 @@ export class DebianHost {
   readonly #machine: Machine;
   readonly #metadata: Machine;
   readonly #directory: LabDirectory;
-  readonly #sides: readonly { end(): void }[];
+  readonly #sides: { end(): void }[];
   #init: { readonly pid: number; readonly process: ChildProcess } | undefined;
 
-  private constructor(machine: Machine, metadata: Machine, directory: LabDirectory, sides: readonly { end(): void }[]) {
+  private constructor(machine: Machine, metadata: Machine, directory: LabDirectory, sides: { end(): void }[]) {
     this.#machine = machine;
     this.#metadata = metadata;
     this.#directory = directory;
@@ -79,10 +79,20 @@ export class DebianHost {
     await ended;
     this.#init = undefined;
     await this.#machine.run(['/bin/sh', '-ec', `
-      for tables in iptables ip6tables; do
-        for table in mangle filter raw nat; do "$tables" -w -t "$table" -F; "$tables" -w -t "$table" -X; done
+      nft flush ruleset
+      for program in iptables-legacy ip6tables-legacy; do
+        for table in $(cat /proc/net/$(echo $program | sed 's/tables-legacy/_tables_names/')); do
+          "$program" -w -t "$table" -F; "$program" -w -t "$table" -X
+        done
       done
-      ip link delete docker0 2>/dev/null || true
+      for family in -4 -6; do
+        ip "$family" rule flush
+        ip "$family" rule add priority 32766 table main protocol kernel
+      done
+      ip rule add priority 32767 table default protocol kernel
+      for interface in docker0 mdproxy0 $(cd /sys/class/net && echo br-*); do
+        ip link delete "$interface" 2>/dev/null || true
+      done
     `]);
   }
 
@@ -122,9 +132,14 @@ export class DebianHost {
     return `${SHARED}/${basename(path)}`;
   }
 
-  /** All rules of its network, as the outer machine's iptables tells them. */
+  /** All rules of its network, as the outer machine's programs print them: nftables, iptables-legacy and routing. */
   networkRules(): Promise<string> {
-    return this.#machine.run(['/bin/sh', '-ec', 'iptables-save; ip6tables-save']);
+    return this.#machine.run(['/bin/sh', '-ec', `
+      nft list ruleset
+      [ -z "$(cat /proc/net/ip_tables_names)" ] || iptables-legacy-save
+      [ -z "$(cat /proc/net/ip6_tables_names)" ] || ip6tables-legacy-save
+      ip rule; ip -6 rule; ip link
+    `]);
   }
 
   /** A unit's property, as `systemctl show` has it. */
@@ -155,6 +170,29 @@ export class DebianHost {
   /** What a container is answered by the metadata service. */
   ask(container: string, path: string): Promise<Result> {
     return this.try('docker', 'exec', container, 'timeout', '5', 'wget', '-q', '-O', '-', `http://${IMDS}${path}`);
+  }
+
+  /** Starts a program of the lab's in the network of a container, or in the host's own. */
+  async startProgram<M extends Calls<M>>(name: string, container?: string): Promise<SideProgram<M>> {
+    let network = this.#machine.network;
+    if (container !== undefined) {
+      const pid = await this.run('docker', 'inspect', '--format', '{{.State.Pid}}', container);
+      // As the host's own /proc numbers it.
+      network = this.#machine.path(`/proc/${this.#booted().pid}/root/proc/${pid}/ns/net`);
+    }
+    const program = await SideProgram.start<M>(name, this.#directory, this.#machine, network);
+    this.#sides.push(program);
+    return program;
+  }
+
+  /** Gives the metadata service its IPv6 address, and a program of the lab's that answers there. */
+  async addMetadataV6(program: string): Promise<void> {
+    for (const [machine, name, address] of [[this.#machine, 'metadata', 'fd00:ec2::1'], [this.#metadata, 'ec2host', 'fd00:ec2::254']] as const) {
+      await machine.run(['ip', 'address', 'add', `${address}/64`, 'dev', name, 'nodad']);
+    }
+    await this.#metadata.run(['ip', '-6', 'route', 'add', 'default', 'via', 'fd00:ec2::1']);
+    await this.#machine.run(['/bin/sh', '-c', 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding']);
+    this.#sides.push(await SideProgram.start(program, this.#directory, this.#metadata));
   }
 
   async remove(): Promise<void> {

@@ -15,7 +15,7 @@ export function rpm(): void {
   before(async () => {
     host = await DebianHost.create('rpm');
     await host.boot();
-    await host.run('apt-get', '--yes', '-qq', '--no-install-recommends', 'install', 'nodejs', 'iptables');
+    await host.run('apt-get', '--yes', '-qq', '--no-install-recommends', 'install', 'nodejs', 'nftables');
   });
   after(() => host.remove());
 
@@ -29,7 +29,7 @@ export function rpm(): void {
     await host.run('rpm', '--install', host.give(await standIn()));
     await host.run('rpm', '--install', host.give(RPM));
     assert.match(await host.run('id', 'metadataproxy'), /\(docker\)/);
-    for (const unit of ['metadataproxy', 'metadataproxy-firewall']) {
+    for (const unit of ['metadataproxy.socket', 'metadataproxy', 'metadataproxy-firewall', 'metadataproxy-firewall-watch']) {
       assert.equal((await host.try('systemctl', 'is-active', unit)).stdout.trim(), 'active', unit);
     }
     await host.run('metadataproxy-firewall', 'status');
@@ -53,7 +53,7 @@ export function rpm(): void {
   test('erased it leaves no user, rule or chain, and no file but the settings that were edited', async () => {
     await host.run('rpm', '--erase', 'metadataproxy');
     assert.notEqual((await host.try('id', 'metadataproxy')).status, 0);
-    assert.doesNotMatch(await host.networkRules(), /METADATAPROXY/);
+    assert.doesNotMatch(await host.networkRules(), /metadataproxy|^10[0-3]:/im);
     const left = await host.shell(`find / -xdev \\( -path /proc -o -path /sys -o -path /srv -o -path /var/log/journal \\) \\
       -prune -o -iname '*metadataproxy*' -print; grep -l metadataproxy /etc/passwd /etc/group || true`);
     assert.deepEqual(left.split('\n').sort(), ['/etc/metadataproxy', `${ENV}.rpmsave`]);
@@ -70,7 +70,7 @@ Release: 1
 Summary: What Debian's packages have put there
 License: MIT
 BuildArch: noarch
-Provides: /bin/sh, /usr/bin/node, nodejs(engine) = 20, iptables, systemd, shadow-utils
+Provides: /bin/sh, /usr/bin/node, nodejs(engine) = 20, nftables, iproute, systemd, shadow-utils
 %description
 As the summary says.
 %files

@@ -176,7 +176,7 @@ exec nsenter --target=${lab.host.pid} --mount --pid -- setpriv --reuid=${PROXY_U
       const [groups, status] = output.split('\n');
       assert.notEqual(groups, '0', 'the process moved');
       assert.match(status ?? '', /503/);
-      await lab.proxy.logged(({ error }) => /not that of its first process/.test(String(error)), 'the reason', mark);
+      await lab.proxy.logged(({ error }) => /its container's first process is not in that group/.test(String(error)), 'the reason', mark);
     });
 
     test('a connection whose source port was translated gets no credentials', async (t) => {

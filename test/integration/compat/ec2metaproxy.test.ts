@@ -77,8 +77,8 @@ test('ec2metaproxy: an invalid IAM_POLICY is 404 for that container and one log 
   assert.deepEqual(lines.map(({ container }) => container).sort(), ['long', 'mistaken']);
   const errorOf = (name: string): string =>
     String(lines.find(({ container }) => container === name)?.['error']);
-  assert.match(errorOf('mistaken'), /^the session policy "\{\\"Version\\":" is no JSON \(/);
-  assert.equal(errorOf('long'), 'the session policy has 2049 characters; STS takes 2048');
+  assert.match(errorOf('mistaken'), /^the session policy "\{\\"Version\\":" is not JSON \(/);
+  assert.equal(errorOf('long'), 'the session policy has 2049 characters; STS accepts 2048');
 });
 
 /** A policy with so many characters. */
@@ -98,7 +98,7 @@ test('ec2metaproxy: --default-iam-policy may have 2048 characters; one more ends
   assert.equal(lines.length, 1);
   assert.match(
     lines[0] ?? '',
-    /is invalid: the session policy has 2049 characters; STS takes 2048; expected an IAM policy as JSON$/,
+    /is invalid: the session policy has 2049 characters; STS accepts 2048; expected an IAM policy as JSON$/,
   );
 });
 

@@ -376,7 +376,7 @@ test('lyft: after an invalid change of ROLE_MAPPING_FILE the previous version st
     [JSON.stringify({ web: arnOf('x') }), /^"web" is not an IP address$/],
     [
       JSON.stringify({ [B]: { nmae: 'x' } }),
-      /^"127\.0\.0\.22" has "nmae"; there are name, account_id, external_id, session_name$/,
+      /^"127\.0\.0\.22": unknown key "nmae"; expected name, account_id, external_id, session_name$/,
     ],
     [JSON.stringify({ [B]: { account_id: ACCOUNT } }), /^"127\.0\.0\.22" names no role$/],
   ];

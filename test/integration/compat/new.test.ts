@@ -228,10 +228,10 @@ test('a container without permission for a role does not get another container\'
 
 const REFUSED_RULES: readonly (readonly [rules: unknown, reason: string])[] = [
   [{}, 'not a JSON list of rules'],
-  [[{ allowed: [] }], 'rule 1: a rule has no "allowed"; it has match, allow, role, default_role, policy'],
-  [[{}, { match: { images: 'x' } }], 'rule 2: "match" has no "images"; it has image, name, network, label'],
-  [[{ match: { name: 5 } }], 'rule 1: "name" is not a text'],
-  [[{ match: { label: { team: true } } }], 'rule 1: the label "team" is not a text'],
+  [[{ allowed: [] }], 'rule 1: unknown key "allowed" in a rule; expected match, allow, role, default_role, policy'],
+  [[{}, { match: { images: 'x' } }], 'rule 2: unknown key "images" in "match"; expected image, name, network, label'],
+  [[{ match: { name: 5 } }], 'rule 1: "name" is not a non-empty string'],
+  [[{ match: { label: { team: true } } }], 'rule 1: the label "team" is not a non-empty string'],
   [[{ allow: arnOf('x') }], 'rule 1: "allow" is not a list of role ARNs'],
   [
     [{ allow: ['app-*'] }],
@@ -241,7 +241,7 @@ const REFUSED_RULES: readonly (readonly [rules: unknown, reason: string])[] = [
     [{ role: 'a role' }],
     'rule 1: "a role" is not a role; expected "name", "name@123456789012", "path/name@123456789012" or a role ARN',
   ],
-  [[{ default_role: '' }], 'rule 1: "default_role" is not a text'],
+  [[{ default_role: '' }], 'rule 1: "default_role" is not a non-empty string'],
   [[{ policy: 'x' }], 'rule 1: the session policy is not a JSON object with a "Statement"'],
 ];
 
@@ -312,7 +312,7 @@ test('after an invalid change of ROLE_RULES the previous version stays in force,
   await docker.host.run({ address: B, env: { IAM_ROLE: arnOf('other') } });
   for (const [text, reason] of [
     ['[{]', /^not JSON \(/],
-    ['[{"alow": []}]', /^rule 1: a rule has no "alow"; /],
+    ['[{"alow": []}]', /^rule 1: unknown key "alow" in a rule; /],
   ] as const) {
     writeFileSync(file, text);
     proxy.reload();
@@ -560,7 +560,7 @@ test('an invalid session tag is 404 for its container and one log line', async (
   await docker.host.run({ address: A, env: { IAM_ROLE: arnOf('app') }, labels: { team: 'a{b' } });
   assert.equal(await statusFor(A), 404);
   const { fields } = await proxy.awaitLog('invalid role request');
-  assert.match(String(fields['error']), /^"a\{b", the value of "team", is no session tag; /);
+  assert.match(String(fields['error']), /^"a\{b", the value of "team", is not a valid session tag; /);
 });
 
 test('SOURCE_IDENTITY is a template of the source identity', async (t) => {

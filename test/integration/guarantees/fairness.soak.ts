@@ -7,10 +7,11 @@ import { test, type TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { Imds, userDataOf } from '../../support/imds.ts';
+import { median, percentile } from '../../support/statistics.ts';
 import { host, INSTANCE_ID_PATH, type Host } from '../host.ts';
 import { NoisyNeighbour, type Noise, type NoiseOptions } from './noisy-neighbour.ts';
 import { requestAsOthers, type OthersOptions, type OthersResult } from './other-containers.ts';
-import { arnOf, percentile, SOAK, sized } from './scale.ts';
+import { arnOf, SOAK, sized } from './scale.ts';
 
 const HOSTILE = '127.0.9.9';
 const OTHERS = [11, 12, 13, 14, 15, 16].map((host) => `127.0.0.${host}`);
@@ -124,10 +125,6 @@ async function hostWithOthers(t: TestContext, env: Readonly<Record<string, strin
     assert.equal(await own.roleGiven(address), arnOf(address));
   }
   return own;
-}
-
-function median(values: readonly number[]): number {
-  return percentile(values, 0.5);
 }
 
 /** The rate limit permits so many answers per second, and a burst of the same size. */

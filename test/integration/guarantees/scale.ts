@@ -7,9 +7,3 @@ export function sized(short: number, full: number): number {
 }
 
 export const arnOf = (name: string): string => `arn:aws:iam::123456789012:role/${name}`;
-
-/** `fraction` (0 to 1) of the values are at most this. */
-export function percentile(values: readonly number[], fraction: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))] ?? NaN;
-}

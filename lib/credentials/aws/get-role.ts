@@ -1,22 +1,22 @@
-import type { AwsClients } from '../credentials/aws/clients.ts';
-import { AssumeRoleDenied } from '../credentials/credentials.ts';
-import { BoundedMap } from '../util/bounded-map.ts';
-import type { Clock } from '../util/clock.ts';
-import { makeRoleArn, parseRoleArn, partitionOf, type RoleArn } from './role-arn.ts';
-import type { RoleReference } from './role-reference.ts';
+import type { AwsClients } from './clients.ts';
+import { AssumeRoleDenied } from '../credentials.ts';
+import { BoundedMap } from '../../util/bounded-map.ts';
+import type { Clock } from '../../util/clock.ts';
+import { makeRoleArn, parseRoleArn, partitionOf, type RoleArn } from '../../roles/role-arn.ts';
+import type { RoleReference } from '../../roles/role-reference.ts';
 
-/** A role's account never changes; an hour notices one that was deleted and made anew with another path. */
+/** A role's account never changes, but it may be deleted and created with another path: ask again after an hour. */
 const FOUND_TTL_MS = 60 * 60 * 1000;
 /** More roles than any host's containers have. */
 const MAX_ANSWERS = 1_000;
-/** One that does not come is asked for again. */
+/** After this, ask again for an answer that has not arrived. */
 const GET_ROLE_TIMEOUT_MS = 30 * 1000;
-/** Long enough that ten containers with the same wrong name ask once, short enough for whoever mends it. */
+/** Long enough that ten containers with the same wrong name cause one call, short enough for whoever creates the role. */
 const FAILURE_TTL_MS = 10 * 1000;
 
 /**
- * From a reference to the ARN that AssumeRole needs. Only a name without an account has to be asked for: iam:GetRole
- * finds the roles of the proxy's own account.
+ * Resolves a reference to the ARN that AssumeRole needs. Only a name without an account takes a call: iam:GetRole finds
+ * the roles of the proxy's own account.
  */
 export class RoleResolver {
   readonly #clients: AwsClients;
@@ -28,7 +28,7 @@ export class RoleResolver {
     this.#clock = clock;
   }
 
-  /** @throws AssumeRoleDenied when IAM knows no such role, CredentialsUnavailable when it cannot be asked now */
+  /** @throws AssumeRoleDenied if IAM has no such role, CredentialsUnavailable if IAM does not answer */
   async resolve(reference: RoleReference): Promise<RoleArn> {
     switch (reference.kind) {
       case 'arn':
