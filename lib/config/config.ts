@@ -1,6 +1,6 @@
 /**
  * Reads flags and environment variables into one validated, frozen configuration. A flag takes precedence over a variable,
- * and a variable over the default. All problems are reported together.
+ * and a variable over the default. All invalid settings are reported together, and conflicts once every setting is valid.
  */
 
 import { homedir } from 'node:os';
@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { readTlsFiles } from '../docker/endpoint.ts';
 import { parseRoleReference, type AccountNames, type RoleReference } from '../roles/role-reference.ts';
 import { hostAndPort } from '../util/ip-address.ts';
+import { withoutPassword } from '../util/printable.ts';
+import { conflicts, overriddenSettings } from './conflicts.ts';
 import type { ListenAddress } from './kinds.ts';
 import { SETTINGS, type Setting, type SettingName, type SettingValues } from './settings.ts';
 
@@ -70,6 +72,7 @@ export function readConfig(flags: FlagValues, env: Environment): Config {
   }
   // Each value comes from the parser of its own setting.
   const config = combine(values as SettingValues, all, problems);
+  if (problems.length === 0) problems.push(...conflicts(config));
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
 }
@@ -105,11 +108,6 @@ function parse(setting: Setting<unknown>, source: string, text: string, problems
   return undefined;
 }
 
-/** Hides the password of a URL. */
-function withoutPassword(text: string): string {
-  return text.replace(/(?<=:\/\/[^/?#:]*:)[^/?#]*(?=@)/, '***');
-}
-
 /** Combines the settings that depend on each other, and checks them together. */
 function combine(values: SettingValues, given: Config['given'], problems: string[]): Config {
   const {
@@ -142,7 +140,7 @@ function combine(values: SettingValues, given: Config['given'], problems: string
     notices.push('HOST_ROLE has no effect without HOST_NETWORK');
   }
   const defaultRole = config.defaultRole ?? (config.mockCredentials ? DEMO_ROLE : undefined);
-  return {
+  const combined = {
     ...config,
     host: server?.host || config.host,
     port: server?.port ?? config.port,
@@ -153,8 +151,8 @@ function combine(values: SettingValues, given: Config['given'], problems: string
     defaultRole: readRole(defaultRole, given.get('defaultRole')?.source ?? '', accountNames, problems),
     hostRole: readRole(config.hostRole, given.get('hostRole')?.source ?? '', accountNames, problems),
     given,
-    notices,
   };
+  return { ...combined, notices: [...notices, ...overriddenSettings(combined)] };
 }
 
 /** Here and not in the setting's parser, because the account may be a name in AWS_ACCOUNT_MAP. */

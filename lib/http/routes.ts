@@ -120,6 +120,15 @@ export function match(path: string): Match {
   return { path, route: isForwardable(path) ? PASS_THROUGH : REFUSED, role: '' };
 }
 
+/** The part of a path that its route goes by. What follows is the caller's own text, which the route ignores. */
+export function routedPart(path: string): string {
+  for (const { pattern } of COMPILED) {
+    const routed = pattern.exec(path)?.groups?.['routed'];
+    if (routed !== undefined) return routed;
+  }
+  return path;
+}
+
 /** Whether a canonical path may be requested of the upstream IMDS: it can name no credential of the host. */
 export function isForwardable(path: string): boolean {
   return !CREDENTIAL_SEGMENT.test(path) || INSTANCE_TAG.test(path);
@@ -133,6 +142,6 @@ function compile(pattern: string): RegExp {
   const source = pattern
     .replace(/\{(\w+)\}/g, '(?<$1>[^/]+)')
     .replace(/\/$/, '/?')
-    .replace(/\/\*$/, '(?:/.*)?');
+    .replace(/^(.*)\/\*$/, '(?<routed>$1)(?:/.*)?');
   return new RegExp(`^${source}$`);
 }

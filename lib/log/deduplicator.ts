@@ -2,7 +2,9 @@ import { BoundedMap } from '../util/bounded-map.ts';
 import type { Clock } from '../util/clock.ts';
 
 const WINDOW_MS = 60_000;
-const MAX_KEYS = 1_000;
+const MAX_KINDS = 1_000;
+/** No message is of this kind. */
+const OVERFLOW = '';
 
 /** @param suppressed how many other messages of the same kind were not reported */
 type Report = (suppressed: number) => void;
@@ -18,11 +20,12 @@ interface Window {
 
 /**
  * Reports messages of one kind at most once a minute. The first is reported at once; the last of those that follow is
- * reported when the minute ends, even if none ever comes again.
+ * reported when the minute ends, even if none ever comes again. Beyond 1,000 kinds in a minute, all others are one kind.
  */
 export class LogDeduplicator {
   readonly #clock: Pick<Clock, 'monotonic' | 'after'>;
-  readonly #windows = new BoundedMap<string, Window>(MAX_KEYS);
+  /** In the order in which they end. */
+  readonly #windows = new BoundedMap<string, Window>(MAX_KINDS + 1);
 
   constructor(clock: Pick<Clock, 'monotonic' | 'after'>) {
     this.#clock = clock;
@@ -31,20 +34,36 @@ export class LogDeduplicator {
   /** @param kind messages of the same kind are duplicates */
   deduplicate(kind: string, report: Report): void {
     const now = this.#clock.monotonic();
-    const window = this.#windows.get(kind);
+    const key = this.#windows.has(kind) || this.#hasRoom(now) ? kind : OVERFLOW;
+    const window = this.#windows.get(key);
     if (!window || now >= window.end) {
-      this.#open(kind, now);
+      this.#open(key, now);
       report(0);
       return;
     }
     if (window.pending) window.suppressed += 1;
-    else this.#clock.after(window.end - now, () => this.#close(kind, window));
+    else this.#clock.after(window.end - now, () => this.#close(key, window));
     window.pending = report;
   }
 
+  /** Reports what is suppressed so far, for a program that ends. */
+  flush(): void {
+    for (const window of this.#windows.values()) {
+      window.pending?.(window.suppressed);
+      window.pending = undefined;
+    }
+  }
+
+  #hasRoom(now: number): boolean {
+    if (this.#windows.size < MAX_KINDS) return true;
+    const [oldest] = this.#windows.values();
+    return oldest !== undefined && now >= oldest.end;
+  }
+
   #close(kind: string, { pending, suppressed }: Window): void {
+    if (!pending) return;
     this.#open(kind, this.#clock.monotonic());
-    pending?.(suppressed);
+    pending(suppressed);
   }
 
   #open(kind: string, now: number): void {

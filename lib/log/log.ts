@@ -152,6 +152,13 @@ class Stamps {
   }
 }
 
+/** Longer than a stack of ten calls. Containers choose names, labels and paths. */
+const MAX_VALUE_LENGTH = 4_096;
+
+function limited(text: string): string {
+  return text.length > MAX_VALUE_LENGTH ? `${text.slice(0, MAX_VALUE_LENGTH)}…` : text;
+}
+
 /** Text that needs neither JSON escapes nor escapes for a terminal. */
 const PLAIN_JSON = /^[ !#-[\]-~]*$/;
 
@@ -161,7 +168,7 @@ function quote(text: string): string {
 }
 
 function jsonValue(value: string | number | boolean): string {
-  if (typeof value === 'string') return quote(value);
+  if (typeof value === 'string') return quote(limited(value));
   return typeof value === 'number' && !Number.isFinite(value) ? 'null' : String(value);
 }
 
@@ -210,7 +217,8 @@ function textLine(_time: number, stamp: string, level: UsedLevel, message: strin
 /** Quoted, so that a container's name or request cannot forge a log line. */
 function textValue(value: string | number | boolean): string {
   if (typeof value !== 'string') return String(value);
-  return PLAIN_VALUE.test(value) ? value : quote(value);
+  const text = limited(value);
+  return PLAIN_VALUE.test(text) ? text : quote(text);
 }
 
 /** Source: ECMA-48, SGR. Colours of the terminal's palette, which its user has made readable. */

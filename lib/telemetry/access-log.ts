@@ -2,36 +2,54 @@ import { describe } from '../caller.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Fields, Log } from '../log/log.ts';
 import { LogDeduplicator } from '../log/deduplicator.ts';
+import { failureOf } from '../http/errors.ts';
 import type { Exchange } from '../http/exchange.ts';
-import type { Route } from '../http/routes.ts';
+import { routedPart, type Route, type RouteKind } from '../http/routes.ts';
 
-/** One line per request for credentials, for audits; at debug level one per request. */
+/** Longer than any path of IMDS but those of tags. */
+const MAX_PATH_LENGTH = 128;
+
+/** Further routes whose refusals concern credentials: SDKs that list no role request none. */
+const LEAD_TO_CREDENTIALS: ReadonlySet<RouteKind> = new Set(['iam-listing', 'role-name', 'refused']);
+
+/**
+ * For audits: who got credentials of which role, and who was refused what. Callers choose how many requests they send, so
+ * each caller has at most one line a minute for each role and for each reason of a refusal. Unknown callers share one,
+ * because one process can have many addresses. At debug level every request is logged.
+ */
 export class AccessLog {
   readonly #log: Log;
-  readonly #refusals: LogDeduplicator;
+  readonly #deduplicator: LogDeduplicator;
 
   constructor(log: Log, clock: Clock) {
     this.#log = log;
-    this.#refusals = new LogDeduplicator(clock);
+    this.#deduplicator = new LogDeduplicator(clock);
   }
 
   /** As in Events. */
   requestAnswered(exchange: Exchange, route: Route | undefined, failure: unknown, seconds: number): void {
     const log = this.#log;
-    if (!route?.isAudited) {
+    if (!log.writes('info')) return;
+    const reason = failure === undefined ? exchange.credentials?.roleArn : failureOf(failure).reason;
+    const isUpstreams = reason === 'upstream_timeout' || reason === 'upstream_unreachable';
+    if (isUpstreams || (failure === undefined && !route?.isAudited)) {
       if (log.writes('debug')) log.debug('answered', fieldsOf(exchange, failure, seconds));
-    } else if (!log.writes('info')) return;
-    else if (failure === undefined) log.info('credentials served', fieldsOf(exchange, failure, seconds));
-    else this.#logRefusal(exchange, failure, fieldsOf(exchange, failure, seconds));
+      return;
+    }
+    const concernsCredentials = route !== undefined && (route.isAudited || LEAD_TO_CREDENTIALS.has(route.kind));
+    const message =
+      failure === undefined ? 'credentials served' : concernsCredentials ? 'credentials refused' : 'request refused';
+    const fields = fieldsOf(exchange, failure, seconds);
+    // A container that is renamed is logged with its new name.
+    const kind = `${exchange.caller?.id ?? ''} ${fields['container'] ?? ''} ${message} ${reason}`;
+    const write = (suppressed: number): void => log.info(message, suppressed === 0 ? fields : { ...fields, suppressed });
+    if (log.writes('debug')) write(0);
+    else this.#deduplicator.deduplicate(kind, write);
   }
 
-  #logRefusal({ address, caller, response }: Exchange, failure: unknown, fields: Fields): void {
-    const log = (suppressed: number): void => {
-      this.#log.info('credentials refused', suppressed === 0 ? fields : { ...fields, suppressed });
-    };
-    if (this.#log.writes('debug')) log(0);
-    // A container that makes thousands of such requests gets two lines a minute.
-    else this.#refusals.deduplicate(`${caller?.id ?? address} ${response.statusCode} ${String(failure)}`, log);
+  /** Logs what is suppressed so far. */
+  close(): void {
+    this.#deduplicator.flush();
   }
 }
 
@@ -43,7 +61,7 @@ function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields
   return {
     request_id: id,
     method: request.method,
-    path: path || request.url,
+    path: shownPath(path || (request.url ?? '')),
     status: response.statusCode,
     ms: Math.round(seconds * 1_000_000) / 1000,
     address,
@@ -52,4 +70,9 @@ function fieldsOf(exchange: Exchange, failure: unknown, seconds: number): Fields
     role_arn: credentials?.roleArn ?? roleRequest?.role.text,
     error: failure instanceof Error ? failure.message : undefined,
   };
+}
+
+function shownPath(path: string): string {
+  const routed = routedPart(path);
+  return routed.length > MAX_PATH_LENGTH ? `${routed.slice(0, MAX_PATH_LENGTH)}…` : routed;
 }

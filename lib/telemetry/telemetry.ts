@@ -89,6 +89,7 @@ export class Telemetry implements Events {
   /** Exports once more. Resolves after a second at most. */
   async close(): Promise<void> {
     this.#processMetrics.close();
+    this.#accessLog.close();
     await Promise.all(this.#exporters.map((exporter) => exporter.close()));
   }
 

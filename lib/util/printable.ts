@@ -12,3 +12,8 @@ export function printableJson(value: unknown, indent?: number): string {
 export function printable(text: string): string {
   return /^[\u0020-\u007e\u00a0-\u2027\u202f-\u2065\u206a-\uffff]*$/.test(text) ? text : printableJson(text);
 }
+
+/** Hides the password of a URL. */
+export function withoutPassword(text: string): string {
+  return text.replace(/(?<=:\/\/[^/?#:]*:)[^/?#]*(?=@)/, '***');
+}

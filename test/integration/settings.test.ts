@@ -134,6 +134,12 @@ test('a port in use is one error line and exit code 1', async (t) => {
   }
 });
 
+test('two listeners on one port are one error line that names both settings, and exit code 2', async () => {
+  const { code, stderr } = await runToEnd({ env: { PORT: '18001', ADMIN_ADDR: '127.0.0.1:18001' } });
+  const both = '127.0.0.1:18001 and 127.0.0.1:18001 cannot both listen; change one of the ports';
+  assert.deepEqual([code, stderr], [2, `metadataproxy: PORT and ADMIN_ADDR: ${both}\n`]);
+});
+
 test('an address that the host does not have is one error line and exit code 1', async () => {
   const { code, stderr } = await runToEnd({ env: { HOST: '192.0.2.1' } });
   assert.equal(code, 1);
@@ -172,7 +178,7 @@ test('LOG_FORMAT=json writes one JSON object per line, with time, level and msg'
 test('LOG_FORMAT=text is the default: time, level and message, and name=value', async (t) => {
   const proxy = await startProxy(t, { env: { LOG_FORMAT: undefined, LOG_LEVEL: 'debug' } });
   await request({ port: proxy.port, path: '/latest/meta-data/x%20y' });
-  await proxy.awaitLog(({ text }) => text.includes('answered'));
+  await proxy.awaitLog(({ text }) => text.includes('request refused'));
   const line = /^\d{4}-\d\d-\d\dT[\d:.]+Z [A-Z]+ +\w[^=]*( \w+=("(\\.|[^"\\])*"|[^\s"]+))*$/;
   for (const { text } of proxy.logs.entries) assert.match(text, line);
 });
@@ -224,9 +230,10 @@ test('each request is one access line at debug', async (t) => {
   await ask('127.0.0.11', INSTANCE_ID_PATH);
   await ask('127.0.0.11', '/latest/%');
   await ask('127.0.0.11', SECURITY_CREDENTIALS, {}, 'POST');
-  const lines = await proxy.logs.several(3, ({ msg }) => msg === 'answered');
-  assert.deepEqual(lines.map(({ fields }) => [fields['method'], fields['path'], fields['status']]), [
-    ['GET', INSTANCE_ID_PATH, 200], ['GET', '/latest/%', 400], ['POST', SECURITY_CREDENTIALS, 405],
+  const lines = await proxy.logs.several(3, ({ fields }) => fields['request_id'] !== undefined);
+  assert.deepEqual(lines.map(({ msg, fields }) => [msg, fields['method'], fields['path'], fields['status']]), [
+    ['answered', 'GET', INSTANCE_ID_PATH, 200], ['request refused', 'GET', '/latest/%', 400],
+    ['credentials refused', 'POST', SECURITY_CREDENTIALS, 405],
   ]);
 });
 

@@ -146,6 +146,15 @@ test('a line of JSON is what JSON.stringify makes of it', () => {
   assert.equal(text(), `${JSON.stringify(expected)}\n`);
 });
 
+test('a value is cut after 4,096 characters', () => {
+  for (const format of ['text', 'json', 'gelf'] as const) {
+    const { log, text } = setUp(format);
+    log.info('m', { name: 'a'.repeat(70_000_000) });
+    assert.ok(text().length < 4_400, `${text().length}`);
+    assert.ok(text().includes(`${'a'.repeat(4_096)}…`));
+  }
+});
+
 test('on a terminal a line is coloured, and without the colours it is the same', () => {
   const [coloured, plain] = [setUp('text', 'info', true), setUp('text', 'info')];
   for (const { log } of [coloured, plain]) log.warning('what happened', { name: 'a b', count: 3, not: undefined });

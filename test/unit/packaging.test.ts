@@ -172,3 +172,13 @@ test('the copyright file lists each bundled package once, under its licence', ()
   assert.equal(text.match(/Permission is hereby granted/g)?.length, 1);
   assert.throws(() => copyrightFile(ours, [{ directory: 'x', spdx: 'GPL-3.0', holder: 'X', text: undefined }]), /GPL-3\.0/);
 });
+
+// Files for containers
+
+for (const file of ['compose.yaml', 'swarm.yaml', 'ecs-task-definition.json']) {
+  test(`${file} limits the size of the log`, () => {
+    const text = readFileSync(join('packaging', 'image', file), 'utf8');
+    assert.match(text, /json-file/);
+    assert.match(text, /"?max-size"?: "?10m"?, "?max-file"?: "5"/);
+  });
+}
