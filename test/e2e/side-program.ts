@@ -39,17 +39,17 @@ export class SideProgram<M extends Calls<M>> {
 
   /**
    * Bundles test/e2e/programs/{name}.ts and starts it in a network namespace; resolves once it has its first
-   * call answered. `network` is by default the machine's own.
+   * call answered. `network` is by default the machine's own. `within` is a command that runs it.
    */
   static async start<M extends Calls<M>>(
-    name: string, lab: LabDirectory, machine: Machine, network = machine.network,
+    name: string, lab: LabDirectory, machine: Machine, network = machine.network, within: readonly string[] = [],
   ): Promise<SideProgram<M>> {
     const bundle = join(lab.path, 'programs', `${name}.cjs`);
     await promisify(execFile)('node_modules/.bin/esbuild', [
       join('test', 'e2e', 'programs', `${name}.ts`), '--bundle', '--platform=node', '--format=cjs',
       '--log-level=warning', `--outfile=${bundle}`,
     ]);
-    const child = await machine.spawn([process.execPath, bundle], {
+    const child = await machine.spawn([...within, process.execPath, bundle], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       env: { PATH: process.env['PATH'] },
     }, network);
