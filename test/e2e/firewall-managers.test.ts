@@ -54,12 +54,13 @@ const MANAGERS: Readonly<Record<string, Manager>> = {
 };
 
 const EVENTS: Manager['events'] = [
-  ['nft flush ruleset', 'nft flush ruleset'],
   ['iptables -F', 'for table in filter nat mangle raw; do iptables -w -t $table -F; ip6tables -w -t $table -F; done'],
   ['Docker restart', 'systemctl restart docker'],
   ['docker network create', 'docker network create --ipv6 --subnet fd00:d0d::/64 more; docker network rm more'],
   ['our unit restarts', 'systemctl restart metadataproxy-firewall'],
   ['our unit reloads', 'systemctl reload metadataproxy-firewall'],
+  // The last one: firewalld does not get over it before a restart.
+  ['nft flush ruleset', 'nft flush ruleset'],
 ];
 
 const results: string[] = [];
@@ -86,7 +87,7 @@ function withManager(manager: Manager, body: (managed: () => ManagedHost) => voi
     after(() => managed?.remove());
     body(get);
     if (!FULL) return;
-    for (const [what, command] of [...manager.events, ...EVENTS, ...manager.events.slice(0, 1)]) {
+    for (const [what, command] of [...manager.events, ...EVENTS, ...manager.events.filter(([name]) => name === 'restart')]) {
       test(`${what}: nobody but the proxy answers, and it answers again`, async (t) => {
         const outcome = await get().during(command);
         results.push(`| ${[manager.name, what, outcome.leaked, ...outcome.healed].join(' | ')} |`);
@@ -126,7 +127,7 @@ describe('firewall managers', { timeout: FULL ? 3_600_000 : 600_000 }, () => {
     });
 
     test('nft flush ruleset and iptables -F of each table open no way', async (t) => {
-      for (const [, command] of EVENTS.slice(0, 2)) assertClosed(t, await managed().during(command));
+      for (const [, command] of [EVENTS.slice(0, 1), EVENTS.slice(-1)].flat()) assertClosed(t, await managed().during(command));
     });
 
     test('a restart of the firewall unit opens no way for containers and unprivileged host processes', async (t) => {

@@ -49,15 +49,15 @@ export class SideProgram<M extends Calls<M>> {
 
   /**
    * Bundles test/e2e/programs/{name}.ts and starts it in a network namespace, by default the machine's. Resolves when it
-   * answers its first call.
+   * answers its first call. `within` is a command that runs it.
    */
   static async start<M extends Calls<M>>(
-    name: string, lab: LabDirectory, machine: Machine, network = machine.network,
+    name: string, lab: LabDirectory, machine: Machine, network = machine.network, within: readonly string[] = [],
   ): Promise<SideProgram<M>> {
     const file = join(lab.path, 'programs', `${name}.cjs`);
     // Once for each lab: a program that starts while its file is written anew would read a part of it.
     const bundle = await (bundles.get(file) ?? makeBundle(name, file));
-    const child = await machine.spawn([process.execPath, bundle], {
+    const child = await machine.spawn([...within, process.execPath, bundle], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       env: { PATH: process.env['PATH'] },
     }, network);

@@ -172,15 +172,16 @@ export class DebianHost {
     return this.try('docker', 'exec', container, 'timeout', '5', 'wget', '-q', '-O', '-', `http://${IMDS}${path}`);
   }
 
-  /** Starts a program of the lab's in the network of a container, or in the host's own. */
+  /** Starts a program of the lab's in the network of a container, or as a process of the host. */
   async startProgram<M extends Calls<M>>(name: string, container?: string): Promise<SideProgram<M>> {
-    let network = this.#machine.network;
+    const init = this.#machine.path(`/proc/${this.#booted().pid}`);
+    let [network, within] = [this.#machine.network, ['nsenter', `--pid=${init}/ns/pid`, '--']];
     if (container !== undefined) {
       const pid = await this.run('docker', 'inspect', '--format', '{{.State.Pid}}', container);
       // As the host's own /proc numbers it.
-      network = this.#machine.path(`/proc/${this.#booted().pid}/root/proc/${pid}/ns/net`);
+      [network, within] = [`${init}/root/proc/${pid}/ns/net`, []];
     }
-    const program = await SideProgram.start<M>(name, this.#directory, this.#machine, network);
+    const program = await SideProgram.start<M>(name, this.#directory, this.#machine, network, within);
     this.#sides.push(program);
     return program;
   }

@@ -159,7 +159,7 @@ export function products(): void {
     const printed = await execute('npm', ['pack', '--dry-run', '--json', '--ignore-scripts']);
     const [pack] = JSON.parse(printed.stdout) as { readonly files: readonly { readonly path: string }[] }[];
     assert.deepEqual(pack?.files.map(({ path }) => path).sort(),
-      ['LICENSE', 'README.md', 'bin/metadataproxy', 'iptables/setup', 'package.json']);
+      ['LICENSE', 'README.md', 'bin/metadataproxy', 'iptables/README.md', 'iptables/setup', 'package.json']);
   });
 }
 
