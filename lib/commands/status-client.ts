@@ -37,7 +37,7 @@ export async function fetchStatus({ adminAddress }: Pick<Config, 'adminAddress'>
   return { text, status, address };
 }
 
-/** The proxy is the same program, so this only checks that it is one, and of this version. */
+/** Checks the shape only: an answer with these fields comes from a proxy of this version. */
 function parseStatus(text: string): Status | undefined {
   try {
     const answer = object(JSON.parse(text));

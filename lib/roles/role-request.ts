@@ -29,7 +29,7 @@ export function roleRequest(parameters: Omit<RoleRequest, 'key'>): RoleRequest {
   return { ...parameters, key: JSON.stringify([named, patterns, [...tags], ...sortedEntries(rest)]) };
 }
 
-/** Equal for references to the same role, whatever their spelling. */
+/** Equal for references to the same role in the same form: an ARN and a name with its account have different keys. */
 export function roleKey(role: RoleReference): string {
   return role.kind === 'arn' ? role.role.arn : [role.path, role.name, role.kind === 'account' && role.accountId].join(' ');
 }

@@ -29,7 +29,7 @@ export class HostNetwork {
   readonly #options: HostNetworkOptions;
   readonly #resolving = new WeakMap<Connection, Promise<Caller>>();
   readonly #resolved = new WeakMap<Connection, Caller>();
-  /** The control groups of containers, as their first processes have shown them. */
+  /** The control groups of each container's first process: another process with the same name of a group is no proof. */
   readonly #groups = new WeakMap<Container, ReadonlySet<string>>();
 
   constructor(options: HostNetworkOptions) {

@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net';
 
-/** Where a receiver of metrics listens. A host name is looked up in every round. */
+/** Where a receiver of metrics listens. Every export looks up a host name anew. */
 export interface HostAndPort {
   readonly host: string;
   readonly port: number;

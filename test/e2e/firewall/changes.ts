@@ -79,6 +79,8 @@ export function changes(lab: () => FirewallHost, backend: Backend): void {
 
   test('invalid options, close, and a verification', async (t) => {
     await host.setup('install', ...OPTIONS);
+    // From the first verification on, there is a state to keep.
+    await host.setup('verify', ...OPTIONS);
     const installed = await host.rules();
     await poll(t, 'invalid options', async () => {
       for (const invalid of INVALID_OPTIONS) {

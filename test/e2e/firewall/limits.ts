@@ -92,6 +92,7 @@ END
     assert.match(stderr, /ip6tables has no table nat: IPv6 requests of containers are dropped, not redirected/);
     const told = await setupWithout('nat', 'status');
     assert.deepEqual([told.status, told.stdout], [1, 'ip6tables has no table nat\n']);
+    assert.equal((await setupWithout('nat', 'verify')).status, 1);
     assert.match(await host.state(), /^failed \d+\nip6tables has no table nat\n$/);
     // Without the routing rules, the drops alone.
     await host.shell('ip -6 rule flush; ip -6 rule add priority 32766 lookup main');
