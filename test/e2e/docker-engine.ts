@@ -40,13 +40,13 @@ export class DockerEngine {
 
   /**
    * Starts the daemon; resolves when it answers its API. With `liveRestore` containers outlive the daemon
-   * (and Swarm is not to be had).
+   * (and Swarm is not to be had). Without `iptables` it makes no firewall rules.
    */
-  async start({ liveRestore = false } = {}): Promise<void> {
+  async start({ liveRestore = false, iptables = true } = {}): Promise<void> {
     const at = (name: string): string => join(this.#lab.path, name);
     await mkdir(at('docker'), { recursive: true });
     // A configuration file of our own, because the daemon would read the machine's.
-    await writeFile(at('daemon.json'), JSON.stringify({ 'live-restore': liveRestore }));
+    await writeFile(at('daemon.json'), JSON.stringify({ 'live-restore': liveRestore, iptables }));
     const daemon = await this.#machine.spawnInside([
       DOCKERD, `--config-file=${at('daemon.json')}`, `--data-root=${at('docker/data')}`,
       `--exec-root=${at('docker/exec')}`, `--pidfile=${at('docker/pid')}`, `--host=unix://${this.socket}`,

@@ -22,6 +22,17 @@ interface Reply {
   readonly error?: string;
 }
 
+const bundles = new Map<string, Promise<string>>();
+
+function makeBundle(name: string, file: string): Promise<string> {
+  const made = promisify(execFile)('node_modules/.bin/esbuild', [
+    join('test', 'e2e', 'programs', `${name}.ts`), '--bundle', '--platform=node', '--format=cjs',
+    '--log-level=warning', `--outfile=${file}`,
+  ]).then(() => file);
+  bundles.set(file, made);
+  return made;
+}
+
 /** The test's end of a side program with the calls `M`. */
 export class SideProgram<M extends Calls<M>> {
   readonly #child: ChildProcess;
@@ -44,11 +55,9 @@ export class SideProgram<M extends Calls<M>> {
   static async start<M extends Calls<M>>(
     name: string, lab: LabDirectory, machine: Machine, network = machine.network, within: readonly string[] = [],
   ): Promise<SideProgram<M>> {
-    const bundle = join(lab.path, 'programs', `${name}.cjs`);
-    await promisify(execFile)('node_modules/.bin/esbuild', [
-      join('test', 'e2e', 'programs', `${name}.ts`), '--bundle', '--platform=node', '--format=cjs',
-      '--log-level=warning', `--outfile=${bundle}`,
-    ]);
+    const file = join(lab.path, 'programs', `${name}.cjs`);
+    // Once for each lab: a program that starts while its file is written anew would read a part of it.
+    const bundle = await (bundles.get(file) ?? makeBundle(name, file));
     const child = await machine.spawn([...within, process.execPath, bundle], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       env: { PATH: process.env['PATH'] },

@@ -1,79 +1,85 @@
-// A host for the firewall's tests: as in ../lab.ts, but without moto, with IPv6, with counters on the cable
-// to the metadata service, with Docker started when the test says so, and with iptables of one backend.
-import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
+// A host for the firewall's tests: a machine with IPv6, a cable to the metadata service's machine, a Docker Engine that
+// starts when the test says so, containers on each kind of network, and the real proxy.
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import type { Container } from '../container.ts';
 import { BUSYBOX, DockerEngine } from '../docker-engine.ts';
+import { HOST_ROLE } from '../host-identity.ts';
 import { LabDirectory } from '../leftovers.ts';
-import { Machine, type Result, execute } from '../machine.ts';
+import { Machine, type Result } from '../machine.ts';
 import { PROXY_PORT } from '../ports.ts';
 import { Proxy } from '../proxy.ts';
 import { SideProgram } from '../side-program.ts';
+import {
+  CUSTOM_BRIDGE, type ClientNetwork, HOST_CLIENTS, IMDS4, IMDS6, NETWORKS, PROXY_USER, ROLE_NAMES_PATH, SETUP,
+  UNPRIVILEGED_USER,
+} from './addresses.ts';
+import { type Backend, type IptablesVariant, searchPath } from './backends.ts';
 import type { ListenerCalls } from './listener.ts';
-import { type Answer, OTHERS, type ProbeCalls } from './probe.ts';
+import { buildMachines } from './machines.ts';
+import { ARRIVALS, DEPARTURES, PacketCounters, SENTINEL_PORT } from './packet-counters.ts';
+import { type Answer, NOTHING, OTHERS, type ProbeCalls } from './probe.ts';
+import { listRules } from './rule-listing.ts';
+import { until } from './until.ts';
 
-export type Exporter = 'nft' | 'legacy';
+/** The answer to a request that a rule dropped or refused. */
+export const STOPPED: Answer = 'stopped';
+const REFUSALS: readonly Answer[] = [NOTHING, 'EHOSTUNREACH', 'EACCES', 'ENETUNREACH'];
 
-export const IMDS4 = '169.254.169.254';
-export const IMDS6 = 'fd00:ec2::254';
-/** The host's end of the cable to the metadata service. */
-export const HOST4 = '169.254.169.1';
-export const HOST6 = 'fd00:ec2::1';
-
-const SETUP = resolvePath('iptables/setup');
 const FAMILIES = ['iptables', 'ip6tables'] as const;
 const OWN_PATH = process.env['PATH'] ?? '';
 
-/** A container's place on the host, and the metadata service's address that it asks. */
-export interface Seat {
-  readonly name: string;
-  readonly network: string;
-  readonly imds: string;
-  /** The host's address on the cable, in the same family. */
-  readonly host: string;
-}
-
-export const SEATS: readonly Seat[] = [
-  { name: 'docker0', network: 'default', imds: IMDS4, host: HOST4 },
-  { name: 'a user-defined bridge', network: 'team', imds: IMDS4, host: HOST4 },
-  { name: 'docker_gwbridge', network: 'mesh', imds: IMDS4, host: HOST4 },
-  { name: 'IPv6', network: 'six', imds: IMDS6, host: HOST6 },
-];
-
-/** What came of the packets that all guests sent. */
+/** What became of the packets that all clients sent. */
 export interface Outcome {
-  /** By the name of the seat. */
+  /** By the client's name. */
   readonly answers: Readonly<Record<string, Answer>>;
   /** Packets that reached the metadata service: pings, UDP, and openings of TCP connections. */
   readonly leaked: number;
-  /** Packets that our rules dropped on their way there. */
-  readonly dropped: number;
 }
 
-interface Guest {
-  readonly seat: Seat;
-  readonly container: Container;
+export interface Client {
+  readonly name: string;
+  readonly imds: string;
   readonly probe: SideProgram<ProbeCalls>;
+}
+
+interface ContainerClient extends Client {
+  readonly network: string;
+  readonly container: Container;
 }
 
 export class FirewallHost {
   readonly machine: Machine;
   readonly docker: DockerEngine;
+  readonly variant: IptablesVariant;
+  /** The backend that `setup` uses. */
+  backend: Backend;
+  readonly sent: PacketCounters;
+  readonly arrived: PacketCounters;
   /** A probe on the metadata service's machine: outside of the host. */
   readonly outside: SideProgram<ProbeCalls>;
   readonly #metadata: Machine;
   readonly #directory: LabDirectory;
   readonly #logs: string;
   readonly #listener: SideProgram<ListenerCalls>;
+  readonly #dockerRules = new Map<string, string>();
   #proxy: Proxy | undefined;
-  #guests: Guest[] = [];
+  #clients: ContainerClient[] = [];
+  #hostClients: Client[] = [];
 
   private constructor(
-    machine: Machine, docker: DockerEngine, outside: SideProgram<ProbeCalls>, metadata: Machine,
-    directory: LabDirectory, logs: string, listener: SideProgram<ListenerCalls>,
+    [machine, metadata]: readonly [Machine, Machine], variant: IptablesVariant, backend: Backend,
+    directory: LabDirectory, logs: string, listener: SideProgram<ListenerCalls>, outside: SideProgram<ProbeCalls>,
   ) {
     this.machine = machine;
-    this.docker = docker;
+    this.variant = variant;
+    this.backend = backend;
+    this.docker = new DockerEngine(machine, directory, join(logs, 'dockerd.log'));
+    this.sent = new PacketCounters(machine, DEPARTURES);
+    this.arrived = new PacketCounters(metadata, ARRIVALS);
     this.outside = outside;
     this.#metadata = metadata;
     this.#directory = directory;
@@ -82,90 +88,95 @@ export class FirewallHost {
   }
 
   /** Builds the host, without Docker and without rules. */
-  static async create(backend: Exporter): Promise<FirewallHost> {
-    const logs = join('build', 'e2e-firewall', backend);
+  static async create(variant: IptablesVariant, backend: Backend): Promise<FirewallHost> {
+    const logs = join('build', 'e2e-firewall', variant);
     rmSync(logs, { recursive: true, force: true });
     mkdirSync(logs, { recursive: true });
     const directory = new LabDirectory();
     process.once('exit', () => directory.remove());
-    useBackend(backend, join(directory.path, 'bin'));
-    const [machine, metadata] = await Promise.all([
-      Machine.create('ec2host', directory), Machine.create('metadata', directory),
-    ]);
-    await machine.connect(metadata, { name: 'metadata', address: `${HOST4}/24` },
-      { name: 'ec2host', address: `${IMDS4}/24` });
-    await metadata.run(['/bin/sh', '-ec', `
-      ip address add ${IMDS6}/64 dev ec2host nodad
-      ip route add default via ${HOST4}
-      ip route add default via ${HOST6}
-      count() {
-        "$1" --wait --table raw --append PREROUTING --in-interface ec2host --destination "$2" $3
-      }
-      for what in '--protocol tcp --syn' '--protocol udp' '--protocol icmp'; do
-        count iptables ${IMDS4} "$what"
-      done
-      for what in '--protocol tcp --syn' '--protocol udp' '--protocol icmpv6 --icmpv6-type echo-request'; do
-        count ip6tables ${IMDS6} "$what"
-      done
-    `]);
-    // The kernel's own check of source addresses is off, so that only the rules' can hold anything up.
-    await machine.run(['/bin/sh', '-ec', `
-      ip address add ${HOST6}/64 dev metadata nodad
-      echo 1 >/proc/sys/net/ipv4/ip_forward
-      echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
-      echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter
-      echo 0 >/proc/sys/net/ipv4/conf/default/rp_filter
-    `]);
-    const docker = new DockerEngine(machine, directory, join(logs, 'dockerd.log'));
-    const [listener, outside] = [
-      await SideProgram.start<ListenerCalls>('../firewall/listener', directory, metadata),
-      await SideProgram.start<ProbeCalls>('../firewall/probe', directory, metadata),
-    ];
-    return new FirewallHost(machine, docker, outside, metadata, directory, logs, listener);
+    // dockerd finds iptables there, and so does iptables/setup.
+    process.env['PATH'] = searchPath(variant, join(directory.path, 'bin'));
+    const [machine, metadata] = await buildMachines(directory);
+    const listener = await SideProgram.start<ListenerCalls>('../firewall/listener', directory, metadata);
+    for (const port of [80, 8080, SENTINEL_PORT]) await listener.call('listen', port, HOST_ROLE);
+    const outside = await SideProgram.start<ProbeCalls>('../firewall/probe', directory, metadata);
+    return new FirewallHost([machine, metadata], variant, backend, directory, logs, listener, outside);
   }
 
-  /** Starts Docker for the first time, and makes the networks of all seats. */
+  /** Starts Docker for the first time, and makes all networks. */
   async startDocker(): Promise<void> {
-    await this.docker.start();
+    await this.restartDocker();
     await this.docker.makeImage(BUSYBOX);
     await this.docker.docker('network', 'create', 'team');
+    await this.docker.docker('network', 'create', '--opt', `com.docker.network.bridge.name=${CUSTOM_BRIDGE}`, 'custom');
     await this.docker.docker('network', 'create', '--ipv6', '--subnet', 'fd00:d0c::/64', 'six');
     await this.docker.docker('swarm', 'init', '--advertise-addr', '127.0.0.1');
     await this.docker.docker('network', 'create', '--driver', 'overlay', '--attachable', 'mesh');
+    for (const program of this.variant === 'none' ? [] : FAMILIES) {
+      this.#dockerRules.set(program, await this.shell(`${program}-save | grep -v METADATAPROXY`));
+    }
   }
 
-  /** Takes a container to every seat, in place of those that sit there. */
-  async seatGuests(): Promise<void> {
-    await this.unseatGuests();
-    // A Swarm that has just come back needs a moment to know its networks.
+  /** Brings back the rules that Docker made at its first start, and takes all others of iptables away. */
+  async restoreDockerRules(): Promise<void> {
+    for (const [program, saved] of this.#dockerRules) {
+      await this.shell(`printf '%s' '${saved}' | ${program}-restore`);
+    }
+  }
+
+  /** Stops Docker if it runs, and starts it. Its containers end. */
+  async restartDocker(): Promise<void> {
+    await this.stopClients();
+    const mark = this.#proxy?.log.length;
+    await this.docker.stop();
+    await this.docker.start({ iptables: this.variant !== 'none' });
+    await this.#proxy?.knowsContainers(mark);
+  }
+
+  /** Starts a container on each network, in place of those that run. */
+  async startClients(): Promise<void> {
+    await this.stopClients();
+    // After a restart, Swarm needs a moment to know its networks.
     await until(async () => (await this.docker.tryDocker('network', 'inspect', 'mesh')).status === 0);
-    this.#guests = await Promise.all(SEATS.map(async (seat, n) => {
-      const { network: name } = seat;
-      const container = await this.docker.startIdle(`guest-${n}`, { IAM_ROLE: 'app' }, { network: name });
-      const network = await container.networkNamespace();
-      return { seat, container, probe: await this.#probe(network) };
+    this.#clients = await Promise.all(NETWORKS.map(async (place, n) => {
+      const container = await this.docker.startIdle(`client-${n}`, { IAM_ROLE: 'app' }, { network: place.network });
+      return { ...place, container, probe: await this.probe(await container.networkNamespace()) };
     }));
   }
 
-  async unseatGuests(): Promise<void> {
-    await Promise.all(this.#guests.map(({ container, probe }) => {
+  async stopClients(): Promise<void> {
+    await Promise.all(this.#clients.map(({ container, probe }) => {
       probe.end();
       return container.remove();
     }));
-    this.#guests = [];
+    this.#clients = [];
   }
 
-  /** The container at a seat, and a probe in its network. */
-  guest(network: string): Guest {
-    const guest = this.#guests.find(({ seat }) => seat.network === network);
-    if (guest === undefined) throw new Error(`nobody sits at ${network}`);
-    return guest;
+  /** Starts unprivileged processes on the host's network, which `probeAll` includes from then on. */
+  async startHostClients(): Promise<void> {
+    this.#hostClients = await Promise.all(HOST_CLIENTS.map(async ({ name, imds }) => {
+      const probe = await this.probe();
+      await probe.call('becomeUser', UNPRIVILEGED_USER);
+      return { name, imds, probe };
+    }));
   }
 
-  /** Starts the real proxy; with a metadata tree and credentials of its own it asks nobody else. */
-  async startProxy(): Promise<Proxy> {
+  stopHostClients(): void {
+    for (const { probe } of this.#hostClients) probe.end();
+    this.#hostClients = [];
+  }
+
+  /** The container on a network, and a probe in its network namespace. */
+  client(network: ClientNetwork['network']): ContainerClient {
+    const client = this.#clients.find((each) => each.network === network);
+    if (client === undefined) throw new Error(`no container runs on ${network}`);
+    return client;
+  }
+
+  /** Starts the real proxy; with mock metadata and mock credentials it needs no other service. */
+  async startProxy(settings: Readonly<Record<string, string>> = {}): Promise<Proxy> {
     this.#proxy = await Proxy.start(this.machine, this.docker.socket, join(this.#logs, 'proxy.log'), {
-      HOST: '::', MOCK_API: 'true', MOCK_CREDENTIALS: 'true', AWS_REGION: 'us-east-1',
+      HOST: '::', MOCK_API: 'true', MOCK_CREDENTIALS: 'true', AWS_REGION: 'us-east-1', ...settings,
     });
     return this.#proxy;
   }
@@ -175,14 +186,34 @@ export class FirewallHost {
     this.#proxy = undefined;
   }
 
-  /** Runs iptables/setup; a status other than 0 is an error. */
-  setup(...args: string[]): Promise<string> {
-    return this.machine.run([SETUP, ...args]);
+  /** Runs iptables/setup with the backend's options; a status other than 0 is an error. */
+  async setup(...args: string[]): Promise<string> {
+    const { status, stdout, stderr } = await this.trySetup(...args);
+    if (status !== 0) throw new Error(`setup ${args.join(' ')} (${status}): ${stderr}${stdout}`);
+    return stdout;
   }
 
   /** The same, but a failure is a result. */
   trySetup(...args: string[]): Promise<Result> {
-    return this.#tryInside(SETUP, ...args);
+    return this.machine.tryRun(this.#command(args));
+  }
+
+  /** Starts `setup watch`. */
+  watch(...args: string[]): Promise<ChildProcess> {
+    const program = ['/bin/sh', '-c', 'echo $$ >/run/watch.pid; exec "$@"', 'sh', ...this.#command(['watch', ...args])];
+    return this.machine.spawnInside(['setsid', ...program], { stdio: 'ignore' });
+  }
+
+  /** Ends it with the programs that it listens to, as systemd ends a service's control group. */
+  async endWatch(watcher: ChildProcess): Promise<void> {
+    const ended = once(watcher, 'exit');
+    await this.shell('kill -- "-$(cat /run/watch.pid)"');
+    await ended;
+  }
+
+  /** What the proxy reads: "ok" or "failed", and the problems. */
+  state(): Promise<string> {
+    return readFile(this.machine.path('/run/metadataproxy-firewall/state'), 'utf8');
   }
 
   /** Runs a command of both families of iptables. */
@@ -190,160 +221,91 @@ export class FirewallHost {
     for (const program of FAMILIES) await this.machine.run([program, '--wait', ...args]);
   }
 
-  /**
-   * The rules of both families, without their counters and without what does nothing: comments, and tables
-   * that have neither rules nor chains of somebody's.
-   */
-  async rules(): Promise<string[]> {
-    const kept: string[] = [];
-    for (const program of FAMILIES) {
-      const saved = await this.machine.run([`${program}-save`]);
-      let table = '';
-      for (const line of saved.split('\n')) {
-        if (line.startsWith('*')) table = line.slice(1);
-        const says = /^[:-]/.test(line) && !/^:[A-Z]+ ACCEPT /.test(line);
-        if (says) kept.push(`${program} ${table} ${line.replace(/ \[\d+:\d+\]$/, '')}`);
-      }
-    }
-    return kept.sort((a, b) => order(a) - order(b));
+  shell(script: string): Promise<string> {
+    return this.machine.run(['/bin/sh', '-ec', script]);
+  }
+
+  /** Every rule that there is: see listRules. */
+  rules(): Promise<string[]> {
+    return listRules(this.machine, this.variant !== 'none');
   }
 
   /**
-   * Has every guest ask for its role at its metadata address, and send it other packets; resolves when each
-   * packet is accounted for: answered, dropped by our rules, or arrived at the metadata service.
+   * Every client requests its role at its metadata address, and sends other packets. Resolves when each packet has
+   * been counted, the clients that `expected` names have that answer, and whatever leaked has arrived.
    */
-  async probeAll(): Promise<Outcome> {
-    const before = { dropped: await this.#dropped(), leaked: await this.#leaked() };
-    const pending = new Set(this.#guests);
+  async probeAll(expected: Readonly<Record<string, Answer>> = {}): Promise<Outcome> {
+    await Promise.all([this.sent.reset(), this.arrived.reset()]);
     const answers: Record<string, Answer> = {};
-    await Promise.all(this.#guests.map(async (guest) => {
-      await guest.probe.call('ask', guest.seat.imds, 80);
-      await guest.probe.call('sendOthers', guest.seat.imds);
-      void guest.probe.call('answer').then((answer) => {
-        answers[guest.seat.name] = answer;
-        pending.delete(guest);
+    const clients = [...this.#clients, ...this.#hostClients];
+    await Promise.all(clients.map(async ({ name, imds, probe }) => {
+      await probe.call('ask', imds, 80);
+      await probe.call('sendOthers', imds, !this.#hostClients.some((client) => client.name === name));
+      void probe.call('answer').then((answer) => {
+        answers[name] = REFUSALS.includes(answer) ? STOPPED : answer;
       });
     }));
-    let [dropped, leaked] = [0, 0];
-    // A request without an answer is one packet; what was answered was a connection, of some more.
-    await until(async () => {
-      dropped = (await this.#dropped()) - before.dropped;
-      leaked = (await this.#leaked()) - before.leaked;
-      return dropped + leaked >= this.#guests.length * OTHERS + pending.size;
-    });
-    await Promise.all(this.#guests.map(({ probe }) => probe.call('giveUp')));
-    await until(() => Promise.resolve(pending.size === 0));
-    return { answers, leaked, dropped };
+    // Packets of the host's own processes are sent, or refused, before the call returns.
+    const packets = this.#clients.length * (OTHERS + 1);
+    await until(async () => (await this.sent.read('sent')) >= packets);
+    const awaited = clients.filter(({ name }) => (expected[name] ?? STOPPED) !== STOPPED);
+    await until(() => awaited.every(({ name }) => answers[name] !== undefined), { orAfterMs: 5_000 });
+    await this.passSentinel();
+    const leaked = await this.arrived.read('leaked');
+    await Promise.all(clients.map(({ probe }) => probe.call('giveUp')));
+    await until(() => clients.every(({ name }) => answers[name] !== undefined));
+    return { answers, leaked };
   }
 
-  /** As `Outcome.leaked`. */
+  /** Packets that reach the metadata service during an action. */
   async leakedDuring(action: () => Promise<unknown>): Promise<number> {
-    const before = await this.#leaked();
+    await this.arrived.reset();
     await action();
-    return (await this.#leaked()) - before;
+    await this.passSentinel();
+    return this.arrived.read('leaked');
   }
 
-  /** What the host itself is told by the metadata service, as some user: the body, or curl's status. */
+  /** A request that no rule stops: when it is answered, packets that left before it have arrived. */
+  async passSentinel(): Promise<void> {
+    const answers = await Promise.all([IMDS4, `[${IMDS6}]`].map((address) =>
+      this.askAsHost(PROXY_USER, `http://${address}:${SENTINEL_PORT}/`)));
+    if (answers.some((answer) => answer !== HOST_ROLE)) throw new Error(`the proxy's user got ${answers.join(' and ')}`);
+  }
+
+  /** What a process of the host gets as some user: the body, or curl's status. */
   async askAsHost(user: number, url: string): Promise<string> {
-    const { status, stdout } = await this.#tryInside('setpriv', '--reuid', String(user), '--clear-groups',
-      'curl', '--silent', '--noproxy', '*', '--max-time', '1', '--fail', url);
+    const { status, stdout } = await this.machine.tryRun(['setpriv', '--reuid', String(user), '--clear-groups',
+      'curl', '--silent', '--noproxy', '*', '--max-time', '1', '--fail', url]);
     return status === 0 ? stdout : `curl ${status}`;
-  }
-
-  /** Packets that the rules of a chain have matched, in both families. */
-  async matched(table: string, chain: string, target: string): Promise<number> {
-    let sum = 0;
-    for (const program of FAMILIES) {
-      sum += packets(await this.machine.run([program, '--wait', '--table', table, '--list', chain,
-        '--verbose', '--exact', '--numeric']).catch(() => ''), target);
-    }
-    return sum;
-  }
-
-  /** Waits until the rules of a chain have matched more packets than `before`. */
-  matchedMore(table: string, chain: string, target: string, before: number): Promise<void> {
-    return until(async () => (await this.matched(table, chain, target)) > before);
   }
 
   /** The URL of the proxy on the host's loopback. */
   get proxyOnLoopback(): string {
-    return `http://127.0.0.1:${PROXY_PORT}/latest/meta-data/iam/security-credentials/`;
+    return `http://127.0.0.1:${PROXY_PORT}${ROLE_NAMES_PATH}`;
   }
 
   async remove(): Promise<void> {
     await this.stopProxy();
     await Promise.all([this.machine.end(), this.#metadata.end()]);
-    for (const { probe } of this.#guests) probe.end();
+    for (const { probe } of [...this.#clients, ...this.#hostClients]) probe.end();
     this.outside.end();
     this.#listener.end();
     this.#directory.remove();
     process.env['PATH'] = OWN_PATH;
   }
 
-  #probe(network: string): Promise<SideProgram<ProbeCalls>> {
+  /** Starts a probe in a network namespace, by default the host's. */
+  probe(network?: string): Promise<SideProgram<ProbeCalls>> {
     return SideProgram.start<ProbeCalls>('../firewall/probe', this.#directory, this.machine, network);
   }
 
-  #tryInside(...command: string[]): Promise<Result> {
-    const inside = [`--target=${this.machine.pid}`, '--net', '--mount', '--pid', '--'];
-    return execute('nsenter', [...inside, ...command]);
+  /** Starts a program on the host that listens where it is told to. */
+  listener(): Promise<SideProgram<ListenerCalls>> {
+    return SideProgram.start<ListenerCalls>('../firewall/listener', this.#directory, this.machine);
   }
 
-  async #dropped(): Promise<number> {
-    return (await this.matched('mangle', 'METADATAPROXY-FORWARD', 'DROP')) +
-      (await this.matched('filter', 'METADATAPROXY-FORWARD', 'DROP'));
+  #command(args: readonly string[]): string[] {
+    const environment = Object.entries(this.backend.environment).map(([name, value]) => `${name}=${value}`);
+    return ['env', ...environment, resolvePath(SETUP), ...this.backend.options, ...args];
   }
-
-  async #leaked(): Promise<number> {
-    let sum = 0;
-    for (const program of FAMILIES) {
-      sum += packets(await this.#metadata.run([program, '--wait', '--table', 'raw', '--list', 'PREROUTING',
-        '--verbose', '--exact', '--numeric']), '');
-    }
-    return sum;
-  }
-}
-
-/** Why a backend cannot be used on this machine; undefined if it can. */
-export async function whyNot(backend: Exporter): Promise<string | undefined> {
-  for (const program of FAMILIES) {
-    const command = `/usr/sbin/${program}-${backend}`;
-    // In a namespace of its own, because even a look makes the tables.
-    const { status, stderr } = await execute('unshare', ['--net', command, '--table', 'nat', '--list-rules']);
-    if (status !== 0) return `${command} does not work here: ${stderr.trim()}`;
-  }
-  return undefined;
-}
-
-/** Asks again and again, until it is so. The test's own limit ends it otherwise. */
-export async function until(isSo: () => Promise<boolean>): Promise<void> {
-  const started = performance.now();
-  while (!(await isSo())) {
-    if (performance.now() - started > 20_000) throw new Error('it does not come about');
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-/** Makes `iptables` on PATH that of a backend: Docker finds it there, and so does iptables/setup. */
-function useBackend(backend: Exporter, directory: string): void {
-  mkdirSync(directory);
-  for (const program of FAMILIES) {
-    for (const part of ['', '-save', '-restore']) {
-      symlinkSync(`/usr/sbin/${program}-${backend}${part}`, join(directory, `${program}${part}`));
-    }
-  }
-  process.env['PATH'] = `${directory}:${OWN_PATH}`;
-}
-
-/** Sums up the packets in a listing with counters, of the rules with a target (of all, if that is empty). */
-function packets(listing: string, target: string): number {
-  const rules = listing.split('\n').slice(2).map((line) => line.trim().split(/\s+/));
-  const counted = rules.filter(([, , name]) => target === '' || name === target);
-  return counted.reduce((sum, [count]) => sum + Number(count), 0);
-}
-
-/** Tables come out in different orders; within one the order of the rules matters. */
-function order(line: string): number {
-  const [program = '', table = ''] = line.split(' ');
-  return (program === 'iptables' ? 0 : 10) + ['raw', 'mangle', 'nat', 'filter'].indexOf(table);
 }

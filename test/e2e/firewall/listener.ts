@@ -1,17 +1,28 @@
-// Stands for the metadata service, on every address of the machine that it runs on: whatever is asked of it
-// by TCP gets the host's credentials.
-import { createServer } from 'node:http';
-import { HOST_ROLE } from '../host-identity.ts';
+// HTTP servers that answer every request with one text: the metadata service's, and other programs' on the host.
+import { once } from 'node:events';
+import { type Server, createServer } from 'node:http';
 import { answerCalls } from '../side-program.ts';
 
-export type ListenerCalls = Readonly<Record<never, never>>;
-
-/** The metadata service's own port, and one that is not. */
-const PORTS = [80, 8080];
-
-for (const port of PORTS) {
-  const server = createServer((_, response) => response.end(HOST_ROLE));
-  server.listen(port, '::', () => {
-    if (port === PORTS.at(-1)) answerCalls<ListenerCalls>({});
-  });
+export interface ListenerCalls {
+  /** Listens on all addresses, or on one. */
+  listen(port: number, text: string, address?: string): Promise<void>;
+  /** Frees all ports. */
+  close(): Promise<void>;
 }
+
+const servers: Server[] = [];
+
+answerCalls<ListenerCalls>({
+  async listen(port, text, address = '::') {
+    const server = createServer((_, response) => response.end(text));
+    await once(server.listen(port, address), 'listening');
+    servers.push(server);
+  },
+  async close() {
+    for (const server of servers.splice(0)) {
+      const closed = once(server.close(), 'close');
+      server.closeAllConnections();
+      await closed;
+    }
+  },
+});
