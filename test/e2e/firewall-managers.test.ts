@@ -41,12 +41,13 @@ const MANAGERS: Readonly<Record<string, Manager>> = {
   },
   ufw: {
     name: 'ufw',
-    packages: ['ufw'],
+    packages: ['ufw', 'nftables'],
     configure: 'ufw default deny incoming; ufw --force enable',
     events: [['ufw reload', 'ufw reload'], ...ofUnit('ufw')],
   },
+  // Without nftables: by the iptables backend.
   persistent: {
-    name: 'netfilter-persistent',
+    name: 'netfilter-persistent, no nft',
     packages: ['iptables-persistent', 'netfilter-persistent'],
     configure: `printf '${DENY.replaceAll('\n', '\\n')}' | tee /etc/iptables/rules.v4 >/etc/iptables/rules.v6; systemctl enable --now netfilter-persistent; netfilter-persistent reload`,
     events: [['netfilter-persistent reload', 'netfilter-persistent reload'], ...ofUnit('netfilter-persistent')],
@@ -60,7 +61,7 @@ const EVENTS: Manager['events'] = [
   ['our unit restarts', 'systemctl restart metadataproxy-firewall'],
   ['our unit reloads', 'systemctl reload metadataproxy-firewall'],
   // The last one: firewalld does not get over it before a restart.
-  ['nft flush ruleset', 'nft flush ruleset'],
+  ['nft flush ruleset', '! command -v nft || nft flush ruleset'],
 ];
 
 const results: string[] = [];
