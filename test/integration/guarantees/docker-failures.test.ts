@@ -121,7 +121,7 @@ describe('Docker', { concurrency: 4 }, () => {
     const random = new SeededRandom(7);
     const id = (): string => random.string('0123456789abcdef', 64, 64);
     const line = (Type: string, Action: string, ID: string, Attributes = {}): string =>
-      `${JSON.stringify({ Type, Action, Actor: { ID, Attributes }, time: 1, timeNano: 1 })}\n`;
+      `${JSON.stringify({ Type, Action, Actor: { ID, Attributes }, time: Math.floor(Date.now() / 1000), timeNano: Date.now() * 1e6 })}\n`;
     const noise = (): string => random.pick([
       () => line('container', 'die', id()),
       () => line('container', 'destroy', id()),
