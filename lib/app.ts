@@ -77,7 +77,7 @@ export async function startProxy(config: Config, log: Log, version: string, inhe
   });
 
   // Who the callers are, and which role each has.
-  const engine = new DockerEngine(config.docker, { events, confirm: config.dockerConfirm });
+  const engine = new DockerEngine(config.docker, events);
   const describe = wiring.containerReader(config, engine);
   const directory = new ContainerDirectory({ engine, describe, clock, random, resyncEvery: config.dockerSyncPeriod, events });
   const rules = wiring.roleRules(config, events);

@@ -66,12 +66,6 @@ export class RoleAssignments {
     return assignment instanceof BadRoleRequest ? undefined : assignment?.request;
   }
 
-  /** A container was created, and its inspect may come too late. Only a role that its labels declare is fetched. */
-  announced(container: Container): void {
-    const { declared } = parseRoleClaim(container, this.#settings);
-    if (declared && !(declared instanceof BadRoleRequest)) this.#options.store.warm(declared.request);
-  }
-
   /** A container was created, or found. */
   known(container: Container): void {
     const request = this.#requestToWarm(container);

@@ -3,7 +3,7 @@
  * holds the connection does. No header is believed.
  */
 
-import { ContainerTooLarge, DirectoryUnavailable, type Container } from './docker/container.ts';
+import { DirectoryUnavailable, type Container } from './docker/container.ts';
 import type { RoleReference } from './roles/role-reference.ts';
 
 export type Caller = Container | HostProcess | MappedAddress | MesosTask | DemoCaller;
@@ -50,7 +50,6 @@ export class CallerUndetermined extends Error {}
 
 /** For rejections of the container directory, whose DirectoryUnavailable means that a caller is undetermined. */
 export function rethrowUndetermined(error: unknown): never {
-  if (error instanceof ContainerTooLarge) throw new UnknownCaller(error.message, { cause: error });
   throw error instanceof DirectoryUnavailable ? new CallerUndetermined(error.message, { cause: error }) : error;
 }
 

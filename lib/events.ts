@@ -22,10 +22,6 @@ export interface Events {
   /** @param sentAt when the engine sent the event, in milliseconds since the epoch */
   engineEventReceived(sentAt: number): void;
   directoryStateChanged(state: DirectoryState, detail: { readonly count: number; readonly error?: Error }): void;
-  /** A proxy before the engine refuses a path that the directory can do without. Once for each path. */
-  enginePathRefused(path: string, error: Error): void;
-  /** Once for each container that is too large to be served. */
-  containerTooLarge(id: string, error: Error): void;
   /** Once for each caller whose role, policy or duration is invalid. */
   roleRequestInvalid(caller: Caller, error: BadRoleRequest): void;
   /** Callers on the host's network cannot be identified. */

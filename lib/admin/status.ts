@@ -74,7 +74,7 @@ export interface StatusSources {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Log;
-  readonly directory: Pick<ContainerDirectory, 'state' | 'detail' | 'started'>;
+  readonly directory: Pick<ContainerDirectory, 'state' | 'started'>;
   readonly assignments: RowSources['assignments'];
   readonly store: NonNullable<RowSources['store']>;
   readonly sourceCredentials: Pick<SourceCredentials, 'state'>;
@@ -87,7 +87,7 @@ export function readiness({ config, directory, sourceCredentials, firewall }: St
   const mock = config.mockCredentials;
   const rules = firewall();
   return {
-    docker: { ok: directory.state === 'synced' || mock, detail: directory.detail },
+    docker: { ok: directory.state === 'synced' || mock, detail: directory.state },
     credentials: mock ? { ok: true, detail: 'not needed with --mock-credentials' } : sourceCredentials.state,
     ...(rules && { firewall: rules }),
   };

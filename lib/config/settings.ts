@@ -146,13 +146,6 @@ export const SETTINGS = {
       takes: kind('unix:///path, tcp://host:port, http://host:port or https://host:port', parseDockerEndpoint),
       help: 'The Docker Engine API. unix://var/run/docker.sock also means the absolute path.',
     },
-    dockerConfirm: {
-      env: ['DOCKER_CONFIRM'], from: 'new', default: 'auto',
-      takes: oneOf<'auto' | 'always' | 'never'>(['auto', 'always', 'never']),
-      help:
-        'Ask the engine who has an address before each answer with a role. auto: unless DOCKER_URL is the default ' +
-        "socket, which only the engine itself uses; a proxy before the engine may lose events. never: DOCKER_URL is the engine's own socket, too.",
-    },
     dockerTlsVerify: {
       env: ['DOCKER_TLS_VERIFY'], from: 'Docker',
       takes: boolean(false),

@@ -56,11 +56,9 @@ export class AddressTable<Owner> {
     for (const address of new Set([...before, ...addresses])) this.#update(address, owner, network);
   }
 
-  /** Removes what the engine assigned, except on some networks; a claim stays. */
-  removeAssigned(owner: Owner, except: ReadonlyMap<string, unknown>): void {
-    for (const network of this.#networksOf(owner)) {
-      if (network !== CLAIMED && !except.has(network)) this.set(owner, network, []);
-    }
+  /** Removes what the engine assigned; a claim stays. */
+  removeAssigned(owner: Owner): void {
+    for (const network of this.#networksOf(owner)) if (network !== CLAIMED) this.set(owner, network, []);
   }
 
   /** Removes all addresses and claims of the owner. */

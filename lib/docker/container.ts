@@ -30,9 +30,6 @@ export interface RetainedFields {
   readonly labels: ReadonlySet<string> | 'all';
 }
 
-/** The container is larger than anybody's should be, so nothing is read of it. */
-export class ContainerTooLarge extends Error {}
-
 /** The container behind an address cannot be determined now. */
 export class DirectoryUnavailable extends Error {}
 

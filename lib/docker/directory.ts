@@ -9,7 +9,7 @@
  *
  * This file answers the questions. Below it, imports run one way:
  *
- *   engine-sync       event stream and lists → lookups, registry      confirmed-answers   where events may be late or lost
+ *   engine-sync       event stream and lists → lookups, registry      podman        confirms answers where events are late
  *   lookups           one container; address-lookups: one network     registry      the containers; the only writer
  *   address-table     address → owners                                waiters       wait for a key, negative cache
  *   client            the engine's API                                event-stream, parse, engine (types)
@@ -22,11 +22,11 @@
 
 import type { Events } from '../events.ts';
 import { sleep, withTimeout, type Clock } from '../util/clock.ts';
-import { ConfirmedAnswers } from './confirmed-answers.ts';
-import { ContainerTooLarge, DirectoryUnavailable, type Container } from './container.ts';
+import { DirectoryUnavailable, type Container } from './container.ts';
 import { EngineSync, type DirectoryState } from './engine-sync.ts';
 import type { Engine } from './engine.ts';
 import { Lookups, type LookupOptions } from './lookups.ts';
+import { PodmanAnswers } from './podman.ts';
 import { Registry, type ContainerListener } from './registry.ts';
 import { Waiters } from './waiters.ts';
 
@@ -40,7 +40,7 @@ export interface DirectoryOptions {
   random: () => number;
   /** Milliseconds between lists of all containers, at most; 0 or undefined for no further bound. */
   resyncEvery?: number;
-  events: Pick<Events, 'directoryStateChanged' | 'containerTooLarge'>;
+  events: Pick<Events, 'directoryStateChanged'>;
 }
 
 /**
@@ -60,15 +60,13 @@ export class ContainerDirectory {
   readonly #registry: Registry;
   readonly #lookups: Lookups;
   readonly #sync: EngineSync;
-  readonly #answers: ConfirmedAnswers;
-  readonly #refusedPaths: ReadonlySet<string>;
+  readonly #answers: PodmanAnswers;
 
   constructor({ engine, describe, clock, random, resyncEvery = 0, events }: DirectoryOptions) {
     this.#clock = clock;
-    this.#refusedPaths = engine.refusedPaths;
     this.#waiters = new Waiters(clock);
     const registry = new Registry(this.#waiters);
-    const lookups = new Lookups({ engine, describe, clock, registry, events });
+    const lookups = new Lookups({ engine, describe, clock, registry });
     this.#registry = registry;
     this.#lookups = lookups;
     this.#sync = new EngineSync({ engine, registry, lookups, clock, random, resyncEvery, events });
@@ -77,17 +75,11 @@ export class ContainerDirectory {
       peersKnown: (id: string) => this.#peersKnown(id),
       waitForPeers: (id: string, news: (timeoutMs: number) => Promise<void>) => this.#waitForPeers(id, news),
     };
-    this.#answers = new ConfirmedAnswers(inner, this.#sync, lookups);
+    this.#answers = new PodmanAnswers(inner, this.#sync, lookups);
   }
 
   get state(): DirectoryState {
     return this.#sync.state;
-  }
-
-  /** The state, and what is wrong. */
-  get detail(): string {
-    const refused = [...this.#refusedPaths].join(' and ');
-    return refused === '' ? this.#sync.detail : `${this.#sync.detail}; the engine's proxy refuses ${refused}`;
   }
 
   /** Calls the listener for every change from now on; nothing that is known already. */
@@ -115,7 +107,7 @@ export class ContainerDirectory {
    *
    * @param address in normal form
    * @returns undefined when no container has it
-   * @throws DirectoryUnavailable when that cannot be determined now, ContainerTooLarge
+   * @throws DirectoryUnavailable when that cannot be determined now
    */
   resolve(address: string): Container | undefined | Promise<Container | undefined> {
     if (this.state !== 'synced') return this.#inTime(this.#resolveWithoutEvents(address));
@@ -238,7 +230,7 @@ export class ContainerDirectory {
         return new Error('the Docker Engine takes too long to identify the calling container');
       });
     } catch (error) {
-      if (error instanceof DirectoryUnavailable || error instanceof ContainerTooLarge) throw error;
+      if (error instanceof DirectoryUnavailable) throw error;
       throw new DirectoryUnavailable((error as Error).message, { cause: error });
     }
   }

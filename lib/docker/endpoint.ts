@@ -9,9 +9,6 @@ export type DockerEndpoint =
 
 export type TlsFiles = Readonly<Pick<RequestOptions, 'ca' | 'cert' | 'key'>>;
 
-/** Where engines listen by default, and no proxy of theirs does. */
-const ENGINE_SOCKETS: ReadonlySet<string> = new Set(['/var/run/docker.sock', '/run/docker.sock']);
-
 const DEFAULT_TCP_PORT = 2375;
 const DEFAULT_TLS_PORT = 2376;
 
@@ -45,9 +42,4 @@ export function parseDockerEndpoint(text: string): DockerEndpoint | undefined {
 export function readTlsFiles(directory: string): TlsFiles {
   const read = (name: string): Buffer => readFileSync(join(directory, name));
   return { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') };
-}
-
-/** Whether the endpoint is an engine's own socket, as far as its path tells: nothing between can lose events. */
-export function isEngineSocket(endpoint: DockerEndpoint): boolean {
-  return endpoint.kind === 'unix' && ENGINE_SOCKETS.has(endpoint.socketPath);
 }

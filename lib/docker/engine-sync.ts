@@ -1,32 +1,27 @@
 /**
- * Keeps the registry in step with the engine: opens an event stream, reads everything, applies the events, and starts
- * again before the stream ends.
+ * Keeps the registry in step with the engine: opens the event stream, reads everything, applies the events, and starts
+ * again when the stream ends.
  *
  *   state          entered                                         what answers rest on
  *   starting       at the start                                    nothing
- *   synced         a stream is open, everything before it read     the registry
- *   disconnected   the stream has ended without a successor, or    the registry only while the engine provably cannot
- *                  a stream has not ended when it should have      have started a container (see `nothingStarted`)
+ *   synced         the stream is open, everything before it read   the registry
+ *   disconnected   the stream has ended                            the registry only while the engine provably cannot
+ *                                                                  have started a container (see `nothingStarted`)
  *
- * Silence is not news: each stream is one that the engine ends after a minute. Before that the next one is opened and
- * everything is read again, which also removes what lost events would have removed. A stream that the engine does not
- * end in time is silent because something holds it back. After that the state stays `disconnected` until a stream of
- * three seconds has ended in time.
- *
- * Interleaving: concurrent attempts to open a stream are one, and calls of `rescan` share the next one that has not
+ * Interleaving: concurrent calls of `connect` share one attempt, and calls of `rescan` share the next one that has not
  * begun. While a full read awaits the engine, its events are kept and applied after it, in order and
- * without an await in between, so none is lost. The stream before it goes on meanwhile; what both report is applied
- * twice, which ends in the same state. While a rescan awaits the engine, events are applied at once. Tombstones keep
- * both reads from bringing back what events removed. Each read changes the registry synchronously after its last await.
+ * without an await in between, so none is lost or applied twice. While a rescan awaits the engine, events are applied at
+ * once, and its tombstones keep it from bringing back what they removed. Each read changes the registry synchronously
+ * after its last await.
  */
 
 import type { Events } from '../events.ts';
 import { backoff } from '../util/backoff.ts';
 import { sleep, type Clock } from '../util/clock.ts';
-import { EngineFailure, EngineUnreachable, type Engine, type EngineEvent } from './engine.ts';
+import { GATEWAY_BRIDGE } from './address-lookups.ts';
+import { EngineUnreachable, type Engine, type EngineEvent, type ListedContainer } from './engine.ts';
 import type { Lookups } from './lookups.ts';
-import { traitsOf, type EngineTraits } from './confirmed-answers.ts';
-import { readAll } from './read-all.ts';
+import { traitsOf, type EngineTraits } from './podman.ts';
 import type { Registry } from './registry.ts';
 
 export type DirectoryState = 'starting' | 'synced' | 'disconnected';
@@ -37,7 +32,7 @@ export interface EngineSyncOptions {
   lookups: Lookups;
   clock: Clock;
   random: () => number;
-  /** Milliseconds between full reads, at most; 0 for no further bound. */
+  /** Milliseconds between additional lists of all containers; 0 for none. */
   resyncEvery: number;
   events: Pick<Events, 'directoryStateChanged'>;
 }
@@ -49,37 +44,12 @@ const RECONNECT_MAX_MS = 1_000;
 const FAILURE_TTL_MS = 100;
 /** After a rescan the engine rests for as long as it took (Podman takes 1 ms per container), up to this. */
 const MAX_RESCAN_REST_MS = 1_000;
-/** From one stream to the next, which makes up for lost events. Each costs a list: 2 MB for 1,000 containers. */
-const MAX_RENEWAL_MS = 50_000;
-const MIN_RENEWAL_MS = 1_000;
-/** How much longer a stream lasts: inspects of containers that hang may take seconds, and clocks may differ by 2 s. */
-const OVERLAP_MS = 10_000;
-/** Twice: the first may be due at once when the process was suspended, but then what the engine sent is still unread. */
-const STREAM_GRACE_MS = 5_000;
-/** A stream that proves, after one that did not end in time, that events arrive again. Clocks may differ by 2 s. */
-const PROBE_SECONDS = 3;
-
-const STREAM_ENDED = 'the Docker Engine ended its event stream';
-const STREAM_SILENT = 'the event stream has not ended when the Docker Engine should have ended it: events are being lost';
-
-interface Stream {
-  readonly controller: AbortController;
-  readonly ended: Promise<Error>;
-}
-
 export class EngineSync {
   readonly #options: EngineSyncOptions;
   #state: DirectoryState = 'starting';
-  #problem: Error | undefined;
-  #traits = traitsOf({ isPodman: false, isRelayed: false });
-  /** The streams that have not ended. The events of the newest are applied. */
-  readonly #streams = new Set<Stream>();
-  #stream: Stream | undefined;
-  #onLost = (): void => {};
-  /** Whether a stream was silent, and none has ended in time since. */
-  #mustProbe = false;
-  readonly #renewalMs: number;
-  readonly #closing = new AbortController();
+  #traits = traitsOf({ isPodman: false });
+  #stream = new AbortController();
+  #streamEnd: Promise<void> = Promise.resolve();
   #connecting: Promise<Error | undefined> | undefined;
   #lastFailure: { at: number; error: Error } | undefined;
   /** Whether the engine has not answered anything since the event stream ended. */
@@ -88,23 +58,14 @@ export class EngineSync {
   #nextRescan: Promise<void> | undefined;
   #rescan: Promise<void> = Promise.resolve();
   #nextRescanAt = -Infinity;
+  #closed = false;
 
   constructor(options: EngineSyncOptions) {
     this.#options = options;
-    this.#renewalMs = Math.min(Math.max(options.resyncEvery || MAX_RENEWAL_MS, MIN_RENEWAL_MS), MAX_RENEWAL_MS);
   }
 
   get state(): DirectoryState {
     return this.#state;
-  }
-
-  get #closed(): boolean {
-    return this.#closing.signal.aborted;
-  }
-
-  /** The state, and what is wrong. */
-  get detail(): string {
-    return this.#problem ? `${this.#state}: ${this.#problem.message}` : this.#state;
   }
 
   get traits(): EngineTraits {
@@ -114,11 +75,12 @@ export class EngineSync {
   /** Follows the engine in the background until `close`. */
   start(): void {
     void this.#follow();
+    if (this.#options.resyncEvery > 0) void this.#resync();
   }
 
   close(): void {
-    this.#closing.abort();
-    this.#onLost();
+    this.#closed = true;
+    this.#stream.abort();
   }
 
   /**
@@ -141,18 +103,13 @@ export class EngineSync {
     if (this.#lastFailure && clock.monotonic() - this.#lastFailure.at < FAILURE_TTL_MS) {
       return Promise.resolve(this.#lastFailure.error);
     }
-    return this.#attempt();
-  }
-
-  #attempt(): Promise<Error | undefined> {
-    const { clock } = this.#options;
     this.#connecting ??= this.#openAndRead()
       .then(
         () => undefined,
         (error: Error) => {
           if (!(error instanceof EngineUnreachable)) this.#silentSinceStream = false;
-          // The same error of each attempt is reported once. While a stream is open, its own end is what counts.
-          if (this.#state !== 'synced' && error.message !== this.#lastFailure?.error.message) this.#report(error);
+          // The same error of each attempt is reported once.
+          if (error.message !== this.#lastFailure?.error.message) this.#report(error);
           this.#lastFailure = { at: clock.monotonic(), error };
           return error;
         },
@@ -171,7 +128,7 @@ export class EngineSync {
         this.#nextRescan = undefined;
         const began = clock.monotonic();
         this.#nextRescanAt = began + this.#traits.rescanIntervalMs;
-        return (this.#rescan = readAll(this.#options, this.#traits, 'add').finally(() => {
+        return (this.#rescan = this.#read('add').finally(() => {
           const ended = clock.monotonic();
           this.#nextRescanAt = Math.max(this.#nextRescanAt, ended + Math.min(ended - began, MAX_RESCAN_REST_MS));
         }));
@@ -185,7 +142,7 @@ export class EngineSync {
     while (!this.#closed) {
       const began = clock.monotonic();
       const error = await this.connect();
-      if (!error) await this.#renewUntilLost();
+      if (!error) await this.#streamEnd;
       failures = !error && clock.monotonic() - began > RECONNECT_MAX_MS ? 1 : failures + 1;
       // Reopen a stream that ended at once, but not again and again if each one ends at once.
       if (!error && failures === 1) continue;
@@ -193,89 +150,87 @@ export class EngineSync {
     }
   }
 
-  /** Resolves when the state is not `synced` any more, or the sync is closed. */
-  async #renewUntilLost(): Promise<void> {
-    const { clock } = this.#options;
-    let isLost = false;
-    const lost = new Promise<void>((resolve) => (this.#onLost = resolve)).then(() => (isLost = true));
-    let pause = this.#renewalMs;
-    while (this.#state === 'synced' && !this.#closed && !isLost) {
-      await Promise.race([lost, sleep(clock, pause)]);
-      if (this.#state !== 'synced' || this.#closed) break;
-      const error = await Promise.race([lost, this.#attempt()]);
-      pause = error ? RECONNECT_MAX_MS : this.#renewalMs;
+  async #resync(): Promise<void> {
+    while (!this.#closed) {
+      await sleep(this.#options.clock, this.#options.resyncEvery);
+      if (this.#state === 'synced') await this.rescan().catch(() => {});
     }
   }
 
   async #openAndRead(): Promise<void> {
     const { engine, lookups } = this.#options;
-    if (this.#mustProbe) await this.#probe();
-    const controller = new AbortController();
+    const stream = new AbortController();
+    this.#stream = stream;
     const early: EngineEvent[] = [];
-    let stream: Stream | undefined;
-    const apply = (event: EngineEvent): void => {
-      if (!stream) early.push(event);
-      else if (stream === this.#stream) lookups.apply(event);
-    };
-    const seconds = (this.#renewalMs + OVERLAP_MS) / 1_000;
-    const opened = await engine.events(apply, this.#untilClosed(controller), seconds);
+    let isReading = true;
+    const opened = await engine.events((event) => {
+      if (isReading) early.push(event);
+      else lookups.apply(event);
+    }, stream.signal);
     this.#silentSinceStream = false;
     this.#traits = traitsOf(opened);
     let ended: Error | undefined;
-    const end = opened.ended.then((error): Error => (ended = error ?? new EngineFailure(STREAM_ENDED)));
+    const streamEnd = opened.ended.then((error) => {
+      ended = error;
+      if (!isReading && !this.#closed) this.#setState('disconnected', error);
+    });
 
     try {
-      await readAll(this.#options, this.#traits, this.#state === 'synced' ? 'renew' : 'replace');
+      await this.#read('replace');
       if (ended) throw ended;
     } catch (error) {
-      controller.abort();
+      stream.abort();
       throw error;
     }
-    this.#stream = stream = { controller, ended: end };
+    isReading = false;
     for (const event of early) lookups.apply(event);
-    this.#streams.add(stream);
-    void this.#watch(stream, seconds);
+    this.#streamEnd = streamEnd;
     this.#lastFailure = undefined;
-    if (this.#state !== 'synced') this.#setState('synced');
-  }
-
-  /** Waits for the stream's end, which comes in time, and after the next stream is open. */
-  async #watch(stream: Stream, seconds: number): Promise<void> {
-    const inTime = await this.#endsInTime(stream.ended, seconds);
-    if (!this.#streams.delete(stream)) return;
-    stream.controller.abort();
-    if (inTime && stream !== this.#stream) return;
-    this.#mustProbe ||= !inTime;
-    this.#lose(inTime ? await stream.ended : new EngineFailure(STREAM_SILENT));
-  }
-
-  async #probe(): Promise<void> {
-    const controller = new AbortController();
-    const { ended } = await this.#options.engine.events(() => {}, this.#untilClosed(controller), PROBE_SECONDS);
-    const inTime = await this.#endsInTime(ended, PROBE_SECONDS);
-    controller.abort();
-    if (!inTime) throw new EngineFailure(STREAM_SILENT);
-    this.#mustProbe = false;
-  }
-
-  #untilClosed({ signal }: AbortController): AbortSignal {
-    return AbortSignal.any([signal, this.#closing.signal]);
-  }
-
-  async #endsInTime(ended: Promise<unknown>, seconds: number): Promise<boolean> {
-    const { clock } = this.#options;
-    const late = sleep(clock, seconds * 1_000 + STREAM_GRACE_MS).then(() => sleep(clock, STREAM_GRACE_MS));
-    return Promise.race([ended.then(() => true), late.then(() => false)]);
-  }
-
-  #lose(error: Error): void {
-    if (this.#closed || this.#state !== 'synced') return;
-    for (const { controller } of this.#streams) controller.abort();
-    this.#streams.clear();
-    this.#stream = undefined;
     this.#silentSinceStream = true;
-    this.#setState('disconnected', error);
-    this.#onLost();
+    this.#setState('synced');
+  }
+
+  /**
+   * Reads all containers.
+   *
+   * @param mode `replace` removes everything that the engine does not show; `add` leaves removals to the events, unless
+   *   those are late
+   */
+  async #read(mode: 'replace' | 'add'): Promise<void> {
+    const { engine, registry, lookups } = this.#options;
+    await registry.withTombstones(async (tombstones) => {
+      const before = this.#traits.eventsAreLate ? [...registry.started()].map(({ container }) => container.id) : [];
+      const [listed, gateway] = await Promise.all([engine.allContainers(), engine.networkAddresses(GATEWAY_BRIDGE)]);
+      const running = listed.filter((one) => one.running);
+      const isUnknown = ({ id }: ListedContainer): boolean => !registry.entry(id)?.container;
+      await lookups.inspectAll(running.filter(isUnknown));
+
+      const ids = new Set(running.map(({ id }) => id));
+      if (mode === 'replace') registry.replaceAll(ids, new Set(listed.map(({ id }) => id)), tombstones);
+      else for (const id of before) if (!ids.has(id) && !tombstones.hasContainer(id)) registry.remove(id, false);
+      // In the background: `peersKnown` waits for them where it matters.
+      for (const one of listed) {
+        if (this.#traits.mayBecomePeer(one) && isUnknown(one)) void lookups.inspect(one.id).catch(() => {});
+      }
+      for (const { id, name, addresses } of running) {
+        const entry = registry.entry(id);
+        if (!entry || tombstones.hasContainer(id)) continue;
+        registry.setRunning(entry);
+        registry.rename(id, name);
+        for (const [network, found] of addresses) {
+          if (!tombstones.hasEndpoint(id, network)) registry.setAddresses(entry, network, found);
+        }
+        registry.start(entry);
+        registry.claimAddress(entry);
+      }
+      // A task that is starting is on the bridge before the engine lists it as running.
+      for (const [id, found] of gateway ?? []) {
+        const entry = registry.entry(id);
+        if (!entry || found.length === 0 || tombstones.hasEndpoint(id, GATEWAY_BRIDGE)) continue;
+        registry.setAddresses(entry, GATEWAY_BRIDGE, found);
+        registry.start(entry);
+      }
+    });
   }
 
   #setState(state: DirectoryState, error?: Error): void {
@@ -285,7 +240,6 @@ export class EngineSync {
 
   #report(error?: Error): void {
     const { registry, events } = this.#options;
-    this.#problem = error;
     const count = [...registry.started()].length;
     events.directoryStateChanged(this.#state, error ? { count, error } : { count });
   }

@@ -12,8 +12,6 @@ export interface EngineContainer {
   readonly addresses: ReadonlyMap<string, readonly string[]>;
   /** The names of all its networks, with or without an address. */
   readonly networks: readonly string[];
-  /** Whether `networks` and `addresses` are what the engine said, and not left out (Podman 3.0's list). */
-  readonly hasNetworks: boolean;
   readonly hostname: string;
   readonly imageId: string;
   readonly env: ReadonlyMap<string, string>;
@@ -23,8 +21,6 @@ export interface EngineContainer {
 export interface ListedContainer extends EngineContainer {
   /** Whether it has ever been started. */
   readonly hasRun: boolean;
-  /** Its entry is too long to be read: only its id is known. */
-  readonly isTooLarge: boolean;
 }
 
 /** What an image brings into its containers. */
@@ -34,14 +30,7 @@ export interface EngineImage {
 }
 
 export type EngineEvent =
-  | { readonly kind: 'start' | 'die' | 'destroy'; readonly container: string }
-  | {
-      readonly kind: 'create';
-      readonly container: string;
-      readonly name: string;
-      readonly image: string;
-      readonly labels: ReadonlyMap<string, string>;
-    }
+  | { readonly kind: 'create' | 'start' | 'die' | 'destroy'; readonly container: string }
   /** A network of the container has changed; Podman does not say which, nor how. */
   | { readonly kind: 'networksChanged'; readonly container: string }
   | { readonly kind: 'rename'; readonly container: string; readonly name: string }
@@ -54,45 +43,27 @@ export type EngineEvent =
 
 /** An open event stream. */
 export interface EngineEvents {
-  /** Resolves when the stream ends: with undefined if the engine ended it in an orderly way, else with the reason. */
-  readonly ended: Promise<Error | undefined>;
-  /** See confirmed-answers.ts. */
+  /** Resolves with the reason when the stream ends. */
+  readonly ended: Promise<Error>;
+  /** See podman.ts. */
   readonly isPodman: boolean;
-  /** Whether something between the engine and this process may lose events. */
-  readonly isRelayed: boolean;
 }
 
 /** The calls that the container directory makes. Each throws EngineUnreachable or EngineFailure. */
 export interface Engine {
-  /** Paths that are refused, although the calls go on without them. */
-  readonly refusedPaths: ReadonlySet<string>;
   allContainers(): Promise<ListedContainer[]>;
   /** @returns undefined when there is no such container */
-  inspect(container: string, signal?: AbortSignal): Promise<EngineContainer | undefined>;
+  inspect(container: string): Promise<EngineContainer | undefined>;
   /** @returns addresses by container; undefined when there is no such network */
   networkAddresses(network: string): Promise<ReadonlyMap<string, readonly string[]> | undefined>;
-  /**
-   * Resolves once the stream is open. Calls `onEvent` in the engine's order until the stream ends.
-   *
-   * @param seconds after which the engine ends the stream
-   */
-  events(onEvent: (event: EngineEvent) => void, signal: AbortSignal, seconds: number): Promise<EngineEvents>;
+  /** Resolves once the stream is open. Calls `onEvent` in the engine's order until the stream ends. */
+  events(onEvent: (event: EngineEvent) => void, signal: AbortSignal): Promise<EngineEvents>;
 }
-
-/**
- * Stands for the network of an address that an engine shows without one (Podman 3.0); neither engine allows parentheses
- * in a network's name or id.
- */
-export const UNNAMED_NETWORK = '(unnamed)';
 
 /** No engine listens on its socket, so Docker cannot have started a container meanwhile. */
 export class EngineUnreachable extends Error {}
 /** The engine may be running, but it did not answer as it should. */
 export class EngineFailure extends Error {}
-/** A proxy before the engine does not let a path through. */
-export class PathRefused extends EngineFailure {}
-/** One container, image or network is larger than anybody's should be. */
-export class AnswerTooLarge extends EngineFailure {}
 
 /**
  * The host never sees a packet from these addresses: an overlay's containers reach it through docker_gwbridge, and

@@ -1,6 +1,6 @@
 /**
  * Reads `GET /events`, one JSON document per line, until the stream ends. The stream has no heartbeat, so silence is
- * normal (engine-sync.ts bounds it); but it must not lose events unnoticed:
+ * normal; but it must not lose events unnoticed:
  *
  *   line that is not JSON         ends the stream: an unreadable event may have removed an address
  *   line longer than 4 MiB        is skipped; only an event with huge labels is that long, and those that remove
@@ -34,8 +34,8 @@ export interface EventStreamOptions {
   readonly onSent: (sentAt: number) => void;
 }
 
-/** @returns why the stream ended; undefined if the engine ended it in an orderly way */
-export function readEvents(response: IncomingMessage, options: EventStreamOptions): Promise<Error | undefined> {
+/** @returns the reason for the end of the stream, once it has ended */
+export function readEvents(response: IncomingMessage, options: EventStreamOptions): Promise<Error> {
   const { url, sharesClock, onEvent, onSent } = options;
   const lines = new LineSplitter();
   let late = 0;
@@ -62,10 +62,11 @@ export function readEvents(response: IncomingMessage, options: EventStreamOption
     }
   });
   return new Promise((resolve) => {
-    response.on('error', resolve);
-    response.on('close', () => {
-      resolve(response.complete ? undefined : new EngineFailure(`the event stream of the Docker Engine at ${url} broke off`));
-    });
+    const end = (error?: Error): void => {
+      resolve(error ?? new EngineFailure(`the Docker Engine at ${url} ended its event stream`));
+    };
+    response.on('error', end);
+    response.on('close', () => end());
   });
 }
 

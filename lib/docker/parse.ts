@@ -2,19 +2,15 @@
 
 import { normalAddress } from '../util/ip-address.ts';
 import { array, object, string, type JsonObject } from '../util/json.ts';
-import type { JsonElement } from './json-elements.ts';
-import { EngineFailure, UNNAMED_NETWORK, type EngineContainer, type EngineEvent, type EngineImage, type ListedContainer } from './engine.ts';
+import { EngineFailure, type EngineContainer, type EngineEvent, type EngineImage, type ListedContainer } from './engine.ts';
 
 /** States in the list. `stopping`, `configured` and `initialized` are Podman's. */
 const RUNNING_STATES: ReadonlySet<string> = new Set(['running', 'paused', 'restarting', 'stopping']);
 const STATES_BEFORE_FIRST_RUN: ReadonlySet<string> = new Set(['created', 'configured', 'initialized']);
 
-/** Both engines begin with it. */
-const ID_OF_LISTED = /^\s*\{\s*"Id"\s*:\s*"([^"]+)"/;
-
-/** An element of `GET /containers/json`. It has no environment and no host name; its labels are not kept. */
-export function parseListed({ text, isTooLong }: JsonElement): ListedContainer {
-  const container = isTooLong ? { Id: ID_OF_LISTED.exec(text)?.[1] } : object(JSON.parse(text));
+/** An element of `GET /containers/json`. It has no environment and no host name. */
+export function parseListed(value: unknown): ListedContainer {
+  const container = object(value);
   const state = string(container['State']);
   return {
     ...parseNetworks(container),
@@ -26,8 +22,7 @@ export function parseListed({ text, isTooLong }: JsonElement): ListedContainer {
     hostname: '',
     imageId: string(container['ImageID']),
     env: new Map(),
-    labels: new Map(),
-    isTooLarge: isTooLong,
+    labels: parseLabels(container['Labels']),
   };
 }
 
@@ -98,11 +93,7 @@ function usedEvent({ Type, Action, Actor }: JsonObject): EngineEvent | undefined
   const attributes = object(object(Actor)['Attributes']);
   if (Type === 'container') {
     switch (Action) {
-      case 'create': {
-        // All labels stand beside what the engine adds.
-        const { name, image, ...labels } = attributes;
-        return { kind: Action, container: id, name: string(name), image: string(image), labels: parseLabels(labels) };
-      }
+      case 'create':
       case 'start':
       case 'die':
       case 'destroy':
@@ -123,19 +114,15 @@ function usedEvent({ Type, Action, Actor }: JsonObject): EngineEvent | undefined
   return undefined;
 }
 
-function parseNetworks(container: JsonObject): Pick<EngineContainer, 'networkMode' | 'addresses' | 'networks' | 'hasNetworks'> {
-  const { Networks, IPAddress, GlobalIPv6Address } = object(container['NetworkSettings']);
-  const endpoints = object(Networks);
+function parseNetworks(container: JsonObject): Pick<EngineContainer, 'networkMode' | 'addresses' | 'networks'> {
+  const endpoints = object(object(container['NetworkSettings'])['Networks']);
   const addresses = new Map<string, readonly string[]>();
   for (const endpoint of Object.values(endpoints).map(object)) {
     const found = parseAddresses(endpoint['IPAddress'], endpoint['GlobalIPv6Address']);
     if (found.length > 0) addresses.set(string(endpoint['NetworkID']), found);
   }
-  const hasNetworks = typeof Networks === 'object' && Networks !== null;
-  const unnamed = hasNetworks ? [] : parseAddresses(IPAddress, GlobalIPv6Address);
-  if (unnamed.length > 0) addresses.set(UNNAMED_NETWORK, unnamed);
   const networkMode = string(object(container['HostConfig'])['NetworkMode']);
-  return { networkMode, addresses, networks: Object.keys(endpoints), hasNetworks };
+  return { networkMode, addresses, networks: Object.keys(endpoints) };
 }
 
 /** Addresses in normal form, without their prefix length. */

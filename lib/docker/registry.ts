@@ -22,11 +22,6 @@ import { Tombstones, type RemovalListener } from './tombstones.ts';
 import type { Waiters } from './waiters.ts';
 
 export interface ContainerListener {
-  /**
-   * A container was created. Only its name, image and labels are known, and not yet whether they count: nothing but a
-   * hint of what it will ask for.
-   */
-  announced?(container: Container): void;
   /** A container was created, or found. */
   known(container: Container): void;
   /** A container is about to run, or was found running. */
@@ -45,25 +40,11 @@ export interface Entry {
   readonly running: boolean;
   /** Whether it has, or had, an overlay network, and so perhaps an address on Swarm's gateway bridge. */
   readonly usesOverlay: boolean;
-  /** The number of its last start, of all starts that the registry has seen; 0 if there was none. */
-  readonly lastStart: number;
 }
 
 type OwnEntry = { -readonly [Field in keyof Entry]: Entry[Field] };
 
 export type AddressesByNetwork = ReadonlyMap<string, readonly string[]>;
-
-/** What a list of the engine shows. */
-export interface Shown {
-  /** Running containers with their addresses. */
-  readonly shown: ReadonlyMap<string, AddressesByNetwork>;
-  /** All containers. */
-  readonly existing: ReadonlySet<string>;
-  /** How many starts the registry had seen before the list was made: containers that started since stay. */
-  readonly starts: number;
-  /** Whether containers stay that got an address since the last list, but do not run yet. */
-  readonly keepStarting: boolean;
-}
 
 /** Ended containers stay known, so that a restart finds the role ready. */
 const MAX_ENDED = 1_000;
@@ -78,8 +59,6 @@ export class Registry {
   readonly #ended = new BoundedMap<string, true>(MAX_ENDED);
   readonly #listeners: ContainerListener[] = [];
   readonly #removals = new Set<RemovalListener>();
-  #starts = 0;
-  #startsAtList = 0;
 
   /** @param waiters notified by address (it has an owner now) and by container id (a peer started or was forgotten) */
   constructor(waiters: Waiters) {
@@ -130,22 +109,12 @@ export class Registry {
     return this.#ended.has(id);
   }
 
-  /** How many starts the registry has seen. */
-  get starts(): number {
-    return this.#starts;
-  }
-
-  /** The ids of the containers that run, as far as the engine has said. */
-  running(): string[] {
-    return [...this.#entries.values()].filter(({ running }) => running).map(({ id }) => id);
-  }
-
   // Changes
 
   ensure(id: string): Entry {
     let entry = this.#entries.get(id);
     if (!entry) {
-      entry = { id, container: undefined, started: false, running: false, usesOverlay: false, lastStart: 0 };
+      entry = { id, container: undefined, started: false, running: false, usesOverlay: false };
       this.#entries.set(id, entry);
     }
     return entry;
@@ -165,11 +134,6 @@ export class Registry {
     if (this.#addresses.hasAddresses(entry)) this.start(entry);
   }
 
-  announce(container: Container): void {
-    if (this.#entries.get(container.id)?.container) return;
-    for (const listener of this.#listeners) listener.announced?.(container);
-  }
-
   rename(id: string, name: string): void {
     const container = this.#entries.get(id)?.container;
     if (container && name !== '') container.name = name;
@@ -187,7 +151,6 @@ export class Registry {
   start(entry: OwnEntry): void {
     if (entry.started || !entry.container) return;
     entry.started = true;
-    entry.lastStart = this.#starts += 1;
     this.claimAddress(entry);
     this.#ended.delete(entry.id);
     for (const listener of this.#listeners) listener.started(entry.container);
@@ -205,9 +168,9 @@ export class Registry {
     for (const address of addresses) this.#waiters.notify(address);
   }
 
-  /** It has these addresses, and none on other networks. What it keeps is not removed in between. */
+  /** It has these addresses, and none on other networks. */
   replaceAddresses(entry: OwnEntry, byNetwork: AddressesByNetwork): void {
-    this.#addresses.removeAssigned(entry, byNetwork);
+    this.#addresses.removeAssigned(entry);
     for (const [network, addresses] of byNetwork) this.setAddresses(entry, network, addresses);
   }
 
@@ -238,21 +201,15 @@ export class Registry {
   }
 
   /**
-   * Removes everything that a list of the engine does not show: containers, and addresses of those that it shows.
+   * Starts again from a list of the engine: removes all addresses, and the containers that the list does not show.
    *
    * @param own tombstones of the lookup that made the list
    */
-  removeOthers({ shown, existing, starts, keepStarting }: Shown, own: Tombstones): void {
+  replaceAll(running: ReadonlySet<string>, existing: ReadonlySet<string>, own: Tombstones): void {
     for (const listener of this.#removals) if (listener !== own) listener.allReplaced();
-    const startsBefore = this.#startsAtList;
-    this.#startsAtList = starts;
     for (const entry of this.#entries.values()) {
-      if (entry.lastStart > starts) continue;
-      if (keepStarting && !entry.running && existing.has(entry.id) && entry.lastStart > startsBefore) continue;
-      const addresses = shown.get(entry.id);
-      if (addresses) this.#addresses.removeAssigned(entry, addresses);
-      else this.#addresses.remove(entry);
-      if (!addresses && (entry.started || entry.running)) this.#end(entry);
+      this.#addresses.remove(entry);
+      if (!running.has(entry.id) && (entry.started || entry.running)) this.#end(entry);
       if (!existing.has(entry.id)) this.#forget(entry.id);
     }
   }

@@ -140,14 +140,6 @@ export class Telemetry implements Events {
     this.recentErrors.report('warning', 'cannot follow Docker events; retrying', '', fields);
   }
 
-  enginePathRefused(path: string, { message: error }: Error): void {
-    this.recentErrors.report('warning', 'the Docker Engine refuses a path; going on without it', path, { path, error });
-  }
-
-  containerTooLarge(id: string, { message: error }: Error): void {
-    this.recentErrors.report('error', 'container is too large; it gets no credentials', id, { container_id: id.slice(0, 12), error });
-  }
-
   roleRequestInvalid(caller: Caller, { message: error }: BadRoleRequest): void {
     const { name, shortId } = describe(caller);
     this.recentErrors.report('error', 'invalid role request', name, { container: name, container_id: shortId, error });

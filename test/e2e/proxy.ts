@@ -49,8 +49,6 @@ export class Proxy {
       env: {
         PATH: process.env['PATH'],
         DOCKER_URL: `unix://${dockerSocket}`,
-        // The lab's socket is the engine's own, though not at its usual path.
-        DOCKER_CONFIRM: 'never',
         LOG_FORMAT: 'json',
         LOG_LEVEL: 'debug',
         AWS_ENDPOINT_URL_STS: sts,
@@ -68,12 +66,8 @@ export class Proxy {
     return proxy;
   }
 
-  get pid(): number {
-    return this.#child.pid ?? 0;
-  }
-
   /** Resolves to the first matching entry at or after `from` (an index into the log). */
-  logged(matches: (entry: LogEntry) => boolean, what: string, from = 0, withinMs = TIMEOUT_MS): Promise<LogEntry> {
+  logged(matches: (entry: LogEntry) => boolean, what: string, from = 0): Promise<LogEntry> {
     return new Promise((resolve, reject) => {
       let next = from;
       const finish = (): void => {
@@ -95,7 +89,7 @@ export class Proxy {
       const timer = setTimeout(() => {
         finish();
         reject(new Error(`the proxy did not log ${what}: ${this.#tail()}`));
-      }, withinMs);
+      }, TIMEOUT_MS);
       this.#watchers.add(look);
       look();
     });

@@ -486,53 +486,6 @@ function certificateDirectory(t: TestContext, files: Readonly<Record<string, str
   return directory;
 }
 
-// A proxy before the engine that refuses paths, and an engine with a container that is too large
-
-test('a refused path that can be done without is logged once and named by /readyz', async (t) => {
-  const docker = await DockerEngine.start();
-  docker.fault(/^\/networks\//, { kind: 'status', status: 403, message: 'Forbidden' });
-  const own = await host(t, { docker });
-  for (const last of [1, 2, 3]) {
-    await docker.host.run({ name: `refused-${last}`, address: `127.0.7.${last}`, env: env('refused') });
-    assert.equal(await own.roleGiven(`127.0.7.${last}`), arnOf('refused'));
-  }
-  const lines = own.proxy.logs.all(({ text }) => text.includes('/networks/{id}'));
-  assert.deepEqual(lines.map(({ level }) => level), ['warning']);
-  const { status, body } = await own.askOperator('/readyz');
-  assert.equal(status, 200);
-  assert.match(body, /synced; the engine's proxy refuses \/networks\/\{id\}/);
-});
-
-for (const path of ['/events', '/containers/json']) {
-  test(`a refusal of ${path} is one log line that names it, and /readyz does`, async (t) => {
-    const docker = await DockerEngine.start();
-    const fault = docker.fault(path, { kind: 'status', status: 403, message: 'Forbidden' });
-    const own = await host(t, { docker, synced: false });
-    await docker.requests.several(5, (request) => request.path === path);
-    const { status, body } = await own.askOperator('/readyz');
-    assert.equal(status, 503);
-    assert.ok(body.includes(`answered ${path}`) && body.includes('403'), body);
-    assert.equal(own.proxy.logs.all(({ text }) => text.includes(path) && text.includes('403')).length, 1);
-    fault.lift();
-    await own.proxy.awaitLog('containers known');
-  });
-}
-
-test('a container that is too large gets 404 and one log line; the others are served', async (t) => {
-  const own = await host(t);
-  own.docker.host.create({ name: 'many-labels', labels: { large: 'x'.repeat(2_000_000) } });
-  await own.docker.host.run({ name: 'large-env', address: '127.0.7.5', env: { IAM_ROLE: arnOf('large'), LARGE: 'x'.repeat(5_000_000) } });
-  await own.docker.host.run({ name: 'small', address: '127.0.7.6', env: env('small') });
-  for (let times = 0; times < 3; times += 1) {
-    assert.equal((await own.ask('127.0.7.5', SECURITY_CREDENTIALS)).status, 404);
-    assert.equal(await own.roleGiven('127.0.7.6'), arnOf('small'));
-  }
-  // This address is unknown, so the containers are listed.
-  assert.equal((await own.ask('127.0.7.7', SECURITY_CREDENTIALS)).status, 404);
-  const lines = own.proxy.logs.all(({ msg }) => msg.startsWith('container is too large'));
-  assert.equal(lines.length, 2);
-});
-
 test('DOCKER_CERT_PATH means TLS with a client certificate', async (t) => {
   const certPath = certificateDirectory(t, { 'ca.pem': ca, 'cert.pem': client.cert, 'key.pem': client.key });
   for (const verify of [undefined, '1']) {

@@ -99,10 +99,6 @@ export class DockerEngine {
   #port = 0;
   #server: Server | undefined;
   readonly #faults = new FaultRules<EngineRequest, EngineFault>();
-  /** Requests whose client has closed the connection before it had an answer. */
-  readonly closedBeforeAnswer = new Journal<EngineRequest>('a request that was given up');
-  /** The daemon's clock less this process's, in milliseconds. */
-  clockOffset = 0;
   #hanging = false;
   #afterHang: (() => void)[] = [];
   readonly #subscribers = new Set<Subscriber>();
@@ -237,7 +233,6 @@ export class DockerEngine {
     incoming.resume();
     const request = parseRequest(incoming);
     this.requests.add(request);
-    response.on('close', () => response.writableFinished || response.headersSent || this.closedBeforeAnswer.add(request));
     if (this.#hanging) await new Promise<void>((resolve) => this.#afterHang.push(resolve));
     const struck = this.#faults.apply(request);
     if (struck?.fault.kind === 'hold') await struck.lifted;
@@ -336,15 +331,9 @@ export class DockerEngine {
     const subscriber: Subscriber = {
       accepts, response, since, filters: request.query.get('filters') ?? '', open: true,
     };
-    const now = Date.now() + this.clockOffset;
-    response.writeHead(200, { 'Content-Type': 'application/json', Date: new Date(now).toUTCString(), ...HEADERS });
+    response.writeHead(200, { 'Content-Type': 'application/json', ...HEADERS });
     response.flushHeaders();
-    const until = request.query.get('until');
-    const end = until === null ? undefined : setTimeout(() => response.end(), Number(until) * 1000 - now);
-    response.on('close', () => {
-      clearTimeout(end);
-      this.#forget(subscriber);
-    });
+    response.on('close', () => this.#forget(subscriber));
     if (since !== undefined) {
       for (const event of this.#history) {
         if (event.timeNano / 1e9 >= Number(since) && accepts(event)) response.write(`${json(event)}\n`);

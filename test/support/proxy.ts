@@ -187,8 +187,6 @@ export function environment({ docker, imds, sts, env = {} }: ProxyOptions): Reco
     ADMIN_ADDR: '127.0.0.1:0',
     LOG_FORMAT: 'json',
     DOCKER_URL: docker?.url ?? 'unix:///nonexistent/docker.sock',
-    // The stand-in's socket is its own.
-    DOCKER_CONFIRM: 'never',
     METADATA_URL: imds?.url ?? NOWHERE,
     AWS_ENDPOINT_URL_STS: sts?.url ?? NOWHERE,
     AWS_ENDPOINT_URL_IAM: sts?.url ?? NOWHERE,

@@ -86,17 +86,6 @@ function container(
   return aContainer({ id, name, env: new Map(Object.entries(env)), network });
 }
 
-test('an announced container\'s credentials are fetched for a role that its labels declare, and nothing is reported', () => {
-  const { assignments, warmed, bad } = setUp({ defaultRole: 'fallback' });
-  assignments.announced(aContainer({ labels: new Map([['metadataproxy.role', 'app']]) }));
-  assert.equal(warmed.length, 1);
-  assert.match(warmed[0] ?? '', /app/);
-  // It may declare another role in its environment.
-  assignments.announced(aContainer({ labels: new Map([['other', 'x']]) }));
-  assignments.announced(aContainer({ labels: new Map([['metadataproxy.role', '!']]) }));
-  assert.deepEqual([warmed.length, bad], [1, []]);
-});
-
 test('a container has the role that it declares', () => {
   const { requestFor } = setUp({ defaultRole: 'default' });
   const { role, externalId } = requestFor(container({ IAM_ROLE: 'app@123456789012' }));

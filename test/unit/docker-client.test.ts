@@ -1,30 +1,26 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { closeSync, linkSync, mkdtempSync, openSync, rmSync, unlinkSync } from 'node:fs';
-import { createServer, Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parseDockerEndpoint } from '../../lib/docker/endpoint.ts';
 import { DockerEngine } from '../../lib/docker/client.ts';
-import { AnswerTooLarge, EngineFailure, EngineUnreachable, PathRefused, type EngineEvent } from '../../lib/docker/engine.ts';
+import { EngineFailure, EngineUnreachable, type EngineEvent } from '../../lib/docker/engine.ts';
 import { DockerEngine as StandIn } from '../support/docker-engine.ts';
 import { Journal } from '../support/journal.ts';
-import { ManualClock } from './helpers/manual-clock.ts';
 
 async function setUp(t: TestContext, transport: 'unix' | 'tcp' = 'unix') {
   const engine = await StandIn.start({ transport });
   const endpoint = parseDockerEndpoint(engine.url);
   assert.ok(endpoint);
-  const clock = new ManualClock(Date.now());
-  const refused: string[] = [];
-  const events = { engineEventReceived: () => {}, enginePathRefused: (path: string) => refused.push(path) };
-  const client = new DockerEngine(endpoint, { clock, events });
+  const client = new DockerEngine(endpoint);
   t.after(async () => {
     client.close();
     await engine.close();
   });
-  return { engine, client, host: engine.host, clock, refused };
+  return { engine, client, host: engine.host };
 }
 
 for (const transport of ['unix', 'tcp'] as const) {
@@ -241,16 +237,9 @@ test('a failure names the endpoint, the path, the status and the message', async
 test('an engine whose socket is missing or has no listener is unreachable', async (t) => {
   const path = await deadSocket(t);
   for (const socketPath of ['/nowhere/docker.sock', path]) {
-    const client = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` }, { confirm: 'never' });
-    await assert.rejects(client.inspect('x'), EngineUnreachable);
-    await assert.rejects(client.events(() => {}, new AbortController().signal, 60), EngineUnreachable);
-  }
-});
-
-test('a socket that is not an engine\'s own proves nothing when nobody listens on it', async () => {
-  for (const socketPath of ['/nowhere/docker.sock', '/var/run/../run/docker.sock.relay']) {
     const client = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` });
-    await assert.rejects(client.inspect('x'), EngineFailure);
+    await assert.rejects(client.inspect('x'), EngineUnreachable);
+    await assert.rejects(client.events(() => {}, new AbortController().signal), EngineUnreachable);
   }
 });
 
@@ -264,7 +253,7 @@ test('a refused connection over TCP or on an unlinked socket does not prove that
   t.after(() => closeSync(mounted));
   unlinkSync(path);
   const socketPath = `/proc/self/fd/${mounted}`;
-  const stale = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` }, { confirm: 'never' });
+  const stale = new DockerEngine({ kind: 'unix', socketPath, url: `unix://${socketPath}` });
   await assert.rejects(stale.inspect('x'), (error: Error) => error instanceof EngineFailure && /ECONNREFUSED/.test(error.message));
 });
 
@@ -290,19 +279,19 @@ async function follow(t: TestContext, transport: 'unix' | 'tcp' = 'unix') {
   const parts = await setUp(t, transport);
   const events = new Journal<EngineEvent>('an event that was read');
   const stop = new AbortController();
-  const { ended } = await parts.client.events((event) => events.add(event), stop.signal, 60);
+  const { ended } = await parts.client.events((event) => events.add(event), stop.signal);
   return { ...parts, events, ended, stop };
 }
 
 test("the events of a container's life arrive in order", async (t) => {
   const { engine, events, host } = await follow(t);
-  const { id } = await host.run({ address: '172.17.0.2', name: 'web', image: 'nginx', labels: { team: 'x' } });
+  const { id } = await host.run({ address: '172.17.0.2' });
   host.rename(id, 'new-name');
   host.remove(id);
   await events.first(({ kind }) => kind === 'destroy');
   const network = host.findNetwork('bridge')?.id ?? '';
   assert.deepEqual(events.all(), [
-    { kind: 'create', container: id, name: 'web', image: 'nginx', labels: new Map([['team', 'x']]) },
+    { kind: 'create', container: id },
     { kind: 'connect', container: id, network, driver: 'bridge' },
     { kind: 'start', container: id },
     { kind: 'rename', container: id, name: 'new-name' },
@@ -331,7 +320,7 @@ test('a thousand late events in a row end the stream: Docker may have dropped ot
   engine.writeToSubscribers(sent(1_000).repeat(999) + sent(-60_000) + sent(1_000).repeat(999));
   await events.several(1_999);
   engine.writeToSubscribers(sent(1_000));
-  assert.match((await ended)?.message ?? '', /docker\.sock sent 1000 events late/);
+  assert.match((await ended).message, /docker\.sock sent 1000 events late/);
 });
 
 test('over TCP the age of an event is not judged: the clocks may differ', async (t) => {
@@ -401,51 +390,9 @@ for (const cleanly of [true, false]) {
   test(`the ${cleanly ? 'orderly' : 'abrupt'} end of the stream is reported`, async (t) => {
     const { engine, ended } = await follow(t);
     engine.dropSubscribers(cleanly);
-    assert.equal((await ended) === undefined, cleanly);
+    assert.ok((await ended) instanceof Error);
   });
 }
-
-test('the engine ends the stream at the time that was asked for, by its own clock', async (t) => {
-  for (const ahead of [0, 3_600_000, -3_600_000]) {
-    const { engine, client } = await setUp(t, 'tcp');
-    engine.clockOffset = ahead;
-    const { ended, isRelayed } = await client.events(() => {}, new AbortController().signal, 0.2);
-    assert.equal(await ended, undefined);
-    assert.equal(isRelayed, true);
-    const until = engine.requests.all(({ path }) => path === '/events').at(-1)?.query.get('until');
-    assert.ok(Math.abs(Number(until) * 1_000 - Date.now() - ahead) < 5_000, `${until}`);
-    // The wrong clock is noticed by the first answer.
-    const opened = engine.requests.all(({ path }) => path === '/events').length;
-    assert.equal(opened, ahead === 0 ? 1 : 2);
-  }
-});
-
-test('the kernel watches over each connection to the engine', async (t) => {
-  const { client } = await setUp(t, 'tcp');
-  const keepAlive = t.mock.method(Socket.prototype, 'setKeepAlive');
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  await client.events(() => {}, stop.signal, 60);
-  await client.inspect('x');
-  await client.networkAddresses('x');
-  assert.deepEqual(
-    keepAlive.mock.calls.map(({ arguments: given }) => given).filter(([, delay]) => delay === 15_000),
-    [[true, 15_000], [true, 15_000], [true, 15_000]],
-  );
-});
-
-test('a stream begins without past events', async (t) => {
-  const { engine, client, host } = await setUp(t);
-  await host.run({ address: '172.17.0.2' });
-  const events = new Journal<EngineEvent>('an event that was read');
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  await client.events((event) => events.add(event), stop.signal, 60);
-  await engine.subscriptions.first();
-  const { id } = host.create({});
-  const { kind, container } = await events.first();
-  assert.deepEqual([kind, container], ['create', id]);
-});
 
 test('an abort ends the stream', async (t) => {
   const { engine, ended, stop } = await follow(t);
@@ -459,153 +406,22 @@ test('an error status of the event stream is a failure', async (t) => {
   for (const status of [400, 404, 500]) {
     const fault = engine.fault('/events', { kind: 'status', status });
     await assert.rejects(
-      client.events(() => {}, new AbortController().signal, 60),
+      client.events(() => {}, new AbortController().signal),
       EngineFailure,
     );
     fault.lift();
   }
 });
 
-test('at most eight inspects are concurrent; other calls have connections of their own', async (t) => {
+test('at most eight calls are concurrent, not counting the event stream', async (t) => {
   const { engine, client } = await follow(t);
-  const isInspect = ({ path }: { path: string }): boolean => path.startsWith('/containers/c');
-  const fault = engine.fault(/^\/containers\/c/, { kind: 'hold' });
+  const fault = engine.fault(/^\/containers\//, { kind: 'hold' });
   const asked = Array.from({ length: 20 }, (_, index) => client.inspect(`c${index}`));
-  await engine.requests.several(8, isInspect);
-  await client.networkAddresses('bridge');
-  await client.allContainers();
-  assert.equal(engine.requests.all(isInspect).length, 8);
-  fault.lift();
-  await Promise.all(asked);
-});
-
-test('inspects that have no answer after half a second do not keep the next ones waiting', async (t) => {
-  const { engine, client, clock } = await setUp(t);
-  engine.fault(/^\/containers\/hung/, { kind: 'hold' });
-  const gaveUp = new AbortController();
-  const hung = Array.from({ length: 8 }, (_, index) => client.inspect(`hung${index}`, gaveUp.signal));
-  const next = client.inspect('next');
   await engine.requests.several(8, ({ path }) => path.startsWith('/containers/'));
-  await clock.advance(499);
-  assert.equal(engine.requests.all(({ path }) => path === '/containers/next/json').length, 0);
-  await clock.advance(1);
-  assert.equal(await next, undefined);
-  gaveUp.abort();
-  for (const one of hung) await assert.rejects(one, EngineFailure);
-});
-
-test('a call whose caller gives it up closes its connection', async (t) => {
-  const { engine, client } = await setUp(t);
-  engine.fault(/^\/containers\//, { kind: 'hold' });
-  const controller = new AbortController();
-  const hung = client.inspect('hung', controller.signal);
-  await engine.requests.first();
-  const closed = engine.closedBeforeAnswer.first();
-  controller.abort();
-  await assert.rejects(hung, EngineFailure);
-  assert.equal((await closed).path, '/containers/hung/json');
-});
-
-// Size
-
-const MEGABYTE = 1024 * 1024;
-
-test('a container whose entry in the list is too long is listed by its id, and the others as ever', async (t) => {
-  const { client, host } = await setUp(t);
-  const large = host.create({ labels: { large: 'x\\"]}'.repeat(MEGABYTE / 4) } });
-  const nearly = await host.run({ address: '172.17.0.2', labels: { nearly: '{"[,'.repeat(MEGABYTE / 8) } });
-  const found = await client.allContainers();
-  assert.deepEqual(
-    found.map(({ id, running, isTooLarge, labels }) => [id, running, isTooLarge, labels.size]),
-    [[nearly.id, true, false, 0], [large.id, false, true, 0]],
-  );
-});
-
-test('an inspect or an image that is too large is a failure', async (t) => {
-  const { engine, client, host } = await setUp(t);
-  const { id } = host.create({ env: ['LARGE=' + 'x'.repeat(5 * MEGABYTE)] });
-  await assert.rejects(client.inspect(id), AnswerTooLarge);
-  engine.fault(/^\/(?:images|networks)\//, { kind: 'body', body: 'x'.repeat(5 * MEGABYTE) });
-  await assert.rejects(client.image('x'), AnswerTooLarge);
-});
-
-test('a network that is too large to be read does not keep its containers from being listed', async (t) => {
-  const { engine, client, host } = await setUp(t);
-  await host.run({ networks: { large: { address: '172.18.0.2' } } });
-  engine.fault(/^\/networks\//, { kind: 'body', body: { Driver: 'bridge', Labels: 'x'.repeat(5 * MEGABYTE) } });
-  assert.deepEqual([...((await client.allContainers())[0]?.addresses.values() ?? [])], [['172.18.0.2']]);
-  assert.equal(await client.networkAddresses('large'), undefined);
-});
-
-test('large answers are read one at a time, and all of them are', async (t) => {
-  const { client, host } = await setUp(t);
-  const ids = Array.from({ length: 12 }, (_, n) => host.create({ env: [`LARGE=${'x'.repeat(3 * MEGABYTE)}${n}`] }).id);
-  const found = await Promise.all(ids.map((id) => client.inspect(id)));
-  assert.deepEqual(found.map((one) => one?.env.get('LARGE')?.slice(3 * MEGABYTE)), ids.map((_, n) => `${n}`));
-});
-
-test('a list is read whatever its chunks are, and an incomplete one is a failure', async (t) => {
-  const { engine, client } = await setUp(t);
-  for (const body of [{ Id: 'x' }, 'text', 7]) {
-    const fault = engine.fault('/containers/json', { kind: 'body', body });
-    await assert.rejects(client.allContainers(), EngineFailure);
-    fault.lift();
-  }
-  const fault = engine.fault('/containers/json', { kind: 'body', body: [] });
-  assert.deepEqual(await client.allContainers(), []);
+  const network = client.networkAddresses('bridge');
+  assert.equal(engine.requests.all(({ path }) => path.startsWith('/containers/')).length, 8);
   fault.lift();
-});
-
-// A proxy before the engine that does not let every path through
-
-test('a refused path that can be done without is reported once, and the rest works', async (t) => {
-  const { engine, client, host, refused } = await setUp(t);
-  const { id } = await host.run({ networks: { custom: { address: '172.18.0.2' } } });
-  engine.fault(/^\/(?:images|networks)\//, { kind: 'status', status: 403, message: 'Forbidden' });
-  for (let times = 0; times < 3; times += 1) {
-    assert.deepEqual([...((await client.inspect(id))?.addresses.values() ?? [])], [['172.18.0.2']]);
-    assert.deepEqual([...((await client.allContainers())[0]?.addresses.values() ?? [])], [['172.18.0.2']]);
-    assert.equal(await client.networkAddresses('custom'), undefined);
-    assert.equal(await client.image('some'), undefined);
-  }
-  assert.deepEqual(refused, ['/networks/{id}', '/images/{id}/json']);
-  assert.deepEqual([...client.refusedPaths], refused);
-});
-
-for (const path of ['/events', '/containers/json', '/containers/x/json']) {
-  test(`a refusal of ${path} is a failure that names it`, async (t) => {
-    const { engine, client } = await setUp(t);
-    engine.fault(path, { kind: 'status', status: 403, message: 'Forbidden' });
-    const call = path === '/events' ? client.events(() => {}, new AbortController().signal, 60)
-      : path === '/containers/json' ? client.allContainers() : client.inspect('x');
-    await assert.rejects(call, (error: Error) => error instanceof PathRefused && error.message.includes(`answered ${path}`));
-  });
-}
-
-// Podman 3.0
-
-test('a list without networks has the addresses of each container\'s inspect, which has them without a network', async (t) => {
-  const { engine, client } = await setUp(t);
-  const listed = (Id: string, State: string) => ({ Id, State, NetworkSettings: { Networks: null }, HostConfig: { NetworkMode: 'bridge' } });
-  engine.fault('/containers/json', { kind: 'body', body: [listed('a', 'running'), listed('b', 'exited'), listed('hung', 'running')] });
-  engine.fault('/containers/a/json', {
-    kind: 'body',
-    body: { Id: 'a', State: { Running: true }, NetworkSettings: { IPAddress: '10.88.0.5', GlobalIPv6Address: 'fd00::5', Networks: null } },
-  });
-  engine.fault('/containers/hung/json', { kind: 'status', status: 500 });
-  const found = await client.allContainers();
-  assert.deepEqual(found.map(({ id, addresses }) => [id, [...addresses.values()].flat()]), [
-    ['a', ['10.88.0.5', 'fd00::5']], ['b', []], ['hung', []],
-  ]);
-  assert.deepEqual([...((await client.inspect('a'))?.addresses.values() ?? [])].flat(), ['10.88.0.5', 'fd00::5']);
-});
-
-test('an address at the top beside networks is theirs, and counts only there', async (t) => {
-  const { engine, client } = await setUp(t);
-  engine.fault('/containers/a/json', {
-    kind: 'body', body: { Id: 'a', State: { Running: true }, NetworkSettings: { IPAddress: '10.88.0.5', Networks: {} } },
-  });
-  assert.equal((await client.inspect('a'))?.addresses.size, 0);
+  await Promise.all([...asked, network]);
 });
 
 test('the first process of a container has a PID while it runs', async (t) => {

@@ -71,7 +71,7 @@ test('arbitrary JSON in the event stream makes a complete event or none, and lat
   const { ended } = await client.events((event) => {
     received.push(event);
     if (event.container === 'the last one') lastReceived();
-  }, stop.signal, 60);
+  }, stop.signal);
   await engine.subscriptions.first();
   for (let times = 0; times < 3_000; times += 1) {
     const event = random.chance(0.5) ? anyJson(random) : {
@@ -89,8 +89,7 @@ test('arbitrary JSON in the event stream makes a complete event or none, and lat
   await Promise.race([last, late, ended.then((error) => Promise.reject(error))]);
   assert.ok(received.length > 100, `only ${received.length} were valid`);
   for (const event of received) {
-    const values = Object.values(event).flatMap((value: unknown) => (value instanceof Map ? [...value.values()] : [value]));
-    for (const value of values) assert.equal(typeof value, 'string', JSON.stringify(event));
+    for (const value of Object.values(event)) assert.equal(typeof value, 'string', JSON.stringify(event));
   }
 });
 

@@ -133,24 +133,17 @@ test('a list that replaces everything makes other lookups stale, and ends what i
   const { registry, reported, describe } = setUp();
   for (const id of ['gone', 'stopped', 'running']) {
     registry.setAddresses(describe(id), 'bridge', [`of ${id}`]);
-    registry.setAddresses(registry.ensure(id), 'left', [`other of ${id}`]);
     registry.start(registry.ensure(id));
   }
-  const { starts } = registry;
-  registry.setAddresses(describe('newer'), 'bridge', ['of newer']);
-  registry.start(registry.ensure('newer'));
   await registry.withTombstones((older) =>
     registry.withTombstones(async (own) => {
-      const shown = new Map([['running', new Map([['bridge', ['of running']]])]]);
-      registry.removeOthers({ shown, existing: new Set(['running', 'stopped']), starts, keepStarting: false }, own);
+      registry.replaceAll(new Set(['running']), new Set(['running', 'stopped']), own);
       assert.deepEqual([older.hasContainer('running'), own.hasContainer('running')], [true, false]);
     }),
   );
   assert.deepEqual(reported.slice(-2).toSorted(), ['ended gone', 'ended stopped']);
   assert.deepEqual([registry.entry('gone'), registry.entry('stopped')?.started], [undefined, false]);
-  const has = (id: string): boolean[] => ['bridge', 'left'].map((name) => registry.addresses.isOn(registry.ensure(id), name));
-  assert.deepEqual([has('running'), has('stopped')], [[true, false], [false, false]]);
-  assert.equal(registry.addresses.soleOwner('of newer')?.started, true, 'it started after the list was made');
+  assert.equal(registry.addresses.hasAddresses(registry.ensure('running')), false);
 });
 
 test('an entry that only a question has made is forgotten; one that an event has made is not', () => {

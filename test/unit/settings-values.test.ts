@@ -54,7 +54,6 @@ const BAD: Readonly<Record<SettingName, readonly Bad[] | 'another test' | 'any t
   maxRequestsPerSecond: bad('a whole number from 0 to 1000000 (0: no limit)', '-1', '1000001', 'all'),
   readTimeout: bad(UP_TO_A_DAY, '5', '0', '999ms', '25h', '-5s', '5 s', 'soon'),
   writeTimeout: bad(UP_TO_A_DAY, '5', '0s', '999ms', '25h', '1m-5s', 'soon'),
-  dockerConfirm: bad('"auto", "always" or "never"', 'true', 'sometimes'),
   docker: bad(
     DOCKER,
     'docker',

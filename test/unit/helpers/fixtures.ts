@@ -34,7 +34,6 @@ export function anEngineContainer(more: Partial<EngineContainer> = {}): EngineCo
     networkMode: 'default',
     addresses: new Map(),
     networks: [],
-    hasNetworks: true,
     hostname: '',
     imageId: 'sha256:m',
     env: new Map(),

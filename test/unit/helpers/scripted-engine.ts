@@ -1,5 +1,4 @@
-import { AnswerTooLarge, EngineFailure, type Engine, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/engine.ts';
-import type { Clock } from '../../../lib/util/clock.ts';
+import { EngineFailure, type Engine, type EngineContainer, type EngineEvent, type EngineEvents, type ListedContainer } from '../../../lib/docker/engine.ts';
 import { anEngineContainer } from './fixtures.ts';
 import { deferred } from './promises.ts';
 
@@ -23,7 +22,7 @@ export interface Hold {
 
 interface Stream {
   readonly onEvent: (event: EngineEvent) => void;
-  readonly end: (error?: Error) => void;
+  readonly end: (error: Error) => void;
 }
 
 /**
@@ -34,12 +33,6 @@ export class ScriptedEngine implements Engine {
   /** Every call in order: `list`, `inspect {id}`, `network {id}`, `events`. */
   readonly calls: string[] = [];
   isPodman = false;
-  isRelayed = false;
-  readonly refusedPaths = new Set<string>();
-  /** Containers that are too large to be listed or inspected. */
-  readonly tooLarge = new Set<string>();
-  /** Whether streams go on without an end when they should have ended, and carry no events: a relay holds them back. */
-  isSilent = false;
   /** Thrown by every call while set. */
   failure: Error | undefined;
   readonly #containers = new Map<string, Described>();
@@ -50,11 +43,6 @@ export class ScriptedEngine implements Engine {
   readonly #holds = new Map<string, { queue: (() => void)[] }>();
   readonly #failures = new Map<string, Error>();
   #streams: Stream[] = [];
-  readonly #clock: Clock;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
 
   // The engine's state
 
@@ -100,7 +88,6 @@ export class ScriptedEngine implements Engine {
   }
 
   emit(...events: EngineEvent[]): void {
-    if (this.isSilent) return;
     for (const event of events) for (const { onEvent } of this.#streams) onEvent(event);
   }
 
@@ -141,19 +128,12 @@ export class ScriptedEngine implements Engine {
 
   allContainers(): Promise<ListedContainer[]> {
     const listed = (id: string): ListedContainer => {
-      const isTooLarge = this.tooLarge.has(id);
-      const shown = this.#show(id);
-      return { ...shown, running: shown.running && !isTooLarge, env: new Map(), hasRun: this.#haveRun.has(id), isTooLarge };
+      return { ...this.#show(id), env: new Map(), hasRun: this.#haveRun.has(id) };
     };
     return this.#answer('list', () => [...this.#containers.keys()].map(listed));
   }
 
-  /** Inspects that were given up. */
-  readonly aborted: string[] = [];
-
-  inspect(id: string, signal?: AbortSignal): Promise<EngineContainer | undefined> {
-    signal?.addEventListener('abort', () => this.aborted.push(id));
-    if (this.tooLarge.has(id)) return this.#answer(`inspect ${id}`, () => { throw new AnswerTooLarge('too large'); });
+  inspect(id: string): Promise<EngineContainer | undefined> {
     return this.#answer(`inspect ${id}`, () => (this.#containers.has(id) ? this.#show(id) : undefined));
   }
 
@@ -167,19 +147,16 @@ export class ScriptedEngine implements Engine {
   async events(
     onEvent: (event: EngineEvent) => void,
     signal: AbortSignal,
-    seconds: number,
   ): Promise<EngineEvents> {
     await this.#answer('events', () => undefined);
-    const { promise: ended, resolve: end } = deferred<Error | undefined>();
+    const { promise: ended, resolve: end } = deferred<Error>();
     const stream = { onEvent, end };
     this.#streams.push(stream);
-    const close = (error?: Error): void => {
+    signal.addEventListener('abort', () => {
       this.#streams = this.#streams.filter((other) => other !== stream);
-      end(error);
-    };
-    signal.addEventListener('abort', () => close(new Error('aborted')));
-    this.#clock.after(seconds * 1_000, () => this.isSilent || close());
-    return { ended, isPodman: this.isPodman, isRelayed: this.isRelayed };
+      end(new Error('aborted'));
+    });
+    return { ended, isPodman: this.isPodman };
   }
 
   #show(id: string): EngineContainer {
@@ -208,9 +185,7 @@ export class ScriptedEngine implements Engine {
 
 // Events in short
 
-export const created = (container: string, labels: Readonly<Record<string, string>> = {}): EngineEvent => {
-  return { kind: 'create', container, name: `name-of-${container}`, image: 'm', labels: new Map(Object.entries(labels)) };
-};
+export const created = (container: string): EngineEvent => ({ kind: 'create', container });
 export const started = (container: string): EngineEvent => ({ kind: 'start', container });
 export const died = (container: string): EngineEvent => ({ kind: 'die', container });
 export const destroyed = (container: string): EngineEvent => ({ kind: 'destroy', container });

@@ -1,13 +1,10 @@
 /**
- * Confirms answers with the engine where its events do not prove that they are current, and says where that is:
+ * Everything in which the directory treats Podman differently from Docker.
  *
- *   Podman            needs no daemon: containers start and end while its service is away. Its events may be 250 ms late
- *                     (measured with its file of events).
- *   behind a relay    over TCP, or on a socket that is not the engine's own, the relay may lose events or hold them back
- *                     and still forward everything else.
- *
- * There what the directory knows may be out of date although the event stream is open. So each answer is confirmed first:
- * an address by an inspect of its owner, network peers by a new list.
+ * Podman needs no daemon: containers start and end while its service is away. Its events may be 250 ms late (measured
+ * with its file of events), so what the directory knows may be out of date although the event stream is open. Therefore
+ * each answer is confirmed first: an address by an inspect of its owner, network peers by a new list. An answer of the
+ * engine is always newer than its events, so both need no tombstones of their own.
  *
  * This decorates the directory's answers. It awaits nothing itself and changes nothing: `lookups.recheck` and
  * `sync.rescan` do. After the confirmation the inner answers look at the state again.
@@ -19,8 +16,8 @@ import type { Lookups } from './lookups.ts';
 
 /** What the directory may rely on with an engine. */
 export interface EngineTraits {
-  /** Whether events may be late or lost. Then a list also ends the containers that it does not show. */
-  readonly needsConfirmation: boolean;
+  /** Whether events may come later than answers. Then a list also ends the containers that it does not show. */
+  readonly eventsAreLate: boolean;
   /** Whether containers start only through the API, so that none can have started while the API was down. */
   readonly startsNeedApi: boolean;
   /** Shortest time from one rescan to the next. */
@@ -30,14 +27,14 @@ export interface EngineTraits {
 }
 
 const DOCKER: EngineTraits = {
-  needsConfirmation: false,
+  eventsAreLate: false,
   startsNeedApi: true,
   rescanIntervalMs: 500,
   mayBecomePeer: ({ running, networkMode }) => !running && networkMode.startsWith('container:'),
 };
 
 const PODMAN: EngineTraits = {
-  needsConfirmation: true,
+  eventsAreLate: true,
   startsNeedApi: false,
   // Each answer to a container that may have peers needs a list.
   rescanIntervalMs: 100,
@@ -45,14 +42,8 @@ const PODMAN: EngineTraits = {
   mayBecomePeer: ({ running, hasRun }) => !running && !hasRun,
 };
 
-const RELAYED_DOCKER: EngineTraits = {
-  ...DOCKER,
-  needsConfirmation: true,
-  rescanIntervalMs: PODMAN.rescanIntervalMs,
-};
-
-export function traitsOf({ isPodman, isRelayed }: Pick<EngineEvents, 'isPodman' | 'isRelayed'>): EngineTraits {
-  return isPodman ? PODMAN : isRelayed ? RELAYED_DOCKER : DOCKER;
+export function traitsOf({ isPodman }: Pick<EngineEvents, 'isPodman'>): EngineTraits {
+  return isPodman ? PODMAN : DOCKER;
 }
 
 /** The answers that depend on whether the directory is up to date. */
@@ -79,7 +70,7 @@ export interface Rescans {
   rescan(): Promise<void>;
 }
 
-export class ConfirmedAnswers implements Answers {
+export class PodmanAnswers implements Answers {
   readonly #inner: InnerAnswers;
   readonly #sync: Rescans;
   readonly #lookups: Pick<Lookups, 'addresses' | 'recheck'>;
@@ -93,7 +84,7 @@ export class ConfirmedAnswers implements Answers {
   }
 
   resolve(address: string): Container | undefined | Promise<Container | undefined> {
-    if (!this.#sync.traits.needsConfirmation) return this.#inner.resolve(address);
+    if (!this.#sync.traits.eventsAreLate) return this.#inner.resolve(address);
     return this.#lookups.addresses
       .announced()
       .then(() => this.#confirmed(address))
@@ -101,7 +92,7 @@ export class ConfirmedAnswers implements Answers {
   }
 
   peersKnown(id: string): Promise<void> | undefined {
-    if (!this.#sync.traits.needsConfirmation) return this.#inner.peersKnown(id);
+    if (!this.#sync.traits.eventsAreLate) return this.#inner.peersKnown(id);
     const rescan = (): Promise<void> => this.#sync.rescan();
     return rescan().then(() => this.#inner.waitForPeers(id, rescan));
   }
