@@ -160,7 +160,7 @@ export const SETTINGS = {
     dockerSyncPeriod: {
       env: ['DOCKER_SYNC_PERIOD'], flag: { name: 'docker-sync-period' }, from: 'iam-docker', default: '0s',
       takes: duration(),
-      help: 'Interval of full resyncs with the engine, at most; the proxy makes one every 50 s in any case. 0 adds none.',
+      help: 'Interval of full resyncs with the engine, in addition to its event stream; 0 disables them.',
     },
   }),
 

@@ -38,7 +38,7 @@ export interface DirectoryOptions {
   describe: LookupOptions['describe'];
   clock: Clock;
   random: () => number;
-  /** Milliseconds between lists of all containers, at most; 0 or undefined for no further bound. */
+  /** Milliseconds between lists of all containers in addition to the events; 0 or undefined for none. */
   resyncEvery?: number;
   events: Pick<Events, 'directoryStateChanged'>;
 }

@@ -426,11 +426,8 @@ describe('an engine that is away', { concurrency: 4 }, () => {
     assert.equal((await own.ask('127.0.6.1', SECURITY_CREDENTIALS)).status, 503);
     const ready = await own.askOperator('/readyz');
     assert.equal(ready.status, 503);
-    const { status, checks } = JSON.parse(ready.body) as {
-      status: string; checks: Record<string, { ok: boolean; detail: string }>;
-    };
-    assert.deepEqual([status, checks['docker']?.ok], ['not ready', false]);
-    assert.match(checks['docker']?.detail ?? '', /^starting: the Docker Engine at unix:.* cannot be used: .*ENOENT/);
+    const { status, checks } = JSON.parse(ready.body) as { status: string; checks: Record<string, unknown> };
+    assert.deepEqual([status, checks['docker']], ['not ready', { ok: false, detail: 'starting' }]);
     assert.equal((await own.askOperator('/healthz')).status, 200);
 
     await docker.listen();
