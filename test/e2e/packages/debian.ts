@@ -242,27 +242,6 @@ export function debian(): void {
     await host.run('metadataproxy-firewall', 'status', '--ecs');
   });
 
-  test('restarts of systemd-networkd and NetworkManager keep our routing rules', async () => {
-    const routing = async (): Promise<string[]> => (await rules()).split('\n').filter((line) => /^10[0-3]:/.test(line));
-    const before = await routing();
-    assert.ok(before.length >= 3, before.join('\n'));
-    // It removes rules of others, except those of the protocol "kernel".
-    await host.shell('ip rule add priority 200 to 192.0.2.1 lookup main; systemctl restart systemd-networkd');
-    await host.until('! ip rule | grep -q ^200:');
-    assert.deepEqual(await routing(), before, 'systemd-networkd');
-    await host.run('systemctl', 'stop', 'systemd-networkd.socket', 'systemd-networkd');
-    await apt('install', 'network-manager');
-    // With /sys read-only it does not wait for udev, which does not run here.
-    await host.shell(`mount -o remount,bind,ro /sys; systemctl restart NetworkManager
-      nmcli connection add type bridge ifname nm0 con-name nm0 bridge.stp no ipv6.method disabled \\
-        ipv4.method manual ipv4.addresses 10.9.0.1/24 ipv4.routing-rules 'priority 200 from 10.9.0.0/24 table 500'`);
-    await host.until('ip rule | grep -q ^200:');
-    await host.shell('systemctl restart NetworkManager; nmcli connection delete nm0; mount -o remount,bind,rw /sys');
-    await host.until('! ip rule | grep -q ^200:');
-    assert.deepEqual(await routing(), before, 'NetworkManager');
-    await apt('purge', 'network-manager');
-  });
-
   test('wrong settings are in the journal, again and again, and the port stays the service\'s', async () => {
     await host.shell(`mkdir -p /run/systemd/system/metadataproxy.service.d
       printf '[Service]\\nEnvironment=\\nExecStart=\\nExecStart=/usr/bin/env PORT=many /usr/bin/metadataproxy\\n' \\
