@@ -38,8 +38,7 @@ const REQUEST_FOR_EVER = `
  * network always gets an answer.
  *
  *   moves, visits     Without its network the container has no route to the host for a moment (`unreachable`), also during
- *                     a request (`no answer`). The engine deletes the address's connection tracking entries when it
- *                     connects the network: the rest of a request is then redirected anew, and reset (`no answer`).
+ *                     a request (`no answer`).
  *   daemon restarts   The daemon accepts connections long before it answers, so the address's container is unknown. The
  *                     request times out (`no answer`) or gets 503.
  */
@@ -114,8 +113,7 @@ class Verdict {
       this.refusals += 1;
       return;
     }
-    const isCutOff = answer === '' || answer === 'Terminated' || answer.endsWith('Connection reset by peer');
-    const silence = isCutOff ? 'no answer' : line;
+    const silence = answer === '' || answer === 'Terminated' ? 'no answer' : line;
     const reason = code ?? (answer.endsWith('Network is unreachable') ? 'unreachable' : silence);
     this.unanswered.set(fate, [...this.unanswered.get(fate) ?? [], reason]);
   }
