@@ -33,7 +33,7 @@ export const PAGE_HEADERS = {
   'Referrer-Policy': 'no-referrer',
 } as const;
 
-/** Nobody reads more rows; /status has all of them. */
+/** A page with more rows is unreadable; /status has all of them. */
 const MAX_ROWS = 500;
 const ICON =
   "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%230a5bb5' " +
